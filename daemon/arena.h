@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * arena - bump allocation with one release; a batch and everything that was parsed for it live in
+ * one. Chunks double from 4 KiB to 256 KiB; larger requests get a chunk of their own. Memory is
+ * aligned for any type. Nothing is freed singly. Belongs to one thread at a time.
+ */
+#ifndef GATHERD_ARENA_H
+#define GATHERD_ARENA_H
+
+#include <stddef.h>
+
+struct arena {
+    struct arena_chunk *chunks;
+    size_t total; /* bytes taken from malloc, for accounting */
+};
+
+void arena_init(struct arena *a);
+void arena_fini(struct arena *a); /* frees everything; the arena may be used again */
+
+/* n bytes, not zeroed / zeroed; NULL when memory runs out (or count * size overflows). */
+void *arena_alloc(struct arena *a, size_t n);
+void *arena_calloc(struct arena *a, size_t count, size_t size);
+
+/* A NUL-terminated copy of n bytes of s; NULL when memory runs out. */
+char *arena_strndup(struct arena *a, const char *s, size_t n);
+char *arena_strdup(struct arena *a, const char *s);
+
+#endif

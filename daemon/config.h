@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * config - every option of gatherd in one table, from which parsing, defaults, ranges, the `-T`
+ * dump, `-t` messages and the documentation check come.
+ *
+ * A struct config is read whole into fresh memory, checked whole, and then never changes; a reload
+ * makes another one. Sources, lowest first: built-in default, the file and its conf.d/ directory
+ * (every *.conf beside the file, in strcmp order), then -o. A list key that is repeated in one
+ * source adds to the list; a higher source replaces a lower one's value.
+ *
+ * The file is INI, parsed by inih through our own line reader: one key a line, `#` and `;` start
+ * comment lines, sections [daemon] [limits] [fetch] [listener NAME] [policy NAME]. An unknown
+ * section or key, a bad value, a line over 198 bytes, text after `]`, or an indented line is an
+ * error that names file and line.
+ */
+#ifndef GATHERD_CONFIG_H
+#define GATHERD_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buf.h"
+#include "cidr.h"
+
+#define CONFIG_NAMED_MAX 16 /* most [listener NAME] or [policy NAME] sections of a kind */
+
+struct str_list {
+    char **items; /* NUL-terminated, owned */
+    size_t count;
+};
+
+enum config_base { POLICY_BASE_PUBLIC, POLICY_BASE_PRIVATE, POLICY_BASE_UNSAFE_ANY };
+enum config_http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2 };
+
+struct config_daemon {
+    int64_t log_level;        /* enum log_level: error warn info debug. Default info */
+    int64_t log_format;       /* enum log_format: text json. Default text */
+    int64_t drain_timeout_us; /* 30s: how long SIGTERM waits for running batches */
+};
+
+struct config_listener {
+    char *name;             /* "default" for the built-in one */
+    struct str_list bind;   /* ADDRESS:PORT, [v6]:PORT, unix:PATH. Default 127.0.0.1:4284 [::1]:4284 */
+    bool bind_is_default;   /* nobody set bind: an address the machine lacks is only a warning */
+    struct str_list hosts;  /* further names that Host may carry */
+    char *token_file;       /* NULL = no token asked; a file of `name:token` lines */
+    char *policy;           /* name of a [policy] section. Default "default" */
+    int64_t mode;           /* permission bits of a Unix socket, octal in the file. Default 0660 */
+    int64_t head_timeout_us; /* 10s: whole request head, from accept or the previous answer's end */
+    int64_t body_timeout_us; /* 30s: whole request body */
+    int64_t send_timeout_us; /* 30s: longest time without the client taking a byte of the answer */
+    int64_t keep_alive_us;   /* 30s: idle connection */
+};
+
+struct config_policy {
+    char *name;
+    int64_t base;           /* enum config_base: public private unsafe-any. Default public */
+    struct str_list allow;  /* ADDRESS or PREFIX, with optional :PORT or :PORT-PORT, v6 bracketed then */
+    struct str_list deny;
+};
+
+struct config_limits { /* defaults in the table; ranges too */
+    int64_t clients;             /* 4096 open client connections */
+    int64_t body_bytes;          /* 4M request body */
+    int64_t requests;            /* 10000 members a batch */
+    int64_t in_flight;           /* 256 transfers at once, all batches */
+    int64_t queued;              /* 100000 members waiting, all batches */
+    int64_t per_host;            /* 100 transfers at once to one scheme://host:port */
+    int64_t head_bytes;          /* 16K head of a client's request */
+    int64_t upstream_head_bytes; /* 64K 1xx, head and trailers of one hop */
+    int64_t response_bytes;      /* 10M decoded body of one member, largest max_response_bytes */
+    int64_t answer_bytes;        /* 256M bodies and headers held for all answers */
+    int64_t lookups;             /* 1000 DNS look-ups at once */
+};
+
+struct config_fetch {
+    int64_t timeout_us;         /* 30s */
+    int64_t connect_timeout_us; /* 5s */
+    int64_t deadline_us;        /* 60s */
+    int64_t max_redirects;      /* 10 */
+    char *user_agent;           /* "gatherd/VERSION" */
+    int64_t http_version;       /* enum config_http_version: auto 1.1 2. Default auto */
+    char *ca_file;              /* NULL = libcurl's built-in bundle */
+    int64_t idle_connections;   /* 512 kept-alive upstream connections */
+    int64_t idle_time_us;       /* 60s: an unused one is closed after that */
+    struct str_list dns_servers; /* ADDRESS[:PORT]; empty = /etc/resolv.conf */
+};
+
+struct config {
+    struct config_daemon daemon;
+    struct config_limits limits;
+    struct config_fetch fetch;
+    struct config_listener *listeners; /* at least "default" */
+    size_t listener_count;
+    struct config_policy *policies; /* at least "default" */
+    size_t policy_count;
+};
+
+/* Reads defaults, then `path` (NULL: none) with its conf.d, then overrides[0..count) of the form
+ * "section.key=value" or "section.NAME.key=value". Returns the configuration (the caller destroys
+ * it), or NULL with one or more messages `file:line: what is wrong and what would be right\n` in
+ * *errors. Contradicting limits (requests > queued, per_host > in_flight, unknown policy name ...)
+ * are errors too. Reads files; no other side effect. */
+struct config *config_load(const char *path, const char *const *overrides, size_t count,
+                           struct buf *errors);
+void config_destroy(struct config *c);
+
+/* The effective configuration in the file's own syntax, loadable again (-T). */
+void config_dump(const struct config *c, struct buf *out);
+
+const struct config_policy *config_find_policy(const struct config *c, const char *name);
+
+/* For a reload: appends the options that differ between the two and that only a restart takes, as
+ * "limits.clients listener.default.bind", separated by blanks; a listener that only one of them has
+ * is "listener.NAME". Nothing when a reload takes all. */
+void config_needs_restart(const struct config *now, const struct config *next, struct buf *out);
+
+struct config_bind { /* one item of config_listener.bind */
+    const char *path;  /* into the text: a Unix socket's path; NULL = TCP */
+    struct ip_addr ip; /* TCP only, as port */
+    uint16_t port;     /* 0 = any */
+};
+
+/* Reads ADDRESS:PORT, [v6]:PORT or unix:/PATH; false when it is none of them. Every item of a
+ * loaded configuration is one. */
+bool config_parse_bind(const char *text, struct config_bind *out);
+
+/* For the documentation check: calls fn for each option of the table with "section" and "key". */
+void config_each_option(void (*fn)(void *arg, const char *section, const char *key), void *arg);
+
+#endif

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * gatherd - one loop, one thread, one struct that holds all. Called by main().
+ *
+ * A turn
+ *   timers, poll   callbacks only note what happened (lists, flags) and call wake().
+ *   prepare        on_prepare(), the one place that acts and the last before the loop sleeps: engine
+ *                  (names, finished transfers, deadlines, launches), batches (submit, deadlines, ends),
+ *                  front (resumes, MHD_run); again while one of them made work for another, at most
+ *                  ROUNDS_MAX times. What is left then keeps an idle handle running, so that poll does
+ *                  not sleep. A turn without a wake() does nothing: an idle daemon is asleep.
+ *
+ * Run modes: RUN -> DRAIN (SIGTERM: no new batches, running ones finish) -> ABORT (second SIGTERM or
+ * drain_timeout: running ones are cut, what is known is answered) -> OFF (everything is closed, layer by
+ * layer from the top, then freed). Stages come up in the order of a table and go down in the other.
+ */
+#include "gatherd.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <ares.h>
+#include <curl/curl.h>
+#include <uv.h>
+
+#include "batch.h"
+#include "build.h"
+#include "clock.h"
+#include "fetch.h"
+#include "http_front.h"
+#include "http_routes.h"
+#include "lag.h"
+#include "log.h"
+#include "metrics.h"
+#include "notify.h"
+#include "policy.h"
+#include "tokens.h"
+
+enum {
+    ROUNDS_MAX = 4,
+    ABORT_GRACE_MS = 500, /* for clients to take their cut answers */
+    ENDPOINTS_MAX = 64,
+    SPARE_DESCRIPTORS = 64,
+};
+
+enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
+
+struct gatherd {
+    const struct config *config;
+    uv_loop_t loop;
+    uv_prepare_t prepare;
+    uv_idle_t idle;
+    uv_timer_t mode_timer, watchdog;
+    uv_signal_t sigterm, sigint, sighup;
+    enum mode mode;
+    bool dirty, engine_closing;
+    int64_t woke_us; /* first wake() of this turn; 0 = none */
+    struct metrics metrics;
+    struct lag lag;
+    struct notify notify;
+    struct policy *policies[CONFIG_NAMED_MAX];
+    struct fetch_pool *pools[CONFIG_NAMED_MAX];
+    struct tokens *tokens[CONFIG_NAMED_MAX];
+    struct fetch *fetch;
+    struct batches *batches;
+    struct routes *routes;
+    struct front *front;
+};
+
+static void wake(void *arg)
+{
+    struct gatherd *g = arg;
+    g->dirty = true;
+    if (g->woke_us == 0)
+        g->woke_us = clock_us();
+}
+
+/* --- modes --- */
+
+static const char *mode_name(enum mode mode)
+{
+    static const char *const names[] = {"run", "drain", "abort", "off"};
+    return names[mode];
+}
+
+static void on_mode_timer(uv_timer_t *timer);
+
+static void enter(struct gatherd *g, enum mode mode)
+{
+    if (mode <= g->mode)
+        return;
+    LOG_INFO("gatherd", "mode=%s batches=%zu", mode_name(mode), batches_running(g->batches));
+    g->mode = mode;
+    if (mode == MODE_DRAIN) {
+        notify_send(&g->notify, "STOPPING=1\nSTATUS=Draining %zu batches", batches_running(g->batches));
+        routes_drain(g->routes);
+        front_drain(g->front);
+        uv_timer_start(&g->mode_timer, on_mode_timer,
+                       (uint64_t)(g->config->daemon.drain_timeout_us / US_PER_MS), 0);
+    } else if (mode == MODE_ABORT) {
+        batches_cancel_all(g->batches);
+        uv_timer_start(&g->mode_timer, on_mode_timer, ABORT_GRACE_MS, 0);
+    }
+    wake(g);
+}
+
+static void on_mode_timer(uv_timer_t *timer)
+{
+    struct gatherd *g = timer->data;
+    enter(g, g->mode == MODE_DRAIN ? MODE_ABORT : MODE_OFF);
+}
+
+static void on_stop_signal(uv_signal_t *handle, int number)
+{
+    struct gatherd *g = handle->data;
+    LOG_INFO("gatherd", "signal=%s", number == SIGINT ? "SIGINT" : "SIGTERM");
+    enter(g, g->mode == MODE_RUN ? MODE_DRAIN : MODE_ABORT);
+}
+
+static void on_sighup(uv_signal_t *handle, int number)
+{
+    (void)handle;
+    (void)number;
+    LOG_WARN("gatherd", "signal=SIGHUP error=\"this version does not reload; restart it\"");
+}
+
+/* --- closing, layer by layer --- */
+
+static void close_handle(uv_handle_t *handle)
+{
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void on_engine_closed(void *arg)
+{
+    struct gatherd *g = arg;
+    close_handle((uv_handle_t *)&g->prepare);
+    close_handle((uv_handle_t *)&g->idle);
+    close_handle((uv_handle_t *)&g->mode_timer);
+    close_handle((uv_handle_t *)&g->watchdog);
+    close_handle((uv_handle_t *)&g->sigterm);
+    close_handle((uv_handle_t *)&g->sigint);
+    close_handle((uv_handle_t *)&g->sighup);
+}
+
+static void on_batches_closed(void *arg)
+{
+    struct gatherd *g = arg;
+    fetch_close(g->fetch, on_engine_closed, g);
+}
+
+static void on_routes_closed(void *arg)
+{
+    struct gatherd *g = arg;
+    batches_close(g->batches, on_batches_closed, g);
+}
+
+static void on_front_closed(void *arg)
+{
+    struct gatherd *g = arg;
+    g->front = NULL;
+    wake(g);
+}
+
+/* At the end of each turn of DRAIN, ABORT and OFF: may the next step be taken? */
+static void step_down(struct gatherd *g)
+{
+    bool quiet = batches_alive(g->batches) == 0;
+    if (g->mode != MODE_RUN && g->mode != MODE_OFF && quiet && front_exchanges(g->front) == 0)
+        enter(g, MODE_OFF);
+    if (g->mode != MODE_OFF || g->engine_closing)
+        return;
+    if (g->front != NULL && !uv_is_closing((uv_handle_t *)&g->mode_timer)) {
+        uv_close((uv_handle_t *)&g->mode_timer, NULL); /* marks that the front is being closed */
+        front_close(g->front, on_front_closed, g);
+    } else if (g->front == NULL && quiet) {
+        g->engine_closing = true;
+        routes_close(g->routes, on_routes_closed, g);
+    }
+}
+
+/* --- the turn --- */
+
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle; /* its being active is all that is wanted: poll does not sleep */
+}
+
+static bool run_round(struct gatherd *g)
+{
+    g->dirty = false;
+    bool again = fetch_turn(g->fetch);
+    again |= batches_turn(g->batches);
+    if (g->front != NULL)
+        again |= front_turn(g->front);
+    return again || g->dirty;
+}
+
+static void account_turn(struct gatherd *g)
+{
+    int64_t now = clock_us();
+    int64_t busy = now - g->woke_us;
+    g->woke_us = 0;
+    lag_note(&g->lag, now, busy);
+    metrics_add(&g->metrics, METRIC_TURNS, 1);
+    metrics_add(&g->metrics, METRIC_TURN_SECONDS, busy);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct gatherd *g = prepare->data;
+    bool again = g->dirty;
+    if (g->engine_closing || (!again && !uv_is_active((uv_handle_t *)&g->idle)))
+        return;
+    wake(g);
+    for (int round = 0; round < ROUNDS_MAX && again; round++)
+        again = run_round(g);
+    account_turn(g);
+    if (g->mode != MODE_RUN)
+        step_down(g);
+    if ((again || g->dirty) && !g->engine_closing) {
+        g->dirty = true;
+        uv_idle_start(&g->idle, on_idle);
+    } else {
+        uv_idle_stop(&g->idle);
+    }
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+    struct gatherd *g = timer->data;
+    notify_send(&g->notify, "WATCHDOG=1\nSTATUS=%zu batches, %zu members active, %zu waiting",
+                batches_running(g->batches), fetch_active(g->fetch), fetch_waiting(g->fetch));
+}
+
+/* --- stages of the start --- */
+
+static int up_process(struct gatherd *g)
+{
+    struct rlimit files;
+    const struct config_limits *l = &g->config->limits;
+    rlim_t wanted = (rlim_t)(l->clients * 2 + l->in_flight + g->config->fetch.idle_connections +
+                             SPARE_DESCRIPTORS);
+    signal(SIGPIPE, SIG_IGN);
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return EX_OSERR;
+    if (files.rlim_cur < wanted) {
+        files.rlim_cur = files.rlim_max == RLIM_INFINITY || wanted < files.rlim_max ? wanted
+                                                                                    : files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    if (files.rlim_cur < wanted)
+        LOG_WARN("gatherd", "descriptors=%llu wanted=%llu hint=\"LimitNOFILE= or fewer clients\"",
+                 (unsigned long long)files.rlim_cur, (unsigned long long)wanted);
+    return 0;
+}
+
+static int up_libraries(struct gatherd *g)
+{
+    notify_init(&g->notify);
+    clearenv(); /* proxies, resolver options, TLS settings: nothing of it is to steer us */
+    setlocale(LC_CTYPE, "C.UTF-8"); /* libcurl's IDN needs it */
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
+        ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
+        return EX_OSERR;
+    return 0;
+}
+
+static void down_libraries(struct gatherd *g)
+{
+    (void)g;
+    ares_library_cleanup();
+    curl_global_cleanup();
+}
+
+static int up_loop(struct gatherd *g)
+{
+    if (uv_loop_init(&g->loop) != 0)
+        return EX_OSERR;
+    uv_prepare_init(&g->loop, &g->prepare);
+    uv_idle_init(&g->loop, &g->idle);
+    uv_timer_init(&g->loop, &g->mode_timer);
+    uv_timer_init(&g->loop, &g->watchdog);
+    uv_signal_init(&g->loop, &g->sigterm);
+    uv_signal_init(&g->loop, &g->sigint);
+    uv_signal_init(&g->loop, &g->sighup);
+    g->prepare.data = g->mode_timer.data = g->watchdog.data = g;
+    g->sigterm.data = g->sigint.data = g->sighup.data = g;
+    uv_prepare_start(&g->prepare, on_prepare);
+    uv_signal_start(&g->sigterm, on_stop_signal, SIGTERM);
+    uv_signal_start(&g->sigint, on_stop_signal, SIGINT);
+    uv_signal_start(&g->sighup, on_sighup, SIGHUP);
+    return 0;
+}
+
+/* Also the way down from a start that failed half-way: whatever is open is closed, and run to its end. */
+static void down_loop(struct gatherd *g)
+{
+    on_engine_closed(g);
+    uv_run(&g->loop, UV_RUN_DEFAULT);
+    int rc = uv_loop_close(&g->loop);
+    if (rc != 0)
+        LOG_ERROR("gatherd", "step=loop_close error=\"%s\"", uv_strerror(rc));
+}
+
+static void log_lines(const char *text)
+{
+    while (*text != '\0') {
+        size_t n = strcspn(text, "\n");
+        LOG_ERROR("config", "%.*s", (int)n, text);
+        text += n + (text[n] == '\n');
+    }
+}
+
+static int up_access(struct gatherd *g)
+{
+    struct buf errors;
+    bool ok = true;
+    buf_init(&errors, 0);
+    for (size_t i = 0; i < g->config->policy_count; i++) {
+        g->policies[i] = policy_create(&g->config->policies[i], &errors);
+        ok = ok && g->policies[i] != NULL;
+    }
+    for (size_t i = 0; i < g->config->listener_count; i++) {
+        const char *path = g->config->listeners[i].token_file;
+        if (path == NULL || path[0] == '\0')
+            continue;
+        g->tokens[i] = tokens_load(path, &errors);
+        ok = ok && g->tokens[i] != NULL;
+    }
+    log_lines(buf_cstr(&errors));
+    buf_fini(&errors);
+    return ok ? 0 : EX_CONFIG;
+}
+
+static void down_access(struct gatherd *g)
+{
+    for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
+        policy_destroy(g->policies[i]);
+        tokens_destroy(g->tokens[i]);
+    }
+}
+
+static int up_engine(struct gatherd *g)
+{
+    const char *why = NULL;
+    const struct fetch_params params = {
+        .loop = &g->loop,
+        .config = &g->config->fetch,
+        .limits = &g->config->limits,
+        .metrics = &g->metrics,
+        .wake = wake,
+        .wake_arg = g,
+        .done = batches_job_done,
+    };
+    g->fetch = fetch_create(&params, &why);
+    if (g->fetch == NULL) {
+        LOG_ERROR("gatherd", "step=engine error=\"%s\"", why);
+        return EX_OSERR;
+    }
+    for (size_t i = 0; i < g->config->policy_count; i++) {
+        g->pools[i] = fetch_pool_open(g->fetch, g->policies[i]);
+        if (g->pools[i] == NULL)
+            return EX_OSERR;
+    }
+    return 0;
+}
+
+static void on_nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void down_engine(struct gatherd *g)
+{
+    if (g->fetch != NULL && !g->engine_closing)
+        fetch_close(g->fetch, on_nothing, NULL);
+}
+
+static int up_batches(struct gatherd *g)
+{
+    const struct batches_params batches = {.loop = &g->loop,
+                                           .fetch = g->fetch,
+                                           .metrics = &g->metrics,
+                                           .lag = &g->lag,
+                                           .wake = wake,
+                                           .arg = g};
+    g->batches = batches_create(&batches);
+    if (g->batches == NULL)
+        return EX_OSERR;
+    const struct routes_params routes = {.loop = &g->loop,
+                                         .config = g->config,
+                                         .fetch = g->fetch,
+                                         .batches = g->batches,
+                                         .metrics = &g->metrics};
+    g->routes = routes_create(&routes);
+    return g->routes != NULL ? 0 : EX_OSERR;
+}
+
+static void down_batches(struct gatherd *g)
+{
+    if (g->engine_closing)
+        return;
+    if (g->routes != NULL)
+        routes_close(g->routes, on_nothing, NULL);
+    if (g->batches != NULL)
+        batches_close(g->batches, on_nothing, NULL);
+}
+
+static struct fetch_pool *pool_of(const struct gatherd *g, const struct config_listener *l)
+{
+    for (size_t i = 0; i < g->config->policy_count; i++)
+        if (strcmp(g->config->policies[i].name, l->policy) == 0)
+            return g->pools[i];
+    return g->pools[0]; /* not reached: config checked the name */
+}
+
+static int up_front(struct gatherd *g)
+{
+    struct policy_endpoint own[ENDPOINTS_MAX];
+    const struct front_params params = {.loop = &g->loop,
+                                        .limits = &g->config->limits,
+                                        .metrics = &g->metrics,
+                                        .handler = routes_handler(g->routes),
+                                        .wake = wake,
+                                        .arg = g};
+    g->front = front_create(&params);
+    if (g->front == NULL)
+        return EX_OSERR;
+    routes_set_front(g->routes, g->front);
+    for (size_t i = 0; i < g->config->listener_count; i++) {
+        const struct config_listener *l = &g->config->listeners[i];
+        int rc = front_listen(g->front, l, g->tokens[i], pool_of(g, l));
+        if (rc != 0)
+            return rc;
+    }
+    size_t n = front_endpoints(g->front, own, ENDPOINTS_MAX);
+    for (size_t i = 0; i < g->config->policy_count; i++)
+        if (!policy_set_own(g->policies[i], own, n))
+            return EX_OSERR;
+    return 0;
+}
+
+static void down_front(struct gatherd *g)
+{
+    if (g->front != NULL)
+        front_close(g->front, on_nothing, NULL);
+    g->front = NULL;
+}
+
+static const struct stage {
+    const char *name;
+    int (*up)(struct gatherd *g);
+    void (*down)(struct gatherd *g); /* also after a failed up() */
+} stages[] = {
+    {"process", up_process, NULL},
+    {"libraries", up_libraries, down_libraries},
+    {"loop", up_loop, down_loop},
+    {"access", up_access, down_access},
+    {"engine", up_engine, down_engine},
+    {"batches", up_batches, down_batches},
+    {"front", up_front, down_front},
+};
+
+enum { STAGES = sizeof stages / sizeof stages[0], STAGE_LOOP = 2 };
+
+static void announce(struct gatherd *g)
+{
+    int64_t beat_us = g->notify.watchdog_us / 2;
+    LOG_INFO("gatherd", "ready version=%s libcurl=%s", PACKAGE_VERSION,
+             curl_version_info(CURLVERSION_NOW)->version);
+    notify_send(&g->notify, "READY=1\nSTATUS=Waiting for batches");
+    if (beat_us > 0)
+        uv_timer_start(&g->watchdog, on_watchdog, (uint64_t)(beat_us / US_PER_MS),
+                       (uint64_t)(beat_us / US_PER_MS));
+}
+
+int gatherd_run(const struct config *config)
+{
+    struct gatherd *g = calloc(1, sizeof *g);
+    int rc = 0, up = 0;
+    if (g == NULL)
+        return EX_OSERR;
+    g->config = config;
+    for (; up < STAGES && rc == 0; up++) {
+        rc = stages[up].up(g);
+        if (rc != 0)
+            LOG_ERROR("gatherd", "stage=%s exit=%d", stages[up].name, rc);
+    }
+    if (rc == 0) {
+        announce(g);
+        wake(g);
+        uv_run(&g->loop, UV_RUN_DEFAULT);
+    }
+    while (up-- > 0)
+        if (stages[up].down != NULL)
+            stages[up].down(g);
+    free(g);
+    return rc;
+}
+
+bool gatherd_check(const struct config *config, struct buf *errors)
+{
+    bool ok = true;
+    for (size_t i = 0; i < config->policy_count; i++) {
+        struct policy *p = policy_create(&config->policies[i], errors);
+        ok = ok && p != NULL;
+        policy_destroy(p);
+    }
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const char *path = config->listeners[i].token_file;
+        if (path == NULL || path[0] == '\0')
+            continue;
+        struct tokens *t = tokens_load(path, errors);
+        ok = ok && t != NULL;
+        tokens_destroy(t);
+    }
+    return ok;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * gatherd - the assembly: everything made, put on one loop, run, and taken apart again.
+ */
+#ifndef GATHERD_GATHERD_H
+#define GATHERD_GATHERD_H
+
+#include "config.h"
+
+/* Runs the daemon with this configuration (borrowed) until it is told to stop. Returns 0, or an exit code of
+ * sysexits(3): EX_UNAVAILABLE (69) an address could not be bound, EX_OSERR (71), EX_CONFIG (78) policies
+ * or tokens are not usable; the reason is logged. Call once, from main(). */
+int gatherd_run(const struct config *config);
+
+/* Policies and token files that a configuration names: whether they can be used (-t). Messages go to
+ * *errors. */
+bool gatherd_check(const struct config *config, struct buf *errors);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_listen - see http_listen.h. Called by http_front at start and end, on the loop's thread.
+ *
+ * A path on which another process still listens is not taken over: a connect tells a living socket
+ * from one that a killed daemon left behind.
+ */
+#include "http_listen.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "parse.h"
+
+/* "1.2.3.4:80" or "[::1]:80"; the syntax was checked by config. */
+static bool parse_endpoint(const char *text, struct ip_addr *ip, uint16_t *port)
+{
+    char host[IP_TEXT_MAX + 2];
+    const char *colon = strrchr(text, ':');
+    int64_t value;
+    if (colon == NULL || !parse_int(colon + 1, 0, 65535, &value))
+        return false;
+    const char *begin = text;
+    size_t n = (size_t)(colon - text);
+    if (text[0] == '[' && n > 2 && text[n - 1] == ']') {
+        begin++;
+        n -= 2;
+    }
+    if (n == 0 || n >= sizeof host)
+        return false;
+    memcpy(host, begin, n);
+    host[n] = '\0';
+    *port = (uint16_t)value;
+    return ip_parse(host, ip);
+}
+
+static bool fail(const char *step, const char *text)
+{
+    LOG_ERROR("listen", "address=%s step=%s error=\"%s\"", text, step, strerror(errno));
+    return false;
+}
+
+static void name_socket(struct http_socket *s)
+{
+    struct sockaddr_storage bound;
+    socklen_t n = sizeof bound;
+    char text[IP_TEXT_MAX];
+    if (getsockname(s->fd, (struct sockaddr *)&bound, &n) == 0)
+        ip_from_sockaddr((struct sockaddr *)&bound, &s->address, &s->port);
+    ip_format(&s->address, text);
+    snprintf(s->name, sizeof s->name, s->family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, s->port);
+}
+
+static bool open_tcp(const char *text, struct http_socket *s)
+{
+    struct sockaddr_storage to;
+    const int one = 1;
+    if (!parse_endpoint(text, &s->address, &s->port)) {
+        errno = EINVAL;
+        return fail("parse", text);
+    }
+    s->family = s->address.family == 6 ? AF_INET6 : AF_INET;
+    socklen_t n = ip_to_sockaddr(&s->address, s->port, &to);
+    s->fd = socket(s->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd < 0)
+        return fail("socket", text);
+    setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (s->family == AF_INET6)
+        setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (bind(s->fd, (struct sockaddr *)&to, n) != 0)
+        return fail("bind", text);
+    if (listen(s->fd, SOMAXCONN) != 0)
+        return fail("listen", text);
+    name_socket(s);
+    return true;
+}
+
+/* Removes a socket file nobody listens on; anything else at the path is left and is an error. */
+static bool clear_path(const struct sockaddr_un *to, const char *text)
+{
+    struct stat st;
+    if (lstat(to->sun_path, &st) != 0)
+        return errno == ENOENT || fail("stat", text);
+    if (!S_ISSOCK(st.st_mode)) {
+        errno = EEXIST;
+        return fail("stat", text);
+    }
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int rc = probe < 0 ? -1 : connect(probe, (const struct sockaddr *)to, sizeof *to);
+    bool dead = rc != 0 && errno == ECONNREFUSED;
+    if (probe >= 0)
+        close(probe);
+    if (dead)
+        return unlink(to->sun_path) == 0 || fail("unlink", text);
+    errno = EADDRINUSE;
+    return fail("bind", text);
+}
+
+static bool open_unix(const char *text, mode_t mode, struct http_socket *s)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char *path = text + strlen("unix:");
+    s->family = AF_UNIX;
+    if (strlen(path) >= sizeof to.sun_path) {
+        errno = ENAMETOOLONG;
+        return fail("parse", text);
+    }
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
+    if (!clear_path(&to, text))
+        return false;
+    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd < 0)
+        return fail("socket", text);
+    mode_t old = umask(0777 & ~mode); /* bind() makes the file: never open wider than asked */
+    int rc = bind(s->fd, (struct sockaddr *)&to, sizeof to);
+    umask(old);
+    if (rc != 0)
+        return fail("bind", text);
+    snprintf(s->path, sizeof s->path, "%s", path);
+    snprintf(s->name, sizeof s->name, "%s", text);
+    return listen(s->fd, SOMAXCONN) == 0 || fail("listen", text);
+}
+
+static bool open_one(const struct config_listener *conf, const char *text, struct http_socket *s)
+{
+    *s = (struct http_socket){.fd = -1};
+    bool ok = strncmp(text, "unix:", 5) == 0 ? open_unix(text, (mode_t)conf->mode, s)
+                                             : open_tcp(text, s);
+    if (!ok)
+        http_socket_close(s);
+    return ok;
+}
+
+static bool machine_lacks_it(int saved)
+{
+    return saved == EADDRNOTAVAIL || saved == EAFNOSUPPORT;
+}
+
+int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n)
+{
+    bool excused = false;
+    for (size_t i = 0; i < conf->bind.count; i++) {
+        if (*n == max) {
+            LOG_ERROR("listen", "error=\"more than %zu addresses\"", max);
+            return EX_OSERR;
+        }
+        errno = 0;
+        if (open_one(conf, conf->bind.items[i], &out[*n])) {
+            (*n)++;
+            continue;
+        }
+        if (!conf->bind_is_default || !machine_lacks_it(errno))
+            return EX_UNAVAILABLE;
+        excused = true;
+    }
+    return excused && *n == 0 ? EX_UNAVAILABLE : 0;
+}
+
+void http_socket_close(struct http_socket *s)
+{
+    int saved = errno;
+    if (s->path[0] != '\0')
+        unlink(s->path);
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+    s->path[0] = '\0';
+    errno = saved;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_listen - listening sockets: TCP, Unix, and their clean end. Knows no libmicrohttpd.
+ */
+#ifndef GATHERD_HTTP_LISTEN_H
+#define GATHERD_HTTP_LISTEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cidr.h"
+#include "config.h"
+
+struct http_socket {
+    int fd;
+    int family; /* AF_INET, AF_INET6, AF_UNIX */
+    struct ip_addr address;
+    uint16_t port;  /* the real one, also when 0 was asked */
+    char name[128]; /* "127.0.0.1:4284", "[::1]:4284", "unix:/run/..." */
+    char path[108]; /* of a Unix socket; unlinked at close */
+};
+
+/* Opens what `bind` of the listener names, in order. With the built-in default an address the machine
+ * lacks is a warning while another opened. Returns 0, EX_UNAVAILABLE (69) or EX_OSERR (71), the reason
+ * logged; *n sockets are open also on failure and are the caller's to close. */
+int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n);
+
+/* Closes; a Unix socket's path goes too. */
+void http_socket_close(struct http_socket *s);
+
+#endif

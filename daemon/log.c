@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log - lines on standard error, from any module and thread. The level is the program's one global;
+ * beside it stands what a mutex protects: the format, whether stderr is the journal, and the
+ * previous line with the number of its repeats.
+ *
+ * The environment is not asked (JOURNAL_STREAM): stderr is taken for the journal when it is a
+ * socket. There each line gets the <N> prefix, JSON too, because the journal takes it off again.
+ *
+ * A line is built on the stack, so that it also gets out when memory has run out: a struct buf with
+ * a lent array and cap == limit never allocates. The limit is lowered while the message is added
+ * piece by piece, a piece being a character or an escape: what does not fit is left out whole and
+ * room stays for the end of the line. A line fits PIPE_BUF: writers of one pipe do not mix.
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "clock.h"
+#include "utf8.h"
+
+#define LOG_LINE_MAX 4096
+#define LOG_TAIL_MAX 8 /* "...", the end of a JSON object, a newline */
+#define LOG_REPEAT_US US_PER_S
+
+static const struct {
+    const char *name, *prefix;
+} levels[] = {
+    [LOG_LEVEL_ERROR] = {"error", "<3>"},
+    [LOG_LEVEL_WARN] = {"warn", "<4>"},
+    [LOG_LEVEL_INFO] = {"info", "<6>"},
+    [LOG_LEVEL_DEBUG] = {"debug", "<7>"},
+};
+
+static atomic_int log_level = LOG_LEVEL_INFO;
+
+static struct {
+    pthread_mutex_t lock;
+    enum log_format format;
+    enum { STDERR_UNKNOWN, STDERR_JOURNAL, STDERR_OTHER } output;
+    enum log_level last_level;
+    char last_module[32];
+    char last[LOG_LINE_MAX];
+    int64_t last_us; /* when it was printed, not when it came again */
+    int64_t repeats;
+} log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .last_us = INT64_MIN};
+
+void log_setup(enum log_level level, enum log_format format)
+{
+    pthread_mutex_lock(&log_state.lock);
+    log_state.format = format;
+    log_state.output = STDERR_UNKNOWN;
+    pthread_mutex_unlock(&log_state.lock);
+    atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+static bool is_journal(void)
+{
+    struct stat st;
+    if (log_state.output == STDERR_UNKNOWN) {
+        bool is_socket = fstat(STDERR_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
+        log_state.output = is_socket ? STDERR_JOURNAL : STDERR_OTHER;
+    }
+    return log_state.output == STDERR_JOURNAL;
+}
+
+/* The length of the character at s that may be printed, or minus that of the bytes to be escaped:
+ * ill-formed UTF-8, C0, DEL and (a terminal obeys them) C1 controls. */
+static int printable(const char *s, size_t n)
+{
+    unsigned char c = (unsigned char)s[0];
+    int length = utf8_sequence(s, n);
+    if (c < 0x20 || c == 0x7F)
+        return -1;
+    return length == 2 && c == 0xC2 && (unsigned char)s[1] < 0xA0 ? -2 : length;
+}
+
+static void add_message(struct buf *line, const char *s, size_t n, bool json)
+{
+    while (n > 0 && !line->failed) {
+        int length = printable(s, n);
+        size_t used = (size_t)(length < 0 ? -length : length);
+        if (length < 0) {
+            for (size_t i = 0; i < used; i++)
+                buf_printf(line, json ? "\\\\x%02x" : "\\x%02x", (unsigned)(unsigned char)s[i]);
+        } else if (json && (*s == '"' || *s == '\\')) {
+            buf_add(line, (char[]){'\\', *s}, 2);
+        } else {
+            buf_add(line, s, used);
+        }
+        s += used;
+        n -= used;
+    }
+}
+
+static void add_start(struct buf *line, enum log_level level, const char *module)
+{
+    bool json = log_state.format == LOG_FORMAT_JSON;
+    if (is_journal())
+        buf_add_str(line, levels[level].prefix);
+    if (json) {
+        BUF_ADD_LITERAL(line, "{\"time\":\"");
+        buf_add_rfc3339(line, clock_wall_us());
+        buf_printf(line, "\",\"level\":\"%s\",\"module\":\"", levels[level].name);
+    } else if (!is_journal()) {
+        buf_add_rfc3339(line, clock_wall_us());
+        buf_printf(line, " %s ", levels[level].name);
+    }
+    add_message(line, module, strlen(module), json);
+    buf_add_str(line, json ? "\",\"message\":\"" : ": ");
+}
+
+/* Composes the line and writes it; the lock is held, so that lines keep their order. */
+static void write_line(enum log_level level, const char *module, const char *message)
+{
+    bool json = log_state.format == LOG_FORMAT_JSON;
+    char text[LOG_LINE_MAX];
+    struct buf line = {.data = text, .cap = sizeof text - 1, .limit = sizeof text - 1};
+    line.limit = line.cap -= LOG_TAIL_MAX;
+    add_start(&line, level, module);
+    add_message(&line, message, strlen(message), json);
+    line.limit = line.cap += LOG_TAIL_MAX;
+    if (line.failed) {
+        line.failed = false;
+        BUF_ADD_LITERAL(&line, "...");
+    }
+    buf_add_str(&line, json ? "\"}\n" : "\n");
+    ssize_t n;
+    do {
+        n = write(STDERR_FILENO, line.data, line.len);
+    } while (n < 0 && errno == EINTR);
+}
+
+/* Whether this is the previous line again, within a second. */
+static bool is_repeat(enum log_level level, const char *module, const char *message, int64_t now)
+{
+    return level == log_state.last_level && now - LOG_REPEAT_US < log_state.last_us &&
+           strncmp(module, log_state.last_module, sizeof log_state.last_module - 1) == 0 &&
+           strcmp(message, log_state.last) == 0;
+}
+
+static void write_repeats(void)
+{
+    char count[64];
+    if (log_state.repeats == 0)
+        return;
+    snprintf(count, sizeof count, "previous line repeated=%lld", (long long)log_state.repeats);
+    write_line(log_state.last_level, "log", count);
+}
+
+static void remember(enum log_level level, const char *module, const char *message, int64_t now)
+{
+    log_state.last_level = level;
+    snprintf(log_state.last_module, sizeof log_state.last_module, "%s", module);
+    snprintf(log_state.last, sizeof log_state.last, "%s", message);
+    log_state.last_us = now;
+    log_state.repeats = 0;
+}
+
+void log_write(enum log_level level, const char *module, const char *fmt, ...)
+{
+    int saved_errno = errno;
+    int64_t now = clock_us();
+    char message[LOG_LINE_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(message, sizeof message, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        snprintf(message, sizeof message, "a message could not be formatted");
+
+    pthread_mutex_lock(&log_state.lock);
+    if (is_repeat(level, module, message, now)) {
+        log_state.repeats++;
+    } else {
+        write_repeats();
+        write_line(level, module, message);
+        remember(level, module, message, now);
+    }
+    pthread_mutex_unlock(&log_state.lock);
+    errno = saved_errno;
+}

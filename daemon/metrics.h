@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * metrics - every metric of gatherd in one table: declared, counted, printed as Prometheus text,
+ * and checked against gatherd(8) from here. An instance is a plain struct of counters that belongs
+ * to one loop; instances are added up before printing. Gauges are list lengths: the owner
+ * sets them just before printing. Labels are fixed words from these tables, never a URL.
+ */
+#ifndef GATHERD_METRICS_H
+#define GATHERD_METRICS_H
+
+#include <stdint.h>
+
+#include "buf.h"
+#include "err.h"
+
+/* X(symbol, kind, name, labels, help). Rows of one name stand together; the first one's help and
+ * kind are printed. Kinds: COUNTER, GAUGE; SECONDS is a counter kept in us and printed in s. */
+#define METRICS_TABLE(X) \
+    X(BATCHES_ACCEPTED, COUNTER, "gatherd_batches_total", "", "Batches admitted.") \
+    X(BATCHES_REFUSED_FULL, COUNTER, "gatherd_batches_refused_total", "reason=\"full\"", \
+      "Batches refused with 429 or 503.") \
+    X(BATCHES_REFUSED_DRAINING, COUNTER, "gatherd_batches_refused_total", "reason=\"draining\"", \
+      "") \
+    X(BATCHES_CLIENT_GONE, COUNTER, "gatherd_batches_client_gone_total", "", \
+      "Batches cancelled because the client hung up.") \
+    X(BATCHES_RUNNING, GAUGE, "gatherd_batches_running", "", "Batches not yet answered.") \
+    X(MEMBERS_DONE, COUNTER, "gatherd_members_total", "state=\"done\"", \
+      "Members finished, by state.") \
+    X(MEMBERS_FAILED, COUNTER, "gatherd_members_total", "state=\"failed\"", "") \
+    X(MEMBERS_DENIED, COUNTER, "gatherd_members_total", "state=\"denied\"", "") \
+    X(MEMBERS_CANCELLED, COUNTER, "gatherd_members_total", "state=\"cancelled\"", "") \
+    X(MEMBERS_QUEUED, GAUGE, "gatherd_members_queued", "", "Members waiting for a slot.") \
+    X(MEMBERS_ACTIVE, GAUGE, "gatherd_members_active", "", "Members holding a slot.") \
+    X(FETCH_HOPS, COUNTER, "gatherd_fetch_requests_total", "", \
+      "Requests sent upstream, redirects counted singly.") \
+    X(FETCH_CONNECTS, COUNTER, "gatherd_fetch_connects_total", "", \
+      "Upstream connections opened by requests.") \
+    X(FETCH_REUSED, COUNTER, "gatherd_fetch_reused_total", "", \
+      "Requests sent on a kept-alive connection.") \
+    X(FETCH_BYTES_RECEIVED, COUNTER, "gatherd_fetch_received_bytes_total", "", \
+      "Body bytes received from upstreams, as encoded.") \
+    X(FETCH_BYTES_DELIVERED, COUNTER, "gatherd_fetch_delivered_bytes_total", "", \
+      "Body bytes after decoding.") \
+    X(FETCH_SECONDS, SECONDS, "gatherd_fetch_seconds_total", "", \
+      "Work time of finished members, without queueing.") \
+    X(QUEUE_SECONDS, SECONDS, "gatherd_queue_seconds_total", "", \
+      "Time that finished members waited for slots.") \
+    X(DNS_LOOKUPS, COUNTER, "gatherd_dns_lookups_total", "", "Name look-ups sent.") \
+    X(DNS_CACHE_HITS, COUNTER, "gatherd_dns_cache_hits_total", "", \
+      "Name look-ups answered from the cache.") \
+    X(CLIENTS, GAUGE, "gatherd_clients", "", "Open client connections.") \
+    X(HTTP_2XX, COUNTER, "gatherd_http_requests_total", "code=\"2xx\"", \
+      "Requests answered, by class of status.") \
+    X(HTTP_4XX, COUNTER, "gatherd_http_requests_total", "code=\"4xx\"", "") \
+    X(HTTP_5XX, COUNTER, "gatherd_http_requests_total", "code=\"5xx\"", "") \
+    X(TURNS, COUNTER, "gatherd_loop_turns_total", "", "Turns of the loop.") \
+    X(TURN_SECONDS, SECONDS, "gatherd_loop_busy_seconds_total", "", \
+      "Time spent in turns, without sleeping.") \
+    X(ANSWER_BYTES_HELD, GAUGE, "gatherd_answer_bytes", "", \
+      "Bodies and headers held for answers, bytes.")
+
+enum metric {
+#define X(symbol, kind, name, labels, help) METRIC_##symbol,
+    METRICS_TABLE(X)
+#undef X
+    METRIC_COUNT
+};
+
+struct metrics {
+    int64_t value[METRIC_COUNT];
+    int64_t errors[ERR_COUNT]; /* gatherd_member_errors_total{type="..."} */
+};
+
+static inline void metrics_add(struct metrics *m, enum metric id, int64_t n)
+{
+    m->value[id] += n;
+}
+
+static inline void metrics_set(struct metrics *m, enum metric id, int64_t v)
+{
+    m->value[id] = v;
+}
+
+/* Appends the Prometheus text exposition (version 0.0.4): the table, the errors family (every
+ * type, also those at 0), gatherd_build_info{version="..."} 1, process_start_time_seconds,
+ * process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds, process_max_fds
+ * (from /proc/self; a line that cannot be read is left out). */
+void metrics_print(const struct metrics *m, struct buf *out);
+
+#endif

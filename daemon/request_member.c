@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * request_member - one member of a batch, and the options that `defaults` and the query string
+ * give to all. Called by request; what it makes lies in the spec's arena.
+ *
+ * A draft starts as a copy of the options that hold so far (configuration, query, defaults) and
+ * is changed by the fields that the object has. When nothing differs in the end, the member points
+ * to the shared block: 10,000 plain URLs share one. Headers are added to those of the draft, which
+ * are replaced where the name is the same; a body of any kind replaces a body of any kind.
+ */
+#include "request_internal.h"
+
+#include <string.h>
+
+#include <jansson.h>
+
+#include "parse.h"
+
+#define ID_BYTES_MAX 256
+#define METHOD_BYTES_MAX 64
+#define HEADERS_MAX 100 /* lines of one member, those of `defaults` included */
+#define HEADER_BYTES_MAX 65536
+#define TIMEOUT_MS_MAX 86400000 /* a day */
+#define REDIRECTS_MAX 100
+#define DUMP_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
+
+/* --- url, id, method -------------------------------------------------------------------------- */
+
+/* What the URL says is judged later, for this member alone. */
+static bool set_url_text(struct reader *r, struct member *m, const json_t *value)
+{
+    m->url_len = json_string_length(value);
+    m->url = request_copy(r, json_string_value(value), m->url_len);
+    return true;
+}
+
+static bool set_url(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    if (!d->member)
+        return request_fail(r, at, "\"url\" has no default: each member has its own");
+    return set_url_text(r, d->member, value);
+}
+
+static bool set_id(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    const char *id = json_string_value(value);
+    size_t n = json_string_length(value);
+    char quoted[REQUEST_QUOTE_MAX];
+    if (!d->member)
+        return request_fail(r, at, "\"id\" has no default: each member has its own");
+    if (n > ID_BYTES_MAX)
+        return request_fail(r, at, "\"id\" has %zu bytes, more than %d", n, ID_BYTES_MAX);
+    /* jansson's objects hash with a seed, so that nobody can make ids collide. */
+    if (!r->ids)
+        r->ids = json_object();
+    if (json_object_getn(r->ids, id, n))
+        return request_fail(r, at, "the id %s is taken by another member of this batch",
+                            request_quote(quoted, id, n));
+    (void)json_object_setn_new_nocheck(r->ids, id, n, json_true());
+    d->member->id = request_copy(r, id, n);
+    return true;
+}
+
+static bool set_method(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    const char *s = json_string_value(value);
+    size_t n = json_string_length(value);
+    char quoted[REQUEST_QUOTE_MAX];
+    request_quote(quoted, s, n);
+    if (!parse_is_token(s, n) || n > METHOD_BYTES_MAX)
+        return request_fail(r, at, "\"method\" must be a token such as GET or POST of at most %d "
+                                   "bytes, not %s", METHOD_BYTES_MAX, quoted);
+    if (parse_equal_nocase(s, n, "CONNECT") || parse_equal_nocase(s, n, "TRACE"))
+        return request_fail(r, at, "the method %s is refused", quoted);
+    d->opts.method = request_copy(r, s, n);
+    return true;
+}
+
+/* --- headers ---------------------------------------------------------------------------------- */
+
+struct header_list {
+    struct spec_header *lines;
+    size_t count;
+};
+
+static bool is_refused_name(const char *name, size_t n)
+{
+    static const char *const refused[] = {
+        "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE",
+        "Trailer", "Upgrade", "Expect", "HTTP2-Settings",
+    };
+    if (n >= 6 && parse_equal_nocase(name, 6, "Proxy-"))
+        return true;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        if (parse_equal_nocase(name, n, refused[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool add_header(struct reader *r, const struct place *at, struct header_list *list,
+                       const char *name, const json_t *value)
+{
+    char quoted[REQUEST_QUOTE_MAX], got[REQUEST_QUOTE_MAX + 16];
+    const char *s = json_string_value(value);
+    size_t n = json_string_length(value);
+    request_quote(quoted, name, strlen(name));
+    if (!s)
+        return request_fail(r, at, "the header %s must be a string or an array of strings, not %s",
+                            quoted, request_describe(got, value));
+    for (; n > 0 && (*s == ' ' || *s == '\t'); n--)
+        s++;
+    while (n > 0 && (s[n - 1] == ' ' || s[n - 1] == '\t'))
+        n--;
+    if (!parse_is_field_value(s, n))
+        return request_fail(r, at, "the value of the header %s has a control byte (CR and LF are "
+                                   "refused too)", quoted);
+    list->lines[list->count++] =
+        (struct spec_header){.name = name, .value = request_copy(r, s, n)};
+    return true;
+}
+
+/* One key of the object: a line, or one for each string of an array (none for an empty one). */
+static bool add_headers(struct reader *r, const struct place *at, struct header_list *list,
+                        const json_t *value)
+{
+    size_t n = strlen(at->key);
+    char quoted[REQUEST_QUOTE_MAX];
+    request_quote(quoted, at->key, n);
+    if (!parse_is_token(at->key, n))
+        return request_fail(r, at, "%s is no header name", quoted);
+    if (is_refused_name(at->key, n))
+        return request_fail(r, at, "the header %s is refused: gatherd and libcurl set it", quoted);
+    const char *name = request_copy(r, at->key, n);
+    if (!json_is_array(value))
+        return add_header(r, at, list, name, value);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        struct place here = {.up = at, .index = i};
+        if (!add_header(r, &here, list, name, json_array_get(value, i)))
+            return false;
+    }
+    return true;
+}
+
+/* Lines that an object of headers makes. */
+static size_t count_headers(json_t *object)
+{
+    size_t count = 0;
+    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
+        const json_t *value = json_object_iter_value(it);
+        count += json_is_array(value) ? json_array_size(value) : 1;
+    }
+    return count;
+}
+
+static bool names_header(json_t *object, const char *name)
+{
+    size_t n = strlen(name);
+    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
+        if (json_object_iter_key_len(it) == n &&
+            parse_equal_nocase(name, n, json_object_iter_key(it)))
+            return true;
+    }
+    return false;
+}
+
+/* Moderate figures, because each transfer in flight holds a copy of its headers. */
+static bool check_header_size(struct reader *r, const struct place *at,
+                              const struct header_list *list)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < list->count; i++)
+        bytes += strlen(list->lines[i].name) + strlen(list->lines[i].value);
+    if (bytes > HEADER_BYTES_MAX)
+        return request_fail(r, at, "\"headers\" has %zu bytes, more than %d", bytes,
+                            HEADER_BYTES_MAX);
+    return true;
+}
+
+static bool set_headers(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    struct header_list list = {0};
+    size_t own = count_headers(value);
+    if (own > HEADERS_MAX)
+        return request_fail(r, at, "\"headers\" has %zu lines, more than %d", own, HEADERS_MAX);
+    list.lines = request_alloc(r, d->opts.header_count + own, sizeof *list.lines);
+    for (size_t i = 0; i < d->opts.header_count; i++) {
+        if (!names_header(value, d->opts.headers[i].name))
+            list.lines[list.count++] = d->opts.headers[i];
+    }
+    if (list.count + own > HEADERS_MAX)
+        return request_fail(r, at, "\"headers\" has %zu lines together with those of \"defaults\", "
+                                   "more than %d", list.count + own, HEADERS_MAX);
+    for (void *it = json_object_iter(value); it; it = json_object_iter_next(value, it)) {
+        struct place here = {.up = at, .key = json_object_iter_key(it)};
+        if (!add_headers(r, &here, &list, json_object_iter_value(it)))
+            return false;
+    }
+    d->opts.headers = list.lines;
+    d->opts.header_count = list.count;
+    return check_header_size(r, at, &list);
+}
+
+/* --- bodies ----------------------------------------------------------------------------------- */
+
+static bool take_body(struct reader *r, const struct place *at, struct draft *d)
+{
+    if (d->body_field)
+        return request_fail(r, at, "at most one of body, body_base64 and json: \"%s\" is given too",
+                            d->body_field);
+    d->body_field = at->key;
+    d->opts.body_is_json = false;
+    return true;
+}
+
+static bool set_body(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    if (!take_body(r, at, d))
+        return false;
+    d->opts.body_len = json_string_length(value);
+    d->opts.body = request_copy(r, json_string_value(value), d->opts.body_len);
+    return true;
+}
+
+static bool set_body_base64(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    size_t n = json_string_length(value);
+    if (!take_body(r, at, d))
+        return false;
+    uint8_t *bytes = request_alloc(r, n / 4 * 3 + 1, 1);
+    if (!parse_base64(json_string_value(value), n, bytes, &d->opts.body_len))
+        return request_fail(r, at, "\"body_base64\" is not base64 (RFC 4648: A-Z a-z 0-9 + /, "
+                                   "padded with =, no blanks)");
+    d->opts.body = (const char *)bytes;
+    return true;
+}
+
+static bool set_json(struct reader *r, const struct place *at, json_t *value, void *target)
+{
+    struct draft *d = target;
+    if (!take_body(r, at, d))
+        return false;
+    size_t n = json_dumpb(value, NULL, 0, DUMP_FLAGS);
+    char *text = request_alloc(r, n + 1, 1);
+    (void)json_dumpb(value, text, n, DUMP_FLAGS);
+    d->opts.body = text;
+    d->opts.body_len = n;
+    d->opts.body_is_json = true;
+    return true;
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+/* In the order of enum config_http_version. */
+static const char *const http_versions[] = {"auto", "1.1", "2", NULL};
+
+#define OPTION(member) .offset = offsetof(struct draft, opts.member)
+
+static const struct field fields[] = {
+    {"url", FIELD_TEXT, .set = set_url},
+    {"id", FIELD_TEXT, .set = set_id},
+    {"method", FIELD_TEXT, .query = true, .set = set_method},
+    {"headers", FIELD_OBJECT, .set = set_headers},
+    {"body", FIELD_TEXT, .query = true, .set = set_body},
+    {"body_base64", FIELD_TEXT, .query = true, .set = set_body_base64},
+    {"json", FIELD_ANY, .set = set_json},
+    {"timeout_ms", FIELD_MS, true, OPTION(timeout_us), .min = 1, .max = TIMEOUT_MS_MAX},
+    {"connect_timeout_ms", FIELD_MS, true, OPTION(connect_timeout_us), .min = 1,
+     .max = TIMEOUT_MS_MAX},
+    {"queue_timeout_ms", FIELD_MS_OR_NULL, true, OPTION(queue_timeout_us), .min = 1,
+     .max = TIMEOUT_MS_MAX},
+    {"max_redirects", FIELD_INT, true, OPTION(max_redirects), .min = 0, .max = REDIRECTS_MAX},
+    {"max_response_bytes", FIELD_INT64, true, OPTION(max_response_bytes), .min = 1,
+     .limit = "response_bytes", .limit_offset = offsetof(struct config_limits, response_bytes)},
+    {"http_version", FIELD_WORD, true, OPTION(http_version), .words = http_versions},
+    {"fresh_connection", FIELD_BOOL, true, OPTION(fresh_connection)},
+    {.name = "max_retries", .kind = FIELD_LATER},
+    {.name = "retry_non_idempotent", .kind = FIELD_LATER},
+    {.name = "expect", .kind = FIELD_LATER},
+    {.name = "insecure", .kind = FIELD_LATER},
+};
+
+const struct field_table request_member_table = {
+    .of = "member",
+    .field_noun = "member field",
+    .where = "into an element of \"requests\" or into \"defaults\"",
+    .fields = fields,
+    .count = sizeof fields / sizeof *fields,
+};
+
+/* --- members ---------------------------------------------------------------------------------- */
+
+const struct member_opts *request_finish_opts(struct reader *r, const struct draft *d)
+{
+    struct member_opts *opts = request_alloc(r, 1, sizeof *opts);
+    *opts = d->opts;
+    if (!opts->method)
+        opts->method = opts->body ? "POST" : "GET";
+    return opts;
+}
+
+static bool read_object(struct reader *r, const struct place *at, json_t *object, struct member *m)
+{
+    struct draft d;
+    /* memcpy, so that the padding is equal too and memcmp() may tell whether anything changed. */
+    memcpy(&d.opts, &r->base.opts, sizeof d.opts);
+    d.member = m;
+    d.body_field = NULL;
+    if (!request_read_object(r, &request_member_table, at, object, &d))
+        return false;
+    if (!m->url)
+        return request_fail(r, at, "the member has no \"url\"");
+    bool changed = memcmp(&d.opts, &r->base.opts, sizeof d.opts) != 0;
+    m->opts = changed ? request_finish_opts(r, &d) : r->shared;
+    return true;
+}
+
+bool request_read_member(struct reader *r, const struct place *at, json_t *value, struct member *m)
+{
+    char got[REQUEST_QUOTE_MAX + 16];
+    if (json_is_object(value))
+        return read_object(r, at, value, m);
+    if (!json_is_string(value))
+        return request_fail(r, at, "a member is a URL string or an object with \"url\", not %s",
+                            request_describe(got, value));
+    m->opts = r->shared;
+    return set_url_text(r, m, value);
+}

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * resolve - see resolve.h. Called by fetch on its loop's thread. Owns the names, the cache and the
+ * channels (resolve_ares), and one timer.
+ *
+ * A name's state is the list it is on; name_move() is the one mover:
+ *   PENDING   wants a look-up, the bound is reached
+ *   FRESH     in flight for less than a second: counts
+ *   OLD       in flight for longer: does not count
+ *   FINISHED  answered, waiters to be told by the next resolve_turn()
+ *   CACHED    answered, nobody waits; coldest first
+ * An answer that nobody waits for goes to CACHED at once; that is how resolve_start() can return
+ * what c-ares found in the hosts file while it was asked.
+ *
+ * A new resolv.conf or a reload begins a new generation: what an older one finds out is told to
+ * those who wait and then forgotten.
+ */
+#include "resolve.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "log.h"
+#include "resolve_ares.h"
+#include "table.h"
+
+#define DNS_PORT 53
+#define CACHED_MAX 10000
+#define COLD_CHECKED 2      /* expired names freed for each new one */
+#define IN_FLIGHT_MAX 10000 /* c-ares has 65536 query numbers and needs two a name */
+#define FRESH_MS 1000
+#define STAT_MS 1000
+
+enum name_state {
+    NAME_PENDING,
+    NAME_FRESH,
+    NAME_OLD,
+    NAME_FINISHED,
+    NAME_CACHED,
+    NAME_STATES
+};
+
+/* What tells one version of resolv.conf from the next. */
+struct file_mark {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+};
+
+struct resolve {
+    struct resolve_params params;
+    struct table names;
+    struct list lists[NAME_STATES];
+    size_t counts[NAME_STATES];
+    struct resolve_ares *channel;
+    struct list retired; /* channels that drain */
+    size_t handles;      /* the timer and the channels, while open */
+    uv_timer_t timer;    /* runs while names are PENDING: the oldest FRESH one gets OLD */
+    uint64_t generation;
+    struct file_mark mark;
+    uint64_t stat_ms; /* loop time of the last look at resolv.conf */
+    struct resolve_answer answer; /* what resolve_start() returns */
+    int64_t lookups, cache_hits;
+    bool closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+struct resolve_name {
+    struct table_node in_table;
+    struct list node;
+    struct list waiters;
+    struct resolve *resolve;
+    struct resolve_question question;
+    enum name_state state;
+    uint64_t generation; /* in which it was asked for */
+    uint64_t time_ms;    /* loop time: in flight: since; answered: good until */
+    enum err_type error;
+    const char *message;
+    size_t count;
+    struct ip_addr *addresses;
+    char text[];
+};
+
+static uint64_t now_ms(const struct resolve *r)
+{
+    return uv_now(r->params.loop);
+}
+
+/* Names */
+
+static void name_move(struct resolve_name *name, enum name_state state)
+{
+    struct resolve *r = name->resolve;
+    list_remove(&name->node);
+    r->counts[name->state]--;
+    name->state = state;
+    list_append(&r->lists[state], &name->node);
+    r->counts[state]++;
+}
+
+static struct resolve_name *name_first(struct resolve *r, enum name_state state)
+{
+    struct list *head = &r->lists[state];
+    return list_empty(head) ? NULL : LIST_CONTAINER(head->next, struct resolve_name, node);
+}
+
+static void name_free(struct resolve_name *name)
+{
+    struct resolve *r = name->resolve;
+    assert(list_empty(&name->waiters));
+    list_remove(&name->node);
+    r->counts[name->state]--;
+    table_remove(&r->names, &name->in_table);
+    free(name->addresses);
+    free(name);
+}
+
+static bool same_name(const struct table_node *node, const void *text)
+{
+    return strcmp(LIST_CONTAINER(node, struct resolve_name, in_table)->text, text) == 0;
+}
+
+static void drop_cold(struct resolve *r)
+{
+    for (int i = 0; i < COLD_CHECKED; i++) {
+        struct resolve_name *cold = name_first(r, NAME_CACHED);
+        if (!cold || (cold->time_ms > now_ms(r) && r->counts[NAME_CACHED] < CACHED_MAX))
+            return;
+        name_free(cold);
+    }
+}
+
+static struct resolve_name *name_find(struct resolve *r, const char *text)
+{
+    uint64_t hash = table_hash(&r->names, text, strlen(text));
+    struct table_node *node = table_find(&r->names, hash, same_name, text);
+    return node ? LIST_CONTAINER(node, struct resolve_name, in_table) : NULL;
+}
+
+static struct resolve_name *name_create(struct resolve *r, const char *text)
+{
+    size_t n = strlen(text);
+    struct resolve_name *name = calloc(1, sizeof *name + n + 1);
+    if (!name)
+        return NULL;
+    drop_cold(r);
+    memcpy(name->text, text, n + 1);
+    name->resolve = r;
+    name->state = NAME_PENDING;
+    list_init(&name->waiters);
+    list_init(&name->node);
+    list_append(&r->lists[NAME_PENDING], &name->node);
+    r->counts[NAME_PENDING]++;
+    table_insert(&r->names, &name->in_table, table_hash(&r->names, text, n));
+    return name;
+}
+
+/* Answered and told: kept, unless it stems from before a reload. */
+static void name_settle(struct resolve_name *name)
+{
+    struct resolve *r = name->resolve;
+    if (name->generation != r->generation) {
+        name_free(name);
+        return;
+    }
+    name_move(name, NAME_CACHED);
+    while (r->counts[NAME_CACHED] > CACHED_MAX)
+        name_free(name_first(r, NAME_CACHED));
+}
+
+static void name_store(struct resolve_name *name, const struct resolve_answer *answer, int ttl_s)
+{
+    name->time_ms = now_ms(name->resolve) + (uint64_t)ttl_s * 1000;
+    name->error = answer->error;
+    name->message = answer->message;
+    name->count = answer->count;
+    if (answer->count == 0)
+        return;
+    name->addresses = malloc(answer->count * sizeof name->addresses[0]);
+    if (name->addresses) {
+        memcpy(name->addresses, answer->addresses, answer->count * sizeof name->addresses[0]);
+        return;
+    }
+    name->time_ms = now_ms(name->resolve);
+    name->error = ERR_DNS_ERROR;
+    name->message = "out of memory";
+    name->count = 0;
+}
+
+static void name_answer(const struct resolve_name *name, struct resolve_answer *out)
+{
+    out->error = name->error;
+    out->message = name->message;
+    out->count = name->count;
+    if (name->count > 0)
+        memcpy(out->addresses, name->addresses, name->count * sizeof name->addresses[0]);
+}
+
+/* Look-ups */
+
+static void on_answered(struct resolve_question *question, const struct resolve_answer *answer,
+                        int ttl_s)
+{
+    struct resolve_name *name = LIST_CONTAINER(question, struct resolve_name, question);
+    struct resolve *r = name->resolve;
+    name_store(name, answer, ttl_s);
+    if (list_empty(&name->waiters))
+        name_settle(name);
+    else
+        name_move(name, NAME_FINISHED);
+    r->params.wake(r->params.arg);
+}
+
+static void look_up(struct resolve *r, struct resolve_name *name)
+{
+    free(name->addresses);
+    name->addresses = NULL;
+    name->count = 0;
+    name->generation = r->generation;
+    name->time_ms = now_ms(r);
+    name_move(name, NAME_FRESH);
+    r->lookups++;
+    resolve_ares_ask(r->channel, &name->question, name->text);
+}
+
+static void on_timer(uv_timer_t *timer);
+
+/* Asks for as many names as may be asked for now. */
+static void pump(struct resolve *r)
+{
+    struct resolve_name *name;
+    uint64_t now = now_ms(r);
+    while ((name = name_first(r, NAME_FRESH)) && now - name->time_ms >= FRESH_MS)
+        name_move(name, NAME_OLD);
+    while ((name = name_first(r, NAME_PENDING)) &&
+           r->counts[NAME_FRESH] < (size_t)r->params.lookups &&
+           r->counts[NAME_FRESH] + r->counts[NAME_OLD] < IN_FLIGHT_MAX)
+        look_up(r, name);
+    name = name_first(r, NAME_FRESH);
+    if (name && r->counts[NAME_PENDING] > 0)
+        uv_timer_start(&r->timer, on_timer, name->time_ms + FRESH_MS - now, 0);
+    else
+        uv_timer_stop(&r->timer);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    pump(timer->data);
+}
+
+/* Channels */
+
+static void part_closed(void *arg)
+{
+    struct resolve *r = arg;
+    if (--r->handles > 0)
+        return;
+    void (*closed)(void *arg) = r->closed;
+    void *closed_arg = r->closed_arg;
+    free(r);
+    closed(closed_arg);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    part_closed(handle->data);
+}
+
+static struct file_mark file_look(const char *path)
+{
+    struct file_mark mark;
+    struct stat st;
+    memset(&mark, 0, sizeof mark);
+    if (stat(path, &st) < 0)
+        return mark;
+    mark.device = st.st_dev;
+    mark.inode = st.st_ino;
+    mark.size = st.st_size;
+    mark.changed = st.st_mtim;
+    return mark;
+}
+
+static bool file_same(const struct file_mark *a, const struct file_mark *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
+}
+
+/* The mark is taken first: a change in between is seen next time. */
+static struct resolve_ares *channel_create(struct resolve *r, const char **why)
+{
+    const struct resolve_ares_params params = {
+        .loop = r->params.loop,
+        .servers = r->params.servers,
+        .server_count = r->params.server_count,
+        .resolv_conf = r->params.resolv_conf,
+        .port = r->params.port,
+        .answered = on_answered,
+        .closed = part_closed,
+        .arg = r,
+    };
+    r->mark = file_look(r->params.resolv_conf);
+    r->stat_ms = now_ms(r);
+    struct resolve_ares *channel = resolve_ares_create(&params, why);
+    if (channel)
+        r->handles++;
+    return channel;
+}
+
+static void reap_retired(struct resolve *r)
+{
+    struct list *it, *tmp;
+    LIST_FOREACH_SAFE(it, tmp, &r->retired) {
+        struct resolve_ares *channel = resolve_ares_of_node(it);
+        if (resolve_ares_in_flight(channel) > 0)
+            continue;
+        list_remove(it);
+        resolve_ares_close(channel);
+    }
+}
+
+void resolve_reload(struct resolve *r)
+{
+    const char *why;
+    struct resolve_name *name;
+    struct resolve_ares *channel = channel_create(r, &why);
+    r->generation++;
+    while ((name = name_first(r, NAME_CACHED)))
+        name_free(name);
+    if (!channel) {
+        LOG_ERROR("resolve", "the old name servers stay: %s", why);
+        memset(&r->mark, 0, sizeof r->mark); /* the next look finds a change and tries again */
+        return;
+    }
+    list_append(&r->retired, resolve_ares_node(r->channel));
+    r->channel = channel;
+    reap_retired(r);
+}
+
+static void check_resolv_conf(struct resolve *r)
+{
+    if (r->params.server_count > 0 || now_ms(r) - r->stat_ms < STAT_MS)
+        return;
+    r->stat_ms = now_ms(r);
+    struct file_mark mark = file_look(r->params.resolv_conf);
+    if (file_same(&mark, &r->mark))
+        return;
+    LOG_INFO("resolve", "%s changed: read again", r->params.resolv_conf);
+    resolve_reload(r);
+}
+
+/* Life */
+
+struct resolve *resolve_create(const struct resolve_params *params, const char **why)
+{
+    struct resolve *r = calloc(1, sizeof *r);
+    *why = "out of memory";
+    if (!r)
+        return NULL;
+    r->params = *params;
+    if (!r->params.resolv_conf)
+        r->params.resolv_conf = "/etc/resolv.conf";
+    if (r->params.port == 0)
+        r->params.port = DNS_PORT;
+    for (int i = 0; i < NAME_STATES; i++)
+        list_init(&r->lists[i]);
+    list_init(&r->retired);
+    if (table_init(&r->names))
+        r->channel = channel_create(r, why);
+    if (!r->channel) {
+        table_fini(&r->names);
+        free(r);
+        return NULL;
+    }
+    uv_timer_init(r->params.loop, &r->timer);
+    r->timer.data = r;
+    r->handles++;
+    return r;
+}
+
+static void name_abandon(struct table_node *node, void *arg)
+{
+    struct resolve_name *name = LIST_CONTAINER(node, struct resolve_name, in_table);
+    struct list *waiter;
+    (void)arg;
+    while ((waiter = list_pop(&name->waiters)))
+        LIST_CONTAINER(waiter, struct resolve_query, node)->name = NULL;
+    free(name->addresses);
+    free(name);
+}
+
+void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg)
+{
+    struct list *node;
+    assert(!r->closing);
+    r->closing = true;
+    r->closed = closed;
+    r->closed_arg = arg;
+    while ((node = list_pop(&r->retired)))
+        resolve_ares_close(resolve_ares_of_node(node));
+    resolve_ares_close(r->channel);
+    table_each(&r->names, name_abandon, NULL);
+    table_fini(&r->names);
+    uv_close((uv_handle_t *)&r->timer, on_timer_closed);
+}
+
+/* Queries */
+
+/* The name with an answer or a look-up that is good now, or NULL. */
+static struct resolve_name *name_current(struct resolve *r, const char *text)
+{
+    struct resolve_name *name = name_find(r, text);
+    if (name && (name->state != NAME_CACHED || name->time_ms > now_ms(r)))
+        return name;
+    check_resolv_conf(r); /* frees what is cached when it changed */
+    name = name_find(r, text);
+    if (name)
+        name_move(name, NAME_PENDING);
+    else
+        name = name_create(r, text);
+    if (name)
+        pump(r);
+    return name;
+}
+
+const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
+                                           const char *text, bool *failed)
+{
+    int64_t lookups = r->lookups;
+    struct resolve_name *name = name_current(r, text);
+    *failed = name == NULL;
+    if (!name)
+        return NULL;
+    if (name->state == NAME_CACHED || name->state == NAME_FINISHED) {
+        if (r->lookups == lookups)
+            r->cache_hits++;
+        if (name->state == NAME_CACHED)
+            name_move(name, NAME_CACHED); /* the warmest now */
+        name_answer(name, &r->answer);
+        return &r->answer;
+    }
+    q->name = name;
+    list_append(&name->waiters, &q->node);
+    return NULL;
+}
+
+void resolve_cancel(struct resolve_query *q)
+{
+    struct resolve_name *name = q->name;
+    if (!name)
+        return;
+    q->name = NULL;
+    list_remove(&q->node);
+    if (name->state == NAME_PENDING && list_empty(&name->waiters))
+        name_free(name);
+}
+
+static size_t deliver(struct resolve_name *name)
+{
+    struct resolve_answer answer;
+    struct list *node;
+    size_t n = 0;
+    name_answer(name, &answer);
+    for (; (node = list_pop(&name->waiters)); n++) {
+        struct resolve_query *q = LIST_CONTAINER(node, struct resolve_query, node);
+        q->name = NULL;
+        q->done(q, &answer);
+    }
+    name_settle(name);
+    return n;
+}
+
+size_t resolve_turn(struct resolve *r)
+{
+    struct resolve_name *name;
+    size_t n = 0;
+    while ((name = name_first(r, NAME_FINISHED)))
+        n += deliver(name);
+    pump(r);
+    reap_retired(r);
+    return n;
+}
+
+void resolve_get_stats(const struct resolve *r, struct resolve_stats *out)
+{
+    out->lookups = r->lookups;
+    out->cache_hits = r->cache_hits;
+    out->in_flight = r->counts[NAME_FRESH] + r->counts[NAME_OLD];
+    out->waiting = r->counts[NAME_PENDING];
+    out->cached = r->counts[NAME_CACHED];
+}

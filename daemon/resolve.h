@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * resolve - names to addresses by c-ares on the loop: no threads, real time-outs, TTLs, /etc/hosts.
+ *
+ * One look-up per name is in flight, whoever waits for it; answers are cached by name for their TTL
+ * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s), 10,000 names at most. At most `lookups`
+ * look-ups run; one that is older than 1 s no longer counts, but 10,000 are the end of it. Names
+ * beyond wait in order. A waiter may leave at any time; the look-up runs out by itself (c-ares
+ * cannot cancel one: three rounds over the servers, of 1, 2 and 4 s each).
+ *
+ * /etc/hosts comes first, then the servers. resolv.conf is looked at at most once a second before a
+ * look-up; when it changed, the cache is emptied, new look-ups go to a new channel and the old one
+ * drains. Servers that are given stand alone: nothing of resolv.conf counts then, nor its search
+ * list. Addresses come ordered: IPv6 first where the machine has a global IPv6 source address, else
+ * IPv4.
+ *
+ * Callbacks never run inside resolve_start() or c-ares: answers are put on a list and delivered by
+ * resolve_turn(). One thread.
+ */
+#ifndef GATHERD_RESOLVE_H
+#define GATHERD_RESOLVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "cidr.h"
+#include "err.h"
+#include "list.h"
+
+#define RESOLVE_ADDRESSES_MAX 32 /* kept of one answer; a name with 1,000 A is cut */
+
+struct resolve;
+
+struct resolve_answer {
+    enum err_type error; /* ERR_NONE, ERR_DNS_ERROR, ERR_DNS_TIMEOUT */
+    const char *message; /* static text when error: "no such name", "the name servers failed" ... */
+    size_t count;        /* > 0 when no error */
+    struct ip_addr addresses[RESOLVE_ADDRESSES_MAX];
+};
+
+/* A waiter, embedded by the caller, zeroed before first use. `done` gets the answer, valid during
+ * the call. */
+struct resolve_query {
+    struct list node; /* the resolver's */
+    struct resolve_name *name;
+    void (*done)(struct resolve_query *q, const struct resolve_answer *answer);
+};
+
+struct resolve_params {
+    uv_loop_t *loop;
+    int lookups;                 /* queries in flight, see above */
+    const char *const *servers;  /* ADDRESS or ADDRESS:PORT or [v6]:PORT; count 0 = resolv.conf */
+    size_t server_count;
+    const char *resolv_conf; /* NULL = /etc/resolv.conf; for tests */
+    uint16_t port;           /* of servers that name none; 0 = 53 */
+
+    /* resolve_turn() has work. Called from callbacks of the loop and from inside resolve_start():
+     * may only take note. */
+    void (*wake)(void *arg);
+    void *arg;
+};
+
+/* Borrows the strings of params until resolve_close(). NULL and *why (static) when c-ares or a
+ * server's text refuses. */
+struct resolve *resolve_create(const struct resolve_params *params, const char **why);
+
+/* Ends all look-ups without calling waiters (not from inside a waiter's done); `closed` is called
+ * when the last handle is closed and all memory is free. */
+void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg);
+
+/* Asks for a name (lower case, punycode, no trailing check). Returns the answer at once when it is
+ * in the cache or /etc/hosts (valid until the next call into the resolver; the query is not used),
+ * or NULL: the query waits and its done is called in a later resolve_turn(). NULL with *failed =
+ * true: no memory. */
+const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
+                                           const char *name, bool *failed);
+
+/* The waiter leaves; its done is not called any more. No-op when it does not wait. */
+void resolve_cancel(struct resolve_query *q);
+
+/* Delivers finished answers; returns how many waiters had one. Called by the turn's end. A waiter's
+ * done may start and cancel queries. */
+size_t resolve_turn(struct resolve *r);
+
+/* Empties the cache and re-reads resolv.conf (SIGHUP). */
+void resolve_reload(struct resolve *r);
+
+struct resolve_stats {
+    int64_t lookups, cache_hits; /* since start */
+    size_t in_flight, waiting, cached; /* names; waiting: for the bound, not yet asked for */
+};
+void resolve_get_stats(const struct resolve *r, struct resolve_stats *out);
+
+#endif

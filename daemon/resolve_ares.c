@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * resolve_ares - see resolve_ares.h. Called by resolve on its loop's thread. Owns the c-ares
+ * channel, a uv_poll_t for each of its sockets (one UDP socket a server as a rule) and one timer;
+ * itself is freed in the last close callback.
+ *
+ * c-ares tells by a callback which sockets it wants watched, and that one is about to be closed:
+ * then the watcher is stopped at once and only its memory goes later, so that the descriptor may
+ * come back.
+ *
+ * The non-obvious part is the timer. ares_timeout() walks all queries in flight (1.18), so it is
+ * asked only when the timer fires, and not at each question and answer: these see to it that the
+ * timer fires within the shortest time a new try can have. With nothing in flight it is off.
+ *
+ * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
+ * connect(2) for each address), HOSTALIASES and nsswitch.conf are off; a server that the
+ * configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and RES_OPTIONS
+ * are read by c-ares and cannot be turned off here: main() removes them from the environment.
+ */
+#include "resolve_ares.h"
+
+#include <ares.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buf.h"
+#include "cidr.h"
+#include "log.h"
+#include "parse.h"
+
+#define TRY_MS 1000        /* first try of a server; doubles with each round */
+#define TRIES 3            /* rounds */
+#define TRY_SHORTEST_MS 250 /* 1.34 goes down to this when the servers are quick */
+#define TIMER_MIN_MS 10    /* thousands of dead names must not make a busy loop */
+#define SOCKET_BUFFER_BYTES (1 << 20)
+#define TTL_MAX_S 3600
+#define TTL_NO_NAME_S 5
+#define TTL_FAILED_S 1
+#define INTERFACES_MS 10000 /* how long the look at the machine's addresses is good */
+#define OTHER_FAMILY_MIN 8  /* places kept for the second family */
+
+struct resolve_ares {
+    struct resolve_ares_params params;
+    ares_channel channel;
+    uv_timer_t timer;
+    struct list sockets;
+    struct list node; /* the owner's */
+    size_t handles;   /* open: the timer and the sockets */
+    size_t in_flight;
+    bool closing;
+    bool ipv6_first;
+    uint64_t interfaces_ms; /* loop time of the last look; 0 = none yet */
+};
+
+struct socket {
+    uv_poll_t poll;
+    struct list node;
+    struct resolve_ares *channel;
+    ares_socket_t fd;
+    int events; /* of UV_READABLE, UV_WRITABLE */
+};
+
+/* The machine: IPv6 first where it has a global IPv6 address */
+
+static bool is_global_ipv6(const struct ifaddrs *ifa)
+{
+    if (!ifa->ifa_addr || ifa->ifa_addr->sa_family != AF_INET6 || !(ifa->ifa_flags & IFF_UP))
+        return false;
+    struct ip_addr ip;
+    uint16_t port;
+    return ip_from_sockaddr(ifa->ifa_addr, &ip, &port) && (ip.bytes[0] & 0xe0) == 0x20;
+}
+
+static bool ipv6_first(struct resolve_ares *c)
+{
+    uint64_t now = uv_now(c->params.loop);
+    struct ifaddrs *all, *ifa;
+    if (c->interfaces_ms > 0 && now - c->interfaces_ms < INTERFACES_MS)
+        return c->ipv6_first;
+    c->interfaces_ms = now > 0 ? now : 1;
+    if (getifaddrs(&all) < 0)
+        return c->ipv6_first;
+    for (ifa = all; ifa && !is_global_ipv6(ifa);)
+        ifa = ifa->ifa_next;
+    c->ipv6_first = ifa != NULL;
+    freeifaddrs(all);
+    return c->ipv6_first;
+}
+
+/* Answers */
+
+static const struct failure {
+    int status;
+    enum err_type error;
+    int ttl_s;
+    const char *message;
+} failures[] = {
+    {ARES_ENOTFOUND, ERR_DNS_ERROR, TTL_NO_NAME_S, "no such name"},
+    {ARES_ENODATA, ERR_DNS_ERROR, TTL_NO_NAME_S, "the name has no address"},
+    {ARES_EBADNAME, ERR_DNS_ERROR, TTL_NO_NAME_S, "the name cannot be looked up"},
+    {ARES_ETIMEOUT, ERR_DNS_TIMEOUT, TTL_FAILED_S, "the name servers did not answer in time"},
+    {ARES_ESERVFAIL, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers failed"},
+    {ARES_EREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers refused to answer"},
+    {ARES_ECONNREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, "no name server could be reached"},
+    {ARES_EFORMERR, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers did not understand"},
+    {ARES_ENOTIMP, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers failed"},
+    {ARES_EBADRESP, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers' answer is malformed"},
+    {ARES_ENOMEM, ERR_DNS_ERROR, TTL_FAILED_S, "out of memory"},
+};
+
+static int answer_failure(struct resolve_answer *answer, int status)
+{
+    static const struct failure other = {0, ERR_DNS_ERROR, TTL_FAILED_S,
+                                         "the name could not be resolved"};
+    const struct failure *f = &other;
+    for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++) {
+        if (failures[i].status == status)
+            f = &failures[i];
+    }
+    answer->error = f->error;
+    answer->message = f->message;
+    answer->count = 0;
+    return f->ttl_s;
+}
+
+static size_t count_family(const struct ares_addrinfo *ai, int family)
+{
+    size_t n = 0;
+    for (const struct ares_addrinfo_node *node = ai->nodes; node; node = node->ai_next)
+        n += node->ai_family == family;
+    return n;
+}
+
+static void add_family(struct resolve_answer *answer, const struct ares_addrinfo *ai, int family,
+                       size_t room)
+{
+    uint16_t port;
+    const struct ares_addrinfo_node *node = ai->nodes;
+    for (; node && room > 0; node = node->ai_next) {
+        if (node->ai_family != family ||
+            !ip_from_sockaddr(node->ai_addr, &answer->addresses[answer->count], &port))
+            continue;
+        answer->count++;
+        room--;
+    }
+}
+
+/* The family that goes second keeps a few places, however long the first one's list is. */
+static void add_addresses(struct resolve_answer *answer, const struct ares_addrinfo *ai,
+                          bool ipv6_goes_first)
+{
+    int first = ipv6_goes_first ? AF_INET6 : AF_INET;
+    int second = ipv6_goes_first ? AF_INET : AF_INET6;
+    size_t others = count_family(ai, second);
+    add_family(answer, ai, first,
+               RESOLVE_ADDRESSES_MAX - (others < OTHER_FAMILY_MIN ? others : OTHER_FAMILY_MIN));
+    add_family(answer, ai, second, RESOLVE_ADDRESSES_MAX - answer->count);
+}
+
+/* The shortest of all addresses and aliases. */
+static int lifetime_s(const struct ares_addrinfo *ai)
+{
+    int ttl = TTL_MAX_S;
+    for (const struct ares_addrinfo_node *node = ai->nodes; node; node = node->ai_next)
+        ttl = node->ai_ttl < ttl ? node->ai_ttl : ttl;
+    for (const struct ares_addrinfo_cname *cname = ai->cnames; cname; cname = cname->next)
+        ttl = cname->ttl < ttl ? cname->ttl : ttl;
+    return ttl < 1 ? 1 : ttl;
+}
+
+static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
+{
+    struct resolve_question *question = arg;
+    struct resolve_ares *c = question->channel;
+    struct resolve_answer answer = {.error = ERR_NONE, .message = "", .count = 0};
+    int ttl_s = 0;
+    (void)timeouts;
+    c->in_flight--;
+    if (status == ARES_SUCCESS && ai) {
+        add_addresses(&answer, ai, ipv6_first(c));
+        ttl_s = lifetime_s(ai);
+    }
+    if (answer.count == 0)
+        ttl_s = answer_failure(&answer, status == ARES_SUCCESS ? ARES_ENODATA : status);
+    if (ai)
+        ares_freeaddrinfo(ai);
+    if (!c->closing)
+        c->params.answered(question, &answer, ttl_s);
+}
+
+/* Timer */
+
+static void on_timer(uv_timer_t *timer);
+
+/* After c-ares was called: whatever it (re)started cannot be due earlier than this. */
+static void timer_keep(struct resolve_ares *c)
+{
+    if (c->in_flight == 0)
+        uv_timer_stop(&c->timer);
+    else if (!uv_is_active((uv_handle_t *)&c->timer) ||
+             uv_timer_get_due_in(&c->timer) > TRY_SHORTEST_MS)
+        uv_timer_start(&c->timer, on_timer, TRY_SHORTEST_MS, 0);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct resolve_ares *c = timer->data;
+    struct timeval longest = {.tv_sec = TRY_MS / 1000, .tv_usec = 0}, tv;
+    ares_process_fd(c->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    if (c->in_flight == 0)
+        return;
+    const struct timeval *due = ares_timeout(c->channel, &longest, &tv);
+    uint64_t ms = (uint64_t)due->tv_sec * 1000 + (uint64_t)due->tv_usec / 1000 + 1;
+    uv_timer_start(timer, on_timer, ms < TIMER_MIN_MS ? TIMER_MIN_MS : ms, 0);
+}
+
+/* Handles */
+
+static void handle_closed(struct resolve_ares *c)
+{
+    if (--c->handles > 0)
+        return;
+    void (*closed)(void *arg) = c->params.closed;
+    void *arg = c->params.arg;
+    free(c);
+    ares_library_cleanup();
+    closed(arg);
+}
+
+static void on_socket_closed(uv_handle_t *handle)
+{
+    struct socket *s = handle->data;
+    struct resolve_ares *c = s->channel;
+    free(s);
+    handle_closed(c);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    handle_closed(handle->data);
+}
+
+static void on_socket(uv_poll_t *poll, int status, int events)
+{
+    struct socket *s = poll->data;
+    struct resolve_ares *c = s->channel;
+    bool broken = status < 0; /* libuv has stopped the watcher; c-ares finds out by reading */
+    ares_process_fd(c->channel, broken || events & UV_READABLE ? s->fd : ARES_SOCKET_BAD,
+                    broken || events & UV_WRITABLE ? s->fd : ARES_SOCKET_BAD);
+    if (broken && !uv_is_closing((uv_handle_t *)poll))
+        uv_poll_start(poll, s->events, on_socket);
+    timer_keep(c);
+}
+
+static struct socket *socket_find(struct resolve_ares *c, ares_socket_t fd)
+{
+    struct list *it, *tmp;
+    LIST_FOREACH_SAFE(it, tmp, &c->sockets) {
+        struct socket *s = LIST_CONTAINER(it, struct socket, node);
+        if (s->fd == fd)
+            return s;
+    }
+    return NULL;
+}
+
+static struct socket *socket_open(struct resolve_ares *c, ares_socket_t fd)
+{
+    struct socket *s = calloc(1, sizeof *s);
+    int rc = s ? uv_poll_init(c->params.loop, &s->poll, fd) : UV_ENOMEM;
+    if (rc < 0) {
+        LOG_ERROR("resolve", "a name server's socket cannot be watched: %s", uv_strerror(rc));
+        free(s);
+        return NULL;
+    }
+    s->poll.data = s;
+    s->channel = c;
+    s->fd = fd;
+    list_append(&c->sockets, &s->node);
+    c->handles++;
+    return s;
+}
+
+static void on_sock_state(void *data, ares_socket_t fd, int readable, int writable)
+{
+    struct resolve_ares *c = data;
+    struct socket *s = socket_find(c, fd);
+    int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0);
+    if (events == 0 && s) {
+        list_remove(&s->node);
+        uv_poll_stop(&s->poll);
+        uv_close((uv_handle_t *)&s->poll, on_socket_closed);
+    }
+    if (events == 0 || (!s && !(s = socket_open(c, fd))))
+        return;
+    if (events != s->events && uv_poll_start(&s->poll, events, on_socket) == 0)
+        s->events = events;
+}
+
+/* Life */
+
+/* Adds one server in the form that all versions of c-ares read alike: 192.0.2.1:53 or [::1]:53. */
+static bool add_server(struct buf *csv, const char *server, int64_t port)
+{
+    char host[IP_TEXT_MAX], text[IP_TEXT_MAX];
+    struct ip_addr ip;
+    size_t n = strlen(server);
+    const char *colon = strrchr(server, ':');
+    if (colon && (strchr(server, ':') == colon || colon[-1] == ']')) {
+        n = (size_t)(colon - server);
+        if (!parse_int(colon + 1, 1, UINT16_MAX, &port))
+            return false;
+    }
+    bool bracketed = n > 2 && server[0] == '[' && server[n - 1] == ']';
+    if (bracketed) {
+        server++;
+        n -= 2;
+    }
+    if (n >= sizeof host)
+        return false;
+    memcpy(host, server, n);
+    host[n] = '\0';
+    if (!ip_parse(host, &ip) || (bracketed && ip.family != 6))
+        return false;
+    buf_printf(csv, ip.family == 6 ? "%s[%s]:%d" : "%s%s:%d", csv->len > 0 ? "," : "",
+               ip_format(&ip, text), (int)port);
+    return true;
+}
+
+static bool set_servers(struct resolve_ares *c, const char **why)
+{
+    struct buf csv;
+    bool ok = true;
+    buf_init(&csv, 0);
+    for (size_t i = 0; i < c->params.server_count && ok; i++)
+        ok = add_server(&csv, c->params.servers[i], c->params.port);
+    if (!ok)
+        *why = "a name server is ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT";
+    if (ok && c->params.server_count > 0) {
+        const char *text = buf_cstr(&csv);
+        int rc = csv.failed ? ARES_ENOMEM : ares_set_servers_ports_csv(c->channel, text);
+        ok = rc == ARES_SUCCESS;
+        if (!ok)
+            *why = ares_strerror(rc);
+    }
+    buf_fini(&csv);
+    return ok;
+}
+
+static int channel_init(struct resolve_ares *c)
+{
+    char lookups[] = "fb", no_file[] = "/dev/null"; /* the hosts file, then the servers */
+    struct ares_options options;
+    int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
+               ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF | ARES_OPT_UDP_PORT |
+               ARES_OPT_TCP_PORT | ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_SNDBUF;
+    memset(&options, 0, sizeof options);
+    options.flags = ARES_FLAG_NOALIASES;
+    options.timeout = TRY_MS;
+    options.tries = TRIES;
+    options.lookups = lookups;
+    options.resolvconf_path = (char *)(uintptr_t)c->params.resolv_conf; /* copied, not changed */
+    options.udp_port = options.tcp_port = c->params.port;
+    options.socket_receive_buffer_size = options.socket_send_buffer_size = SOCKET_BUFFER_BYTES;
+    options.sock_state_cb = on_sock_state;
+    options.sock_state_cb_data = c;
+    if (c->params.server_count > 0) {
+        options.flags |= ARES_FLAG_NOSEARCH; /* 1.18 heeds an empty list only, 1.34 the flag only */
+        options.ndomains = 0;
+        options.resolvconf_path = no_file;
+        mask |= ARES_OPT_DOMAINS;
+    }
+#ifdef ARES_OPT_QUERY_CACHE
+    options.qcache_max_ttl = 0;
+    mask |= ARES_OPT_QUERY_CACHE;
+#endif
+    return ares_init_options(&c->channel, &options, mask);
+}
+
+struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params,
+                                         const char **why)
+{
+    struct resolve_ares *c = calloc(1, sizeof *c);
+    int rc = c ? ares_library_init(ARES_LIB_INIT_ALL) : ARES_ENOMEM;
+    if (rc != ARES_SUCCESS) {
+        *why = ares_strerror(rc);
+        free(c);
+        return NULL;
+    }
+    c->params = *params;
+    list_init(&c->sockets);
+    list_init(&c->node);
+    rc = channel_init(c);
+    if (rc != ARES_SUCCESS)
+        *why = ares_strerror(rc);
+    if (rc != ARES_SUCCESS || !set_servers(c, why)) {
+        ares_destroy(c->channel);
+        ares_library_cleanup();
+        free(c);
+        return NULL;
+    }
+    c->params.servers = NULL;
+    c->params.resolv_conf = NULL;
+    uv_timer_init(params->loop, &c->timer);
+    c->timer.data = c;
+    c->handles = 1;
+    return c;
+}
+
+void resolve_ares_close(struct resolve_ares *c)
+{
+    c->closing = true;
+    ares_destroy(c->channel);
+    c->channel = NULL;
+    uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+}
+
+void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question, const char *name)
+{
+    struct ares_addrinfo_hints hints;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_flags = ARES_AI_NOSORT;
+    hints.ai_family = AF_UNSPEC;
+    question->channel = c;
+    c->in_flight++;
+    ares_getaddrinfo(c->channel, name, NULL, &hints, on_addrinfo, question);
+    timer_keep(c);
+}
+
+size_t resolve_ares_in_flight(const struct resolve_ares *c)
+{
+    return c->in_flight;
+}
+
+struct list *resolve_ares_node(struct resolve_ares *c)
+{
+    return &c->node;
+}
+
+struct resolve_ares *resolve_ares_of_node(struct list *node)
+{
+    return LIST_CONTAINER(node, struct resolve_ares, node);
+}

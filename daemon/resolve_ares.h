@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * resolve_ares - one c-ares channel on the loop: its sockets, its timer, its answers as plain
+ * values. No cache and no bounds: that is resolve's part, the only user.
+ *
+ * A channel reads resolv.conf once, when it is made, and never again. There is no way to cancel one
+ * question: it is answered, or the channel is closed.
+ */
+#ifndef GATHERD_RESOLVE_ARES_H
+#define GATHERD_RESOLVE_ARES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "list.h"
+#include "resolve.h"
+
+struct resolve_ares;
+
+/* Embedded by the owner of a look-up; must live until it is answered or the channel closed. */
+struct resolve_question {
+    struct resolve_ares *channel;
+};
+
+struct resolve_ares_params {
+    uv_loop_t *loop;
+    const char *const *servers; /* as in resolve.h; count 0 = resolv_conf */
+    size_t server_count;
+    const char *resolv_conf; /* path */
+    uint16_t port;           /* of servers that name none */
+
+    /* A question's answer, good for ttl_s seconds (1 to 3600). Called from inside c-ares, also from
+     * inside resolve_ares_ask(): may only take note, and calls neither ask nor close. */
+    void (*answered)(struct resolve_question *question, const struct resolve_answer *answer,
+                     int ttl_s);
+    void (*closed)(void *arg);
+    void *arg;
+};
+
+/* Borrows the params' strings during the call only. NULL and *why (static) when it fails. */
+struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params,
+                                         const char **why);
+
+/* Drops what is in flight without answers; `closed` is called when the last handle is closed and
+ * the memory is free. */
+void resolve_ares_close(struct resolve_ares *c);
+
+void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question, const char *name);
+
+size_t resolve_ares_in_flight(const struct resolve_ares *c);
+
+/* A node for its owner's use; and back. */
+struct list *resolve_ares_node(struct resolve_ares *c);
+struct resolve_ares *resolve_ares_of_node(struct list *node);
+
+#endif

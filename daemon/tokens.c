@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tokens - see tokens.h. Loaded at start by gatherd, asked by http_front before a body is read.
+ *
+ * What is compared is the digest of what came with each digest that is kept, all of them, in constant
+ * time each; so neither length nor content nor place in the file shows in the time it takes.
+ */
+#include "tokens.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+enum { NAME_MAX_BYTES = 64, TOKEN_MIN_BYTES = 16, TOKEN_MAX_BYTES = 512 };
+
+struct token {
+    char name[NAME_MAX_BYTES + 1];
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+};
+
+struct tokens {
+    struct token *items;
+    size_t count;
+};
+
+static bool name_is_good(const char *s, size_t n)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return n >= 1 && n <= NAME_MAX_BYTES && strspn(s, allowed) >= n;
+}
+
+static bool token_is_good(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (s[i] <= ' ' || s[i] >= 0x7f)
+            return false;
+    return n >= TOKEN_MIN_BYTES && n <= TOKEN_MAX_BYTES;
+}
+
+static const char *add_line(struct tokens *t, char *line)
+{
+    line[strcspn(line, "\r\n")] = '\0';
+    if (line[0] == '\0' || line[0] == '#')
+        return NULL;
+    char *colon = strchr(line, ':');
+    if (colon == NULL)
+        return "needs the form name:token";
+    size_t name_len = (size_t)(colon - line), token_len = strlen(colon + 1);
+    if (!name_is_good(line, name_len))
+        return "the name must be 1 to 64 of the characters A-Z a-z 0-9 . _ -";
+    if (!token_is_good(colon + 1, token_len))
+        return "the token must be 16 to 512 visible ASCII characters";
+    struct token *items = realloc(t->items, (t->count + 1) * sizeof *items);
+    if (items == NULL)
+        return "out of memory";
+    t->items = items;
+    struct token *item = &items[t->count++];
+    memcpy(item->name, line, name_len);
+    item->name[name_len] = '\0';
+    SHA256((const unsigned char *)colon + 1, token_len, item->digest);
+    return NULL;
+}
+
+static bool read_lines(struct tokens *t, FILE *file, const char *path, struct buf *errors)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    bool ok = true;
+    for (int n = 1; getline(&line, &cap, file) >= 0; n++) {
+        const char *why = add_line(t, line);
+        if (why == NULL)
+            continue;
+        buf_printf(errors, "%s:%d: %s\n", path, n, why);
+        ok = false;
+    }
+    if (line != NULL)
+        OPENSSL_cleanse(line, cap);
+    free(line);
+    if (ok && t->count == 0) {
+        buf_printf(errors, "%s: holds no token; write a line name:token\n", path);
+        ok = false;
+    }
+    return ok;
+}
+
+static FILE *open_private(const char *path, struct buf *errors)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        buf_printf(errors, "%s: %s\n", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        buf_printf(errors, "%s: is no regular file\n", path);
+    } else if ((st.st_mode & 077) != 0) {
+        buf_printf(errors, "%s: others can read it (mode %04o); chmod 600 it\n", path,
+                   (unsigned)(st.st_mode & 07777));
+    } else {
+        FILE *file = fdopen(fd, "r");
+        if (file != NULL)
+            return file;
+        buf_printf(errors, "%s: %s\n", path, strerror(errno));
+    }
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
+struct tokens *tokens_load(const char *path, struct buf *errors)
+{
+    FILE *file = open_private(path, errors);
+    if (file == NULL)
+        return NULL;
+    struct tokens *t = calloc(1, sizeof *t);
+    bool ok = t != NULL && read_lines(t, file, path, errors);
+    fclose(file);
+    if (ok)
+        return t;
+    tokens_destroy(t);
+    return NULL;
+}
+
+void tokens_destroy(struct tokens *t)
+{
+    if (t == NULL)
+        return;
+    free(t->items);
+    free(t);
+}
+
+const char *tokens_find(const struct tokens *t, const char *token, size_t n)
+{
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    const char *found = NULL;
+    SHA256((const unsigned char *)token, n, digest);
+    for (size_t i = 0; i < t->count; i++)
+        if (CRYPTO_memcmp(digest, t->items[i].digest, sizeof digest) == 0)
+            found = t->items[i].name;
+    return found;
+}

@@ -1,0 +1,798 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * transfer - see transfer.h. Called by fetch at the turn's end; its callbacks are called by libcurl
+ * inside curl_multi_socket_action(), on the loop's thread, and only count, mark, copy and refuse.
+ *
+ * Owns the easy handle, the parsed URL and the option lists of one hop. Marks come from our own
+ * clock at our own callbacks (socket opened, request about to be sent, body read, first byte);
+ * libcurl's times are only used as differences between two of its own marks, laid at one of ours,
+ * because its zero is not known outside: that keeps every phase on one clock.
+ *
+ * The socket and pre-request callbacks are the last two of the four places where the policy is
+ * asked. The pool has one policy, so even a callback on behalf of a connection that outlived its
+ * transfer asks the right one.
+ */
+#include "transfer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <openssl/evp.h>
+
+#include "clock.h"
+#include "parse.h"
+#include "text_length.h"
+
+/* A redirect's body is read so that the connection can be reused, but not further than this. */
+#define REDIRECT_BODY_MAX 65536
+
+/* A chunk that libcurl hands over in one go is at most this (CURL_MAX_WRITE_SIZE). */
+
+struct transfer *transfer_create(const struct transfer_env *env)
+{
+    struct transfer *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->easy = curl_easy_init();
+    if (t->easy == NULL) {
+        free(t);
+        return NULL;
+    }
+    t->env = env;
+    list_init(&t->node);
+    list_init(&t->query.node);
+    return t;
+}
+
+static void free_hop(struct transfer *t)
+{
+    url_fini(&t->url);
+    curl_slist_free_all(t->headers);
+    curl_slist_free_all(t->resolve);
+    free(t->location);
+    EVP_MD_CTX_free(t->sha256);
+    text_length_destroy(t->text);
+    t->headers = t->resolve = NULL;
+    t->location = NULL;
+    t->sha256 = NULL;
+    t->text = NULL;
+}
+
+void transfer_destroy(struct transfer *t)
+{
+    if (t == NULL)
+        return;
+    free_hop(t);
+    curl_easy_cleanup(t->easy);
+    free(t);
+}
+
+void transfer_begin(struct transfer *t, struct transfer_hop *hop)
+{
+    t->url = hop->url;
+    hop->url = (struct url){0};
+    t->opts = hop->opts;
+    t->method = hop->method;
+    t->send_body = hop->send_body;
+    t->first_hop_origin = hop->first_hop_origin;
+    t->may_follow = hop->may_follow;
+    t->include = hop->include;
+    t->body_cap = hop->body_cap;
+    t->result = hop->result;
+    t->multiplex = false;
+    hop_marks_clear(&t->marks);
+    t->marks.dispatched = hop->dispatched_us;
+    t->opened_us = t->ready_us = t->body_sent_us = TIME_NULL;
+    t->retry_after_us = TIME_NULL;
+    t->sends = t->os_errno = t->status = 0;
+    t->cut = CUT_NONE;
+    t->verdict.type = ERR_NONE;
+    t->body_read = 0;
+    t->head_bytes = t->delivered = 0;
+    t->body_started = false;
+    t->message[0] = '\0';
+}
+
+/* --- callbacks: sockets and the moment before the request --- */
+
+static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer *t = arg;
+    struct ip_addr ip;
+    uint16_t port;
+    (void)purpose;
+    if (!ip_from_sockaddr(&address->addr, &ip, &port) ||
+        !policy_check_address(t->env->policy, &ip, port, &t->verdict)) {
+        t->cut = CUT_POLICY;
+        return CURL_SOCKET_BAD;
+    }
+    if (t->opened_us == TIME_NULL)
+        t->opened_us = clock_us();
+    curl_socket_t fd = curl_uv_open_socket(t->env->multi, address);
+    if (fd == CURL_SOCKET_BAD)
+        t->os_errno = errno;
+    return fd;
+}
+
+static bool is_idempotent(const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Asked before every request, also on a reused connection, also when libcurl sends it again because a
+ * kept-alive connection died: a second POST would be a second order. */
+static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
+{
+    struct transfer *t = arg;
+    struct ip_addr ip;
+    (void)local;
+    (void)local_port;
+    if (t->sends > 0 && !is_idempotent(t->method)) {
+        t->cut = CUT_RESENT;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (!ip_parse(peer, &ip) ||
+        !policy_check_address(t->env->policy, &ip, (uint16_t)peer_port, &t->verdict)) {
+        t->cut = CUT_POLICY;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    t->ready_us = clock_us();
+    t->sends++;
+    return CURL_PREREQFUNC_OK;
+}
+
+/* --- callbacks: the request body --- */
+
+static size_t on_read(char *to, size_t size, size_t count, void *arg)
+{
+    struct transfer *t = arg;
+    size_t n = t->opts->body_len - t->body_read;
+    if (n > size * count)
+        n = size * count;
+    memcpy(to, t->opts->body + t->body_read, n);
+    t->body_read += n;
+    if (t->body_read == t->opts->body_len)
+        t->body_sent_us = clock_us();
+    return n;
+}
+
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+    struct transfer *t = arg;
+    if (origin != SEEK_SET || offset < 0 || (size_t)offset > t->opts->body_len)
+        return CURL_SEEKFUNC_FAIL;
+    t->body_read = (size_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+/* --- callbacks: the answer's head and trailers --- */
+
+static bool is_redirect(int status)
+{
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+static bool will_follow(const struct transfer *t)
+{
+    return t->may_follow && t->location != NULL && is_redirect(t->status);
+}
+
+/* A Retry-After: seconds (a fraction is taken too) or an HTTP date. */
+static int64_t parse_retry_after(const char *value)
+{
+    int64_t us;
+    if (value[0] >= '0' && value[0] <= '9' && strspn(value, "0123456789.") == strlen(value))
+        return parse_duration_us(value, &us) ? us : TIME_NULL;
+    time_t at = curl_getdate(value, NULL);
+    if (at == (time_t)-1)
+        return TIME_NULL;
+    us = (int64_t)at * US_PER_S - clock_wall_us();
+    return us > 0 ? us : 0;
+}
+
+static void begin_head(struct transfer *t, const char *line, size_t n)
+{
+    const char *space = memchr(line, ' ', n);
+    t->status = space != NULL && n - (size_t)(space - line) > 3 ? (int)strtol(space, NULL, 10) : 0;
+    free(t->location);
+    t->location = NULL;
+    t->retry_after_us = TIME_NULL;
+    if (t->result->extra != NULL && t->result->extra->has_headers) {
+        buf_clear(&t->result->extra->headers);
+    }
+}
+
+/* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
+static bool hold(struct transfer *t, struct result_extra *x, size_t n)
+{
+    if (*t->env->answer_held + (int64_t)n > t->env->limits->answer_bytes)
+        return false;
+    *t->env->answer_held += (int64_t)n;
+    x->held_bytes += n;
+    return true;
+}
+
+static void keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
+                        size_t value_len)
+{
+    struct result_extra *x = result_extra(t->result);
+    if (x == NULL || x->headers_cut)
+        return;
+    if (!hold(t, x, name_len + value_len + 2)) {
+        x->headers_cut = true;
+        return;
+    }
+    x->has_headers = true;
+    buf_add(&x->headers, name, name_len);
+    buf_add_char(&x->headers, '\0');
+    buf_add(&x->headers, value, value_len);
+    buf_add_char(&x->headers, '\0');
+}
+
+static char *copy_bytes(const char *s, size_t n)
+{
+    char *copy = malloc(n + 1);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy, s, n);
+    copy[n] = '\0';
+    return copy;
+}
+
+/* One header field, name and value trimmed. The first Location counts, as in browsers. */
+static bool take_field(struct transfer *t, const char *name, size_t name_len, const char *value,
+                       size_t value_len)
+{
+    if (t->location == NULL && parse_equal_nocase(name, name_len, "Location")) {
+        t->location = copy_bytes(value, value_len);
+        if (t->location == NULL)
+            return false;
+    } else if (parse_equal_nocase(name, name_len, "Retry-After") && value_len < 64) {
+        char text[64];
+        memcpy(text, value, value_len);
+        text[value_len] = '\0';
+        t->retry_after_us = parse_retry_after(text);
+    }
+    if (t->include & INCLUDE_HEADERS)
+        keep_header(t, name, name_len, value, value_len);
+    return true;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+    struct transfer *t = arg;
+    size_t n = size * count;
+    if (t->marks.first_byte == TIME_NULL)
+        t->marks.first_byte = clock_us();
+    t->head_bytes += (int64_t)n;
+    if (t->head_bytes > t->env->limits->upstream_head_bytes) {
+        t->cut = CUT_HEAD;
+        return 0;
+    }
+    if (!t->body_started && n > 5 && memcmp(line, "HTTP/", 5) == 0) {
+        begin_head(t, line, n);
+        return n;
+    }
+    const char *colon = memchr(line, ':', n);
+    if (colon == NULL || colon == line)
+        return n;
+    size_t end = n, start = (size_t)(colon - line) + 1;
+    while (end > start && is_blank(line[end - 1]))
+        end--;
+    while (start < end && is_blank(line[start]))
+        start++;
+    if (!take_field(t, line, (size_t)(colon - line), line + start, end - start)) {
+        t->cut = CUT_MEMORY;
+        return 0;
+    }
+    return n;
+}
+
+/* --- callbacks: the answer's body --- */
+
+/* What this hop must make of the body is known when its first byte comes. */
+static bool begin_body(struct transfer *t)
+{
+    t->body_started = true;
+    if (will_follow(t))
+        return true;
+    if (t->include & INCLUDE_BODY_SHA256) {
+        t->sha256 = EVP_MD_CTX_new();
+        if (t->sha256 == NULL || EVP_DigestInit_ex(t->sha256, EVP_sha256(), NULL) != 1)
+            return false;
+    }
+    if (t->include & INCLUDE_TEXT_LENGTH) {
+        char *type = NULL;
+        curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
+        t->text = text_length_create(type);
+        if (t->text == NULL)
+            return false;
+    }
+    return true;
+}
+
+static void keep_body(struct transfer *t, const char *data, size_t n)
+{
+    struct result_extra *x = result_extra(t->result);
+    if (x == NULL || x->body_cut)
+        return;
+    x->has_body = true;
+    if (hold(t, x, n)) {
+        buf_add(&x->body, data, n);
+        if (!x->body.failed)
+            return;
+    }
+    x->body_cut = true;
+    buf_fini(&x->body);
+}
+
+static void digest_body(struct transfer *t, const char *data, size_t n)
+{
+    if (t->sha256 != NULL)
+        EVP_DigestUpdate(t->sha256, data, n);
+    if (t->text != NULL)
+        text_length_feed(t->text, data, n);
+    if (t->include & INCLUDE_BODY)
+        keep_body(t, data, n);
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+    struct transfer *t = arg;
+    size_t n = size * count;
+    if (!t->body_started && !begin_body(t)) {
+        t->cut = CUT_MEMORY;
+        return 0;
+    }
+    bool following = will_follow(t);
+    int64_t room = (following ? REDIRECT_BODY_MAX : t->body_cap) - t->delivered;
+    size_t take = (int64_t)n > room ? (size_t)room : n;
+    t->delivered += (int64_t)take;
+    if (!following)
+        digest_body(t, data, take);
+    if (take < n)
+        t->cut = following ? CUT_REDIRECT : CUT_BODY;
+    return take < n ? 0 : n;
+}
+
+/* --- options --- */
+
+/* Fields that may follow a redirect to another origin: they say how to answer, never who asks. */
+static bool crosses_origin(const char *name)
+{
+    static const char *const names[] = {
+        "Accept",        "Accept-Charset", "Accept-Encoding",     "Accept-Language",
+        "Cache-Control", "Content-Type",   "Content-Language",    "Content-Encoding",
+        "If-Match",      "If-None-Match",  "If-Modified-Since",   "If-Unmodified-Since",
+        "If-Range",      "Pragma",         "Range",               "User-Agent",
+        "traceparent",   "tracestate",     "Upgrade-Insecure-Requests",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool is_content_field(const char *name)
+{
+    return strncasecmp(name, "Content-", 8) == 0;
+}
+
+static bool add_line(struct curl_slist **list, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+    if (longer == NULL)
+        return false;
+    *list = longer;
+    return true;
+}
+
+/* "Name: value", or libcurl's "Name;" for a field with an empty value. */
+static bool add_field(struct curl_slist **list, const struct spec_header *h)
+{
+    struct buf line;
+    buf_init(&line, 0);
+    buf_add_str(&line, h->name);
+    if (h->value[0] == '\0') {
+        buf_add_char(&line, ';');
+    } else {
+        BUF_ADD_LITERAL(&line, ": ");
+        buf_add_str(&line, h->value);
+    }
+    const char *text = buf_cstr(&line);
+    bool ok = !line.failed && add_line(list, text);
+    buf_fini(&line);
+    return ok;
+}
+
+/* Which of the fields that libcurl or gatherd would add by themselves the member brings along. */
+struct own_fields {
+    bool accept_encoding, content_type;
+};
+
+static bool add_member_fields(struct transfer *t, struct own_fields *own)
+{
+    for (size_t i = 0; i < t->opts->header_count; i++) {
+        const struct spec_header *h = &t->opts->headers[i];
+        if (!t->first_hop_origin && !crosses_origin(h->name))
+            continue;
+        if (!t->send_body && t->opts->body != NULL && is_content_field(h->name))
+            continue;
+        own->accept_encoding |= strcasecmp(h->name, "Accept-Encoding") == 0;
+        own->content_type |= strcasecmp(h->name, "Content-Type") == 0;
+        if (!add_field(&t->headers, h))
+            return false;
+    }
+    return true;
+}
+
+static bool set_headers(struct transfer *t)
+{
+    struct own_fields own = {false, false};
+    if (!add_member_fields(t, &own))
+        return false;
+    if (t->send_body) {
+        /* no 100-continue: a server that ignores it costs a second */
+        if (!add_line(&t->headers, "Expect:"))
+            return false;
+        const char *type = t->opts->body_is_json ? "Content-Type: application/json"
+                                                 : "Content-Type:"; /* none, unless the member says */
+        if (!own.content_type && !add_line(&t->headers, type))
+            return false;
+    }
+    if (!own.accept_encoding)
+        curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, "");
+    else
+        curl_easy_setopt(t->easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+    if (t->headers != NULL)
+        curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
+    return true;
+}
+
+/* Methods for which "no body" is said by Content-Length: 0 (RFC 9110, 8.6). */
+static bool method_expects_body(const char *method)
+{
+    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
+           strcmp(method, "PATCH") == 0;
+}
+
+static void set_method(struct transfer *t)
+{
+    CURL *e = t->easy;
+    if (t->send_body) {
+        curl_easy_setopt(e, CURLOPT_POST, 1L);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->opts->body_len);
+        curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
+        curl_easy_setopt(e, CURLOPT_READDATA, t);
+        curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
+        curl_easy_setopt(e, CURLOPT_SEEKDATA, t);
+    } else if (strcmp(t->method, "HEAD") == 0) {
+        curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+        return;
+    } else if (method_expects_body(t->method)) {
+        curl_easy_setopt(e, CURLOPT_POST, 1L);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDS, "");
+        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE, 0L);
+    } else if (strcmp(t->method, "GET") == 0) {
+        return;
+    }
+    if (strcmp(t->method, "POST") != 0)
+        curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, t->method);
+}
+
+/* HTTP/2 by default only where the libcurl found at run time is 8.1 or newer: older ones lack fixes
+ * for aborted streams that are reported as complete (curl #10693, #10715). */
+static bool http2_is_sound(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100;
+}
+
+static void set_http_version(struct transfer *t)
+{
+    int version = t->opts->http_version;
+    bool two = version == HTTP_VERSION_2 || (version == HTTP_VERSION_AUTO && http2_is_sound());
+    two = two && t->url.https;
+    curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION,
+                     (long)(two ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    t->multiplex = two && !t->opts->fresh_connection;
+    if (t->multiplex)
+        curl_easy_setopt(t->easy, CURLOPT_PIPEWAIT, 1L);
+    if (t->opts->fresh_connection)
+        curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
+}
+
+/* libcurl gets the addresses from us and never looks a name up: "+host:port:address,...". */
+static bool set_addresses(struct transfer *t, const struct ip_addr *addresses, size_t count)
+{
+    static _Thread_local unsigned starts;
+    if (count == 0)
+        return true;
+    struct buf line;
+    buf_init(&line, 0);
+    buf_printf(&line, "+%s:%u:", t->url.host, t->url.port);
+    for (size_t i = 0; i < count; i++) {
+        char text[IP_TEXT_MAX];
+        ip_format(&addresses[i], text);
+        buf_printf(&line, addresses[i].family == 6 ? "%s[%s]" : "%s%s", i > 0 ? "," : "", text);
+    }
+    const char *text = buf_cstr(&line);
+    bool ok = !line.failed && add_line(&t->resolve, text);
+    buf_fini(&line);
+    curl_easy_setopt(t->easy, CURLOPT_RESOLVE, t->resolve);
+    /* entries never expire while in use; one transfer in 1,024 lets libcurl prune old ones */
+    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, (++starts & 1023) == 0 ? 60L : -1L);
+    return ok;
+}
+
+static void set_callbacks(struct transfer *t)
+{
+    CURL *e = t->easy;
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, curl_uv_close_socket);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->env->multi);
+    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
+    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
+    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
+    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->message);
+    curl_easy_setopt(e, CURLOPT_PRIVATE, t);
+}
+
+static bool set_options(struct transfer *t, const struct ip_addr *addresses, size_t count)
+{
+    CURL *e = t->easy;
+    const struct config_fetch *f = t->env->fetch;
+    curl_easy_reset(e);
+    curl_easy_setopt(e, CURLOPT_CURLU, t->url.handle);
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(e, CURLOPT_PROXY, ""); /* not from the environment either */
+    curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+    curl_easy_setopt(e, CURLOPT_CAPATH, NULL); /* else the bundle is parsed anew: 19 ms each */
+    if (f->ca_file != NULL)
+        curl_easy_setopt(e, CURLOPT_CAINFO, f->ca_file);
+    curl_easy_setopt(e, CURLOPT_USERAGENT, f->user_agent);
+    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)(f->idle_time_us / US_PER_S + 1));
+    /* ours runs first; this only lifts libcurl's 300 s */
+    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(t->opts->timeout_us / US_PER_MS + 1000));
+    set_callbacks(t);
+    set_method(t);
+    set_http_version(t);
+    return set_addresses(t, addresses, count) && set_headers(t);
+}
+
+bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count)
+{
+    if (!set_options(t, addresses, count) || curl_uv_add(t->env->multi, t->easy) != CURLM_OK)
+        return false;
+    t->added = true;
+    return true;
+}
+
+/* --- accounting --- */
+
+static int64_t info_us(const struct transfer *t, CURLINFO info)
+{
+    curl_off_t v = 0;
+    curl_easy_getinfo(t->easy, info, &v);
+    return (int64_t)v;
+}
+
+static bool tcp_connected(const struct transfer *t)
+{
+    return t->opened_us != TIME_NULL && info_us(t, CURLINFO_CONNECT_TIME_T) > 0;
+}
+
+bool transfer_connected(const struct transfer *t)
+{
+    return t->ready_us != TIME_NULL;
+}
+
+enum phase transfer_phase(const struct transfer *t)
+{
+    if (!t->added)
+        return PHASE_DNS;
+    if (t->marks.first_byte != TIME_NULL)
+        return PHASE_RECEIVE;
+    if (t->ready_us == TIME_NULL)
+        return t->url.https && tcp_connected(t) ? PHASE_TLS : PHASE_CONNECT;
+    if (t->send_body && t->body_read < t->opts->body_len)
+        return PHASE_SEND;
+    return PHASE_WAIT;
+}
+
+/* libcurl's connect marks lie on its own clock; the socket callback of this hop is, to a few us, its
+ * zero. Once the connection is ready our own mark of that moment is better. */
+static void mark_connection(struct transfer *t)
+{
+    int64_t lookup = info_us(t, CURLINFO_NAMELOOKUP_TIME_T);
+    int64_t connect = info_us(t, CURLINFO_CONNECT_TIME_T);
+    int64_t tls = info_us(t, CURLINFO_APPCONNECT_TIME_T);
+    if (t->opened_us == TIME_NULL) {
+        /* parked until another hop's connection could be shared: that was the connecting */
+        if (t->multiplex && t->ready_us - t->marks.dispatched > US_PER_MS)
+            t->marks.connect_end = t->ready_us;
+        return;
+    }
+    if (connect > 0)
+        t->marks.connect_end = t->opened_us + (connect > lookup ? connect - lookup : 0);
+    if (t->ready_us == TIME_NULL)
+        return;
+    if (t->url.https) {
+        t->marks.tls_end = t->ready_us;
+        t->marks.connect_end = t->ready_us - (tls > connect ? tls - connect : 0);
+    } else {
+        t->marks.connect_end = t->ready_us;
+    }
+}
+
+static int64_t max3(int64_t a, int64_t b, int64_t c)
+{
+    int64_t ab = a > b ? a : b;
+    return ab > c ? ab : c;
+}
+
+static void mark_sending(struct transfer *t)
+{
+    if (t->ready_us == TIME_NULL)
+        return;
+    if (t->send_body && t->opts->body_len > 0) {
+        t->marks.send_end = t->body_sent_us;
+    } else {
+        int64_t ready = max3(info_us(t, CURLINFO_NAMELOOKUP_TIME_T),
+                             info_us(t, CURLINFO_CONNECT_TIME_T),
+                             info_us(t, CURLINFO_APPCONNECT_TIME_T));
+        int64_t sent = info_us(t, CURLINFO_PRETRANSFER_TIME_T);
+        t->marks.send_end = t->ready_us + (sent > ready ? sent - ready : 0);
+    }
+    bool heard_first = t->marks.first_byte != TIME_NULL &&
+                       (t->marks.send_end == TIME_NULL || t->marks.send_end > t->marks.first_byte);
+    if (heard_first)
+        t->marks.send_end = t->marks.first_byte;
+}
+
+static void add_sizes(struct transfer *t, struct result_sizes *sizes)
+{
+    long request = 0, header = 0;
+    curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &request);
+    curl_easy_getinfo(t->easy, CURLINFO_HEADER_SIZE, &header);
+    int64_t download = info_us(t, CURLINFO_SIZE_DOWNLOAD_T);
+    if (download == 0 && t->cut != CUT_NONE)
+        download = t->delivered; /* libcurl forgets it when a callback ends the transfer */
+    sizes->request += request;
+    sizes->header += header > t->head_bytes ? header : t->head_bytes;
+    sizes->upload += info_us(t, CURLINFO_SIZE_UPLOAD_T);
+    sizes->download += download;
+    sizes->delivered += t->delivered;
+}
+
+static uint8_t http_version_of(const struct transfer *t)
+{
+    long version = 0;
+    curl_easy_getinfo(t->easy, CURLINFO_HTTP_VERSION, &version);
+    switch (version) {
+    case CURL_HTTP_VERSION_1_0:
+        return 10;
+    case CURL_HTTP_VERSION_1_1:
+        return 11;
+    case CURL_HTTP_VERSION_2_0:
+        return 20;
+    case CURL_HTTP_VERSION_3:
+        return 30;
+    default:
+        return 0;
+    }
+}
+
+static void note_curl_marks(struct transfer *t, struct result_extra *x)
+{
+    struct result_curl *c = &x->curl;
+    char *local = NULL;
+    long port = 0, connects = 0;
+    x->has_curl = true;
+    c->namelookup = info_us(t, CURLINFO_NAMELOOKUP_TIME_T);
+    c->connect = info_us(t, CURLINFO_CONNECT_TIME_T);
+    c->appconnect = info_us(t, CURLINFO_APPCONNECT_TIME_T);
+    c->pretransfer = info_us(t, CURLINFO_PRETRANSFER_TIME_T);
+    c->starttransfer = info_us(t, CURLINFO_STARTTRANSFER_TIME_T);
+    c->total = info_us(t, CURLINFO_TOTAL_TIME_T);
+    curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects);
+    curl_easy_getinfo(t->easy, CURLINFO_LOCAL_IP, &local);
+    curl_easy_getinfo(t->easy, CURLINFO_LOCAL_PORT, &port);
+    c->num_connects = connects;
+    c->local_port = (uint16_t)port;
+    if (local == NULL || !ip_parse(local, &c->local_ip))
+        c->local_ip = (struct ip_addr){0};
+}
+
+/* The connection's far end, and whether it was there before us. */
+static void note_connection(struct transfer *t)
+{
+    struct result *r = t->result;
+    char *ip = NULL;
+    long port = 0;
+    curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_IP, &ip);
+    curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_PORT, &port);
+    if (ip != NULL && ip_parse(ip, &r->remote_ip))
+        r->remote_port = (uint16_t)port;
+    if (t->opened_us != TIME_NULL)
+        r->num_connects++;
+    else if (t->sends > 0)
+        r->reused = true;
+    if (t->sends > 1)
+        r->num_retries += t->sends - 1;
+}
+
+enum phase transfer_account(struct transfer *t, int64_t end_us)
+{
+    enum phase last = transfer_phase(t);
+    t->marks.end = end_us;
+    if (!t->added) {
+        hop_timings(&t->marks, last, &t->result->timings);
+        return last;
+    }
+    mark_connection(t);
+    mark_sending(t);
+    note_connection(t);
+    add_sizes(t, &t->result->sizes);
+    if (t->include & INCLUDE_CURL) {
+        struct result_extra *x = result_extra(t->result);
+        if (x != NULL)
+            note_curl_marks(t, x);
+    }
+    if (t->marks.first_byte != TIME_NULL) {
+        t->result->http_version = http_version_of(t);
+        t->result->status = t->status;
+    }
+    hop_timings(&t->marks, last, &t->result->timings);
+    return last;
+}
+
+void transfer_finish_content(struct transfer *t)
+{
+    struct result *r = t->result;
+    const unsigned asked = INCLUDE_BODY | INCLUDE_BODY_SHA256 | INCLUDE_TEXT_LENGTH;
+    char *type = NULL;
+    curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
+    if (type != NULL)
+        r->content_type = strdup(type);
+    r->retry_after_us = t->retry_after_us;
+    if ((t->include & (asked | INCLUDE_HEADERS)) == 0 || t->status == 0)
+        return;
+    struct result_extra *x = result_extra(r);
+    if (x == NULL || (!t->body_started && !begin_body(t)))
+        return;
+    x->has_headers = (t->include & INCLUDE_HEADERS) != 0;
+    x->has_body = (t->include & INCLUDE_BODY) != 0;
+    if (t->sha256 != NULL && EVP_DigestFinal_ex(t->sha256, x->sha256, NULL) == 1)
+        x->has_sha256 = true;
+    if (t->text != NULL) {
+        x->text_length = text_length_finish(t->text);
+        x->has_text_length = true;
+    }
+}
+
+void transfer_end(struct transfer *t)
+{
+    resolve_cancel(&t->query);
+    if (t->added)
+        curl_uv_remove(t->env->multi, t->easy);
+    t->added = false;
+    free_hop(t);
+    t->owner = NULL;
+    t->result = NULL;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * transfer - one hop as a libcurl easy handle: options, callbacks, caps, marks. The engine (fetch)
+ * keeps a pool of them; libcurl's handle and its buffers are reused, the options are set anew for
+ * each hop from one place, transfer_set_options().
+ *
+ * Everything that bounds an upstream is counted in the callbacks here: bytes of head and trailers,
+ * decoded body bytes, the number of times the request was sent. libcurl's own limits are not relied on.
+ */
+#ifndef GATHERD_TRANSFER_H
+#define GATHERD_TRANSFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <curl/curl.h>
+
+#include "curl_uv.h"
+#include "hop.h"
+#include "policy.h"
+#include "resolve.h"
+#include "result.h"
+#include "spec.h"
+#include "url.h"
+
+/* What all transfers of one pool share; borrowed, outlives them. */
+struct transfer_env {
+    struct curl_uv *multi;
+    const struct policy *policy;
+    const struct config_fetch *fetch;
+    const struct config_limits *limits;
+    int64_t *answer_held; /* bytes of bodies and headers held for answers, all members */
+};
+
+enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
+    CUT_NONE,
+    CUT_HEAD,     /* head and trailers over limits.upstream_head_bytes */
+    CUT_BODY,     /* decoded body over max_response_bytes: no error, truncated */
+    CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
+    CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
+    CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
+    CUT_MEMORY
+};
+
+struct transfer {
+    struct list node;   /* the pool's idle list */
+    void *owner;        /* the engine's job; NULL while pooled */
+    const struct transfer_env *env;
+    CURL *easy;
+    bool added;         /* is in the multi */
+
+    /* the request; url and slists owned */
+    struct url url;
+    const struct member_opts *opts;
+    unsigned include;
+    bool first_hop_origin; /* caller's credentials may be sent: still the origin they were given for */
+    bool send_body;        /* false after a redirect turned POST into GET */
+    const char *method;
+    int64_t body_cap;
+    bool may_follow;    /* a redirect status will be followed: its body is not kept */
+    bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
+    struct curl_slist *headers, *resolve;
+    struct resolve_query query;
+
+    /* what happened */
+    struct hop_marks marks;
+    int64_t opened_us;  /* first socket opened by this hop; TIME_NULL = reused a connection */
+    int64_t ready_us;   /* connection usable, request about to be sent */
+    int64_t body_sent_us; /* last byte of the request body read by libcurl */
+    int sends;          /* times the request was about to be sent */
+    int os_errno;
+    enum transfer_cut cut;
+    struct verdict verdict;
+    size_t body_read;
+    int64_t head_bytes;
+    int64_t delivered;
+    int status;         /* of the last status line seen */
+    bool body_started;
+    char *location;     /* owned */
+    int64_t retry_after_us;
+    struct result *result; /* borrowed: where headers and body go */
+    struct evp_md_ctx_st *sha256;
+    struct text_length *text;
+    char message[CURL_ERROR_SIZE];
+};
+
+/* NULL when memory runs out. destroy: must not be in the multi. */
+struct transfer *transfer_create(const struct transfer_env *env);
+void transfer_destroy(struct transfer *t);
+
+/* What one hop is to do. */
+struct transfer_hop {
+    struct url url; /* taken, also on failure */
+    const struct member_opts *opts;
+    const char *method;
+    bool send_body, first_hop_origin, may_follow;
+    unsigned include;
+    int64_t body_cap;
+    struct result *result;
+    int64_t dispatched_us;
+};
+
+/* Readies an idle transfer for a hop. */
+void transfer_begin(struct transfer *t, struct transfer_hop *hop);
+
+/* Sets all options and hands it to libcurl. answer: the addresses of the host, policy already
+ * applied; NULL for a literal. False when memory runs out. */
+bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count)
+    __attribute__((warn_unused_result));
+
+/* The phase a running hop is in. */
+enum phase transfer_phase(const struct transfer *t);
+
+/* Whether it has a usable connection (the connect timeout no longer applies). */
+bool transfer_connected(const struct transfer *t);
+
+/* Sets the marks that only libcurl knows and the end, and adds phases and sizes to the result.
+ * Before it is taken out of the multi. Returns the phase in which it ended. */
+enum phase transfer_account(struct transfer *t, int64_t end_us);
+
+/* Finishes digest, text length, headers and body of the final hop into the result. */
+void transfer_finish_content(struct transfer *t);
+
+/* Takes it out of the multi if need be, frees what the hop owned; idle afterwards. */
+void transfer_end(struct transfer *t);
+
+#endif

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Names: how each fault is named, what is cached, that a dead name holds nobody else up."""
+import time
+
+import pytest
+
+from lib import dns as dns_module
+
+
+def at(name, origin, path="/size/5"):
+    return "http://%s:%d%s" % (name, origin.port, path)
+
+
+def test_name(gatherd, origin, dns):
+    dns.add("a.dns.test", a=["127.0.0.1"])
+    result = gatherd.one(at("a.dns.test", origin))
+    assert result["ok"] is True and result["remote_ip"] == "127.0.0.1"
+    assert result["timings_ms"]["dns"] is not None
+    assert origin.seen[0].header("Host") == ["a.dns.test:%d" % origin.port]
+
+
+def test_cached_name_has_no_dns_phase(gatherd, origin, dns):
+    dns.add("c.dns.test", a=["127.0.0.1"], ttl=60)
+    for n in range(3):
+        result = gatherd.one({"url": at("c.dns.test", origin), "fresh_connection": True})
+        assert (result["timings_ms"]["dns"] is None) is (n > 0)
+    assert dns.count("c.dns.test", "A") == 1
+
+
+def test_one_lookup_for_many(gatherd, origin, dns):
+    dns.add("many.dns.test", a=["127.0.0.1"], delay=0.1)
+    doc = gatherd.batch([at("many.dns.test", origin, "/size/%d" % n) for n in range(50)])
+    assert doc["counts"]["ok"] == 50 and dns.count("many.dns.test", "A") == 1
+
+
+def test_ttl_0_is_asked_again(gatherd, origin, dns):
+    dns.add("zero.dns.test", a=["127.0.0.1"], ttl=0)
+    for _ in range(3):
+        assert (
+            gatherd.one({"url": at("zero.dns.test", origin), "fresh_connection": True})["ok"]
+            is True
+        )
+    assert dns.count("zero.dns.test", "A") >= 2
+
+
+def failed(result, *kinds):
+    assert result["state"] == "failed" and result["error"]["type"] in kinds, result["error"]
+    assert result["error"]["phase"] == "dns" and result["error"]["sent"] is False
+    assert result["timings_ms"]["connect"] is None and result["timings_ms"]["dns"] is not None
+    return result
+
+
+@pytest.mark.parametrize(
+    "name, entry",
+    [
+        ("nx", None),
+        ("servfail", {"rcode": dns_module.SERVFAIL}),
+        ("refused", {"rcode": dns_module.REFUSED}),
+        ("empty", {}),
+        ("loop", {"cname": "loop.fault.test"}),
+        ("dangling", {"cname": "nowhere.fault.test"}),
+        ("garbage", {"raw": b"\xff" * 30}),
+    ],
+)
+def test_faults(gatherd, origin, dns, name, entry):
+    if entry is not None:
+        dns.add(name + ".fault.test", **entry)
+    failed(
+        gatherd.one({"url": at(name + ".fault.test", origin), "connect_timeout_ms": 2000}),
+        "dns_error",
+        "dns_timeout",
+    )
+    assert not origin.seen
+
+
+def test_retryable(gatherd, origin, dns):
+    assert failed(gatherd.one(at("nx.retry.test", origin)), "dns_error")["retryable"] in (
+        True,
+        False,
+    )
+
+
+def test_silence(gatherd, origin, dns):
+    dns.add("silent.dns.test", silent=True)
+    result = failed(
+        gatherd.one({"url": at("silent.dns.test", origin), "connect_timeout_ms": 300}),
+        "dns_timeout",
+    )
+    assert 290 <= result["total_ms"] <= 2000
+
+
+def test_many_addresses_over_tcp(gatherd, origin, dns):
+    """An answer too large for UDP is asked again over TCP; with 300 addresses the first ones are tried."""
+    dns.add(
+        "large.dns.test",
+        a=["127.0.0.1"] + ["127.0.%d.%d" % (i // 200, i % 200 + 2) for i in range(300)],
+    )
+    result = gatherd.one({"url": at("large.dns.test", origin), "connect_timeout_ms": 3000})
+    assert result["ok"] is True or result["state"] == "denied", result["error"]
+    assert ("large.dns.test", "A", "tcp") in dns.queries or dns.count("large.dns.test", "A") == 1
+
+
+def test_one_bad_address_among_good_ones(gatherd, origin, dns):
+    """A name with an allowed and a denied address: the denied one is never dialled."""
+    dns.add("half.dns.test", a=["10.0.0.1", "127.0.0.1"])
+    result = gatherd.one(at("half.dns.test", origin))
+    assert result["state"] in ("done", "denied")
+    if result["state"] == "done":
+        assert result["remote_ip"] == "127.0.0.1"
+
+
+def test_dead_address_falls_back(gatherd, origin, dns):
+    """The IPv6 address refuses, the IPv4 one answers."""
+    dns.add("six.dns.test", aaaa=["::1"], a=["127.0.0.1"])
+    result = gatherd.one(at("six.dns.test", origin))
+    assert result["ok"] is True and result["remote_ip"] == "127.0.0.1"
+
+
+def test_cname(gatherd, origin, dns):
+    dns.add("alias.dns.test", cname="target.dns.test")
+    dns.add("target.dns.test", a=["127.0.0.1"])
+    assert gatherd.one(at("alias.dns.test", origin))["ok"] is True
+    assert origin.seen[0].header("Host")[0].startswith("alias.dns.test")
+
+
+def test_case_and_final_dot(gatherd, origin, dns):
+    dns.add("case.dns.test", a=["127.0.0.1"])
+    assert gatherd.one(at("CASE.dns.TEST", origin))["ok"] is True
+    assert gatherd.one(at("case.dns.test.", origin))["ok"] is True
+
+
+def test_hosts_file(gatherd, origin, dns):
+    assert gatherd.one(at("localhost", origin))["ok"] is True
+    assert dns.count("localhost") == 0
+
+
+def test_dead_names_hold_nobody_up(gatherd, origin, dns):
+    for n in range(30):
+        dns.add("dead%d.dns.test" % n, silent=True)
+    members = [
+        {"url": at("dead%d.dns.test" % n, origin), "connect_timeout_ms": 700} for n in range(30)
+    ]
+    members += [origin.url("/size/%d" % n) for n in range(20)]
+    start = time.monotonic()
+    doc = gatherd.batch(members, concurrency=100)
+    good = doc["results"][30:]
+    assert (
+        all(r["ok"] for r in good) and max(r["start_offset_ms"] + r["total_ms"] for r in good) < 650
+    )
+    assert time.monotonic() - start < 5
+    assert doc["errors"] == {"dns_timeout": 30}
+
+
+def test_failure_is_cached_briefly(gatherd, origin, dns):
+    doc = gatherd.batch([at("neg.dns.test", origin, "/size/%d" % n) for n in range(20)])
+    assert doc["errors"] == {"dns_error": 20} and dns.count("neg.dns.test", "A") <= 2
+
+
+def test_server_that_comes_back(gatherd, origin, dns):
+    """A first query that is lost is asked again."""
+    dns.add("lost.dns.test", silent=True)
+    import threading
+
+    thread = threading.Thread(
+        target=lambda: dns.wait(lambda: dns.count("lost.dns.test", "A") >= 1)
+        and dns.add("lost.dns.test", a=["127.0.0.1"])
+    )
+    thread.start()
+    result = gatherd.one(at("lost.dns.test", origin))
+    thread.join()
+    assert result["ok"] is True and result["timings_ms"]["dns"] >= 500
+
+
+def test_odd_names(gatherd, origin, dns):
+    for name in (
+        "xn--bcher-kva.dns.test",
+        "b\u00fccher.dns.test",
+        "under_score.dns.test",
+        "-dash.dns.test",
+    ):
+        dns.add("xn--bcher-kva.dns.test", a=["127.0.0.1"])
+        dns.add(name, a=["127.0.0.1"]) if name.isascii() else None
+        result = gatherd.one(at(name, origin))
+        assert result["state"] in ("done", "failed")
+        if "cher" in name:
+            assert result["ok"] is True, result["error"]

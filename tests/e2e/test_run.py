@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Life of the daemon: health, metrics, drain and abort, reload, its log."""
+import json
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+from lib import contract, proc
+
+
+def post_later(daemon, body, query=""):
+    """Posts a batch in a thread; returns (thread, list that will hold the Reply)."""
+    box = []
+    thread = threading.Thread(target=lambda: box.append(daemon.post(body, query)), daemon=True)
+    thread.start()
+    return thread, box
+
+
+def test_healthy_and_ready(gatherd):
+    for path in ("/-/healthy", "/-/ready"):
+        assert gatherd.get(path).status == 200
+
+
+def test_metrics(gatherd, origin, refused):
+    before = gatherd.metrics()
+    gatherd.batch(
+        [
+            origin.url("/size/100"),
+            origin.url("/size/100"),
+            "http://127.0.0.1:%d/" % refused,
+            "http://10.0.0.1/",
+        ]
+    )
+    after = gatherd.metrics()
+
+    def grown(name):
+        return after[name] - before[name]
+
+    assert grown("gatherd_batches_total") == 1
+    assert grown('gatherd_members_total{state="done"}') == 2
+    assert (
+        grown('gatherd_members_total{state="failed"}') == 1
+        and grown('gatherd_members_total{state="denied"}') == 1
+    )
+    assert grown('gatherd_member_errors_total{type="connection_refused"}') == 1
+    assert grown("gatherd_fetch_delivered_bytes_total") == 200
+    assert (
+        after["gatherd_members_active"]
+        == after["gatherd_members_queued"]
+        == after["gatherd_batches_running"]
+        == 0
+    )
+    assert any(name.startswith("gatherd_build_info{version=") for name in after)
+    assert after["process_open_fds"] > 3 and after["process_start_time_seconds"] > 1.5e9
+
+
+def test_gauges_while_running(gatherd, origin):
+    thread, box = post_later(
+        gatherd,
+        {"requests": [origin.url("/gate/m/size/1?n=%d" % n) for n in range(5)], "concurrency": 2},
+    )
+    assert origin.wait(lambda: len(origin.seen) == 2)
+    values = gatherd.metrics()
+    assert (
+        values["gatherd_batches_running"] == 1
+        and values["gatherd_members_active"] == 2
+        and values["gatherd_members_queued"] == 3
+    )
+    origin.release("m")
+    thread.join(20)
+    assert contract.check(box[0].body)["ok"] is True
+
+
+def test_metrics_have_no_urls(gatherd, origin):
+    gatherd.batch([origin.url("/size/1?a-very-special-word")])
+    text = gatherd.get("/metrics").body
+    assert b"a-very-special-word" not in text and b"/size/" not in text
+
+
+@pytest.mark.parametrize("format", ["json", "ndjson"])
+def test_drain_finishes_what_runs(spawn, origin, format):
+    daemon = spawn()
+    urls = [origin.url("/gate/d/size/5"), origin.url("/size/6")]
+    thread, box = post_later(daemon, urls, "format=" + format)
+    assert origin.wait(lambda: len(origin.seen) == 2)
+    daemon.signal(signal.SIGTERM)
+    wait_draining(daemon)
+    reply = daemon.post([origin.url("/size/1")])
+    problem = contract.problem(reply, 503)
+    assert problem["detail"] and len(origin.seen) == 2
+    assert daemon.get("/-/healthy").status == 200
+    assert daemon.process.poll() is None
+    origin.release("d")
+    thread.join(20)
+    if format == "json":
+        assert contract.check(box[0].body, urls)["ok"] is True
+    else:
+        assert contract.ndjson(box[0], urls)[1]["ok"] is True
+    assert daemon.wait_exit(10) == 0
+    daemon.stop()
+
+
+def wait_draining(daemon):
+    deadline = time.monotonic() + 10
+    while daemon.get("/-/ready").status != 503:
+        assert time.monotonic() < deadline, "ready does not turn to 503"
+        time.sleep(0.01)
+
+
+def test_idle_daemon_stops_at_once(spawn):
+    daemon = spawn()
+    idle = daemon.connect()
+    start = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit(10) == 0 and time.monotonic() - start < 3 * proc.scale()
+    idle.close()
+
+
+def test_sigint_is_a_stop_too(spawn):
+    daemon = spawn()
+    daemon.signal(signal.SIGINT)
+    assert daemon.wait_exit(10) == 0
+
+
+@pytest.mark.parametrize("format", ["json", "ndjson"])
+def test_second_signal_aborts(spawn, origin, format):
+    """What is known is answered, whole; exit 0."""
+    daemon = spawn()
+    urls = [origin.url("/never"), origin.url("/size/6"), origin.url("/never?2")]
+    thread, box = post_later(daemon, urls, "format=" + format)
+    assert origin.wait(lambda: len(origin.seen) == 3)
+    daemon.signal(signal.SIGTERM)
+    wait_draining(daemon)
+    start = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit(15) == 0 and time.monotonic() - start < 5 * proc.scale()
+    thread.join(10)
+    if format == "json":
+        doc = contract.check(box[0].body, urls)
+        results, summary = doc["results"], doc
+    else:
+        results, summary = contract.ndjson(box[0], urls)
+    assert [r["state"] for r in results] == ["cancelled", "done", "cancelled"] and summary[
+        "complete"
+    ] is False
+    assert results[0]["error"]["type"] == "cancelled"
+
+
+def test_drain_timeout_aborts(spawn, origin):
+    daemon = spawn("daemon.drain_timeout=1s")
+    thread, box = post_later(daemon, [origin.url("/never")])
+    assert origin.wait(lambda: len(origin.seen) == 1)
+    start = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit(15) == 0
+    assert 0.9 <= time.monotonic() - start < 2.5 * proc.scale()
+    thread.join(10)
+    assert contract.check(box[0].body)["results"][0]["state"] == "cancelled"
+
+
+def test_stops_under_load(spawn, origin):
+    """SIGTERM at any moment: every answer is whole, or the request was not taken."""
+    for turn in range(5):
+        daemon = spawn()
+        replies, stop = [], threading.Event()
+
+        def client():
+            while not stop.is_set():
+                try:
+                    replies.append(
+                        daemon.post([origin.url("/size/10?n=%d" % n) for n in range(20)])
+                    )
+                except OSError:
+                    return  # refused: the listener is closed
+
+        threads = [threading.Thread(target=client) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert origin.wait(lambda: len(origin.seen) > 200 * (turn + 1))
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit(20) == 0
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        good = [r for r in replies if r.status == 200]
+        assert good and {r.status for r in replies} <= {200, 503}
+        for reply in good:
+            assert json.loads(reply.body)["counts"]["ok"] == 20
+        daemon.stop()
+
+
+def test_log_has_one_line_a_batch_and_no_secrets(spawn, origin):
+    daemon = spawn()
+    daemon.batch(
+        [
+            {
+                "url": origin.url("/size/1?key=hidden-query"),
+                "headers": {"Authorization": "Bearer hidden-token"},
+            },
+            origin.url("/size/2"),
+        ],
+        headers={"X-Request-Id": "my-request-17"},
+    )
+    daemon.post("this is not json hidden-body")
+    daemon.stop()
+    text = daemon.log()
+    assert not re.search("hidden-(query|token|body)", text)
+    lines = [line for line in daemon.lines if re.search(r"\bbatch\b.*requests=2", line)]
+    assert len(lines) == 1, text
+
+
+def test_log_lines_cannot_be_forged(spawn, origin):
+    daemon = spawn("daemon.log_level=debug")
+    daemon.post(
+        [{"url": origin.url("/size/1"), "id": "x\n2026-01-01T00:00:00Z error forged: line"}]
+    )
+    daemon.raw(
+        b"GET /\x1b[31m HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a\x1bb\r\nConnection: close\r\n\r\n"
+    )
+    daemon.stop()
+    assert "\x1b" not in daemon.log() and not any(
+        line.startswith("2026-01-01T00:00:00Z error") for line in daemon.lines
+    )
+
+
+def test_log_format_json(spawn, origin):
+    daemon = spawn("daemon.log_format=json")
+    daemon.one(origin.url("/size/1"))
+    daemon.stop()
+    assert daemon.lines and all(
+        {"time", "level", "message"} <= set(json.loads(line)) for line in daemon.lines
+    )
+
+
+def test_full_queue_is_503_with_retry_after(spawn, origin):
+    daemon = spawn(
+        "limits.queued=10", "limits.requests=10", "limits.in_flight=2", "limits.per_host=2"
+    )
+    thread, box = post_later(daemon, [origin.url("/gate/f/size/1?n=%d" % n) for n in range(10)])
+    assert origin.wait(lambda: len(origin.seen) == 2)
+    reply = daemon.post([origin.url("/size/1?n=%d" % n) for n in range(10)])
+    assert reply.status in (429, 503), reply
+    contract.problem(reply, reply.status)
+    assert int(reply.header("Retry-After")) >= 0
+    origin.release("f")
+    thread.join(20)
+    assert contract.check(box[0].body)["ok"] is True
+    assert daemon.batch([origin.url("/size/1?n=%d" % n) for n in range(10)])["ok"] is True

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""A certificate authority for one test run, and certificates that are wrong in one way each.
+
+`Authority(directory)` writes PEM files there and `context(name)` gives an ssl.SSLContext for a
+server. Keys are EC P-256: fast to make, so nothing is kept between runs. Needs
+python3-cryptography.
+"""
+import datetime
+import ipaddress
+import os
+import ssl
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DAY = datetime.timedelta(days=1)
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+# name: (issuer, names, first day, last day); days count from today
+LEAVES = {
+    "good": ("ca", LOCAL, -1, 30),
+    "expired": ("ca", LOCAL, -30, -1),
+    "not-yet": ("ca", LOCAL, 10, 30),
+    "wrong-host": ("ca", ("elsewhere.example",), -1, 30),
+    "self-signed": (None, LOCAL, -1, 30),
+    "untrusted": ("other", LOCAL, -1, 30),
+    "incomplete": ("intermediate", LOCAL, -1, 30),
+    "chained": ("intermediate", LOCAL, -1, 30),
+    "names": ("ca", ("one.test", "two.test", "*.wild.test"), -1, 30),
+}
+
+
+def _name(text):
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _alternative(names):
+    return x509.SubjectAlternativeName(
+        [
+            x509.IPAddress(ipaddress.ip_address(n))
+            if ":" in n or n[-1].isdigit()
+            else x509.DNSName(n)
+            for n in names
+        ]
+    )
+
+
+class Authority:
+    """`ca_file` is what the client shall trust; `context(NAME)` serves one of LEAVES."""
+
+    def __init__(self, directory):
+        self.directory = str(directory)
+        self._issued = {}
+        self._authority("ca", None)
+        self._authority("other", None)
+        self._authority("intermediate", "ca")
+        self.ca_file = self.path("ca.pem")
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def _write(self, name, key, *certificates):
+        pem = serialization.Encoding.PEM
+        with open(self.path(name + ".pem"), "wb") as file:
+            for certificate in certificates:
+                file.write(certificate.public_bytes(pem))
+        with open(self.path(name + ".key"), "wb") as file:
+            file.write(
+                key.private_bytes(
+                    pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+            )
+
+    def _build(self, subject, issuer, first, last, extensions):
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+        issuer_key, issuer_name = (key, subject) if issuer is None else self._issued[issuer]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + first * DAY)
+            .not_valid_after(now + last * DAY)
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False
+        )
+        return key, builder.sign(issuer_key, hashes.SHA256())
+
+    def _authority(self, name, issuer):
+        subject = _name("gatherd test " + name)
+        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+        key, certificate = self._build(
+            subject, issuer, -2, 60, [(x509.BasicConstraints(True, None), True), (usage, True)]
+        )
+        self._issued[name] = (key, subject)
+        self._write(name, key, certificate)
+
+    def issue(self, name):
+        """Makes the leaf `name` of LEAVES once; returns (certificate path, key path)."""
+        paths = self.path(name + ".pem"), self.path(name + ".key")
+        if os.path.exists(paths[0]):
+            return paths
+        issuer, names, first, last = LEAVES[name]
+        key, certificate = self._build(
+            _name(names[0]),
+            issuer,
+            first,
+            last,
+            [
+                (x509.BasicConstraints(False, None), True),
+                (_alternative(names), False),
+                (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+            ],
+        )
+        chain = []
+        if name == "chained":
+            with open(self.path("intermediate.pem"), "rb") as file:
+                chain = [x509.load_pem_x509_certificate(file.read())]
+        self._write(name, key, certificate, *chain)
+        return paths
+
+    def context(self, name="good", version=None, ciphers=None):
+        """A server's context; `version` pins the protocol, e.g. ssl.TLSVersion.TLSv1."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.issue(name))
+        if version is not None:
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = version
+            context.minimum_version = version
+        if ciphers is not None:
+            context.set_ciphers(ciphers)
+        return context

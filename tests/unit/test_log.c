@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log: the two formats on both kinds of stderr, escaping, one write(2) a line, repeats on a fake
+ * clock, threads. log.c is included, so that its clock, write and fstat are this test's.
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "clock.h"
+
+static int64_t fake_us = 1;
+static bool stderr_is_socket;
+static int interrupts;  /* that many writes fail with EINTR first */
+static int write_errno; /* every write fails with it; 0 = none does */
+static char written[1 << 20];
+static size_t written_len;
+static int writes;
+
+static int64_t test_log_clock(void)
+{
+    return fake_us;
+}
+
+static int test_log_fstat(int fd, struct stat *st)
+{
+    assert_int_equal(fd, STDERR_FILENO);
+    *st = (struct stat){.st_mode = stderr_is_socket ? S_IFSOCK : S_IFIFO};
+    return 0;
+}
+
+static ssize_t test_log_write(int fd, const void *data, size_t n)
+{
+    assert_int_equal(fd, STDERR_FILENO);
+    if (interrupts > 0 || write_errno) {
+        errno = interrupts > 0 ? EINTR : write_errno;
+        interrupts -= interrupts > 0;
+        return -1;
+    }
+    assert_true(written_len + n < sizeof written);
+    memcpy(written + written_len, data, n);
+    written_len += n;
+    written[written_len] = '\0';
+    writes++;
+    return (ssize_t)n;
+}
+
+#define clock_us test_log_clock
+#define fstat test_log_fstat
+#define write test_log_write
+#include "log.c"
+#undef clock_us
+#undef fstat
+#undef write
+
+static int setup(void **state)
+{
+    (void)state;
+    fake_us += 10 * US_PER_S; /* what the test before logged is no repeat */
+    interrupts = write_errno = writes = 0;
+    stderr_is_socket = true;
+    log_setup(LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT);
+    LOG_DEBUG("setup", "%d", rand());
+    written_len = 0;
+    written[0] = '\0';
+    writes = 0;
+    return 0;
+}
+
+static void test_journal(void **state)
+{
+    (void)state;
+    LOG_ERROR("front", "a=%d", 1);
+    LOG_WARN("front", "b=%s", "x");
+    LOG_INFO("batch", "id=7 requests=3");
+    LOG_DEBUG("fetch", "d");
+    assert_string_equal(written, "<3>front: a=1\n<4>front: b=x\n<6>batch: id=7 requests=3\n"
+                                 "<7>fetch: d\n");
+    assert_int_equal(writes, 4);
+}
+
+/* Whether s starts with a time of this year's form, which is then skipped. */
+static const char *after_time(const char *s)
+{
+    static const char form[] = "0000-00-00T00:00:00.000000Z";
+    for (size_t i = 0; i < sizeof form - 1; i++) {
+        if (form[i] == '0' ? s[i] < '0' || s[i] > '9' : s[i] != form[i])
+            fail_msg("no RFC 3339 time: %s", s);
+    }
+    return s + sizeof form - 1;
+}
+
+static void test_timestamps(void **state)
+{
+    (void)state;
+    stderr_is_socket = false;
+    log_setup(LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT);
+    LOG_WARN("batch", "id=%d", 7);
+    assert_string_equal(after_time(written), " warn batch: id=7\n");
+    assert_memory_equal(written, "20", 2);
+}
+
+static void test_levels(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"<3>m: e\n", "<3>m: e\n<4>m: w\n",
+                                           "<3>m: e\n<4>m: w\n<6>m: i\n",
+                                           "<3>m: e\n<4>m: w\n<6>m: i\n<7>m: d\n"};
+    for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++) {
+        written_len = 0;
+        log_setup((enum log_level)level, LOG_FORMAT_TEXT);
+        LOG_ERROR("m", "e");
+        LOG_WARN("m", "w");
+        LOG_INFO("m", "i");
+        LOG_DEBUG("m", "d");
+        assert_string_equal(written, expected[level]);
+        for (int l = LOG_LEVEL_ERROR; l <= LOG_LEVEL_DEBUG; l++)
+            assert_int_equal(log_enabled((enum log_level)l), l <= level);
+        fake_us += 2 * US_PER_S;
+    }
+}
+
+static void test_arguments_are_not_evaluated(void **state)
+{
+    (void)state;
+    int evaluated = 0;
+    log_setup(LOG_LEVEL_WARN, LOG_FORMAT_TEXT);
+    LOG_INFO("m", "%d", ++evaluated);
+    assert_int_equal(evaluated, 0);
+    LOG_WARN("m", "%d", ++evaluated);
+    assert_int_equal(evaluated, 1);
+    assert_string_equal(written, "<4>m: 1\n");
+}
+
+static void test_escapes(void **state)
+{
+    (void)state;
+    LOG_INFO("m", "v=%s %s", "a\nb\r\t\x1B[31m\x7F \xFF",
+             "\xC3\xA4 \xE2\x82\xAC \xE2\x82 \xC2\x9B \\ \"");
+    assert_string_equal(written, "<6>m: v=a\\x0ab\\x0d\\x09\\x1b[31m\\x7f \\xff "
+                                 "\xC3\xA4 \xE2\x82\xAC \\xe2\\x82 \\xc2\\x9b \\ \"\n");
+}
+
+/* Whatever byte a stranger sends, it is one line and no byte of it is a control. */
+static void test_no_byte_forges_a_line(void **state)
+{
+    (void)state;
+    for (int c = 1; c < 256; c++) {
+        char value[] = {'a', (char)c, '<', '3', '>', 'x', '\0'};
+        written_len = 0;
+        LOG_INFO("m", "%s", value);
+        for (size_t i = 0; i + 1 < written_len; i++)
+            assert_true((unsigned char)written[i] >= 0x20 && written[i] != 0x7F);
+        assert_int_equal(written[written_len - 1], '\n');
+    }
+    assert_int_equal(writes, 255);
+}
+
+static json_t *parse_line(const char *line)
+{
+    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_object(object) || json_object_size(object) != 4)
+        fail_msg("no log object: %s", line);
+    return object;
+}
+
+static void test_json(void **state)
+{
+    (void)state;
+    stderr_is_socket = false;
+    log_setup(LOG_LEVEL_DEBUG, LOG_FORMAT_JSON);
+    LOG_WARN("batch", "id=%s", "\"\\\n\x01\xFF\xC3\xA4");
+    json_t *object = parse_line(written);
+    after_time(json_string_value(json_object_get(object, "time")));
+    assert_string_equal(json_string_value(json_object_get(object, "level")), "warn");
+    assert_string_equal(json_string_value(json_object_get(object, "module")), "batch");
+    assert_string_equal(json_string_value(json_object_get(object, "message")),
+                        "id=\"\\\\x0a\\x01\\xff\xC3\xA4");
+    assert_int_equal(written[0], '{');
+    assert_int_equal(written[written_len - 1], '\n');
+    json_decref(object);
+}
+
+/* The journal strips the prefix and keeps the priority. */
+static void test_json_in_the_journal(void **state)
+{
+    (void)state;
+    log_setup(LOG_LEVEL_DEBUG, LOG_FORMAT_JSON);
+    LOG_ERROR("m", "x");
+    assert_memory_equal(written, "<3>{", 4);
+    json_decref(parse_line(written + 3));
+}
+
+static void check_long_line(enum log_format format, const char *unit)
+{
+    static char value[3 * LOG_LINE_MAX + 8];
+    size_t n = strlen(unit);
+    written_len = 0;
+    fake_us += 2 * US_PER_S;
+    log_setup(LOG_LEVEL_DEBUG, format);
+    for (size_t i = 0; i + n < sizeof value; i += n)
+        memcpy(value + i, unit, n + 1);
+    LOG_INFO("m", "%s%s", "x", value);
+    assert_in_range(written_len, LOG_LINE_MAX - 24, LOG_LINE_MAX);
+    assert_int_equal(written[written_len - 1], '\n');
+    if (format == LOG_FORMAT_JSON) {
+        json_decref(parse_line(written + 3));
+        return;
+    }
+    assert_memory_equal(written + written_len - 4, "...\n", 4);
+    assert_true(utf8_valid(written, written_len));
+}
+
+static void test_long_lines_are_cut_whole(void **state)
+{
+    (void)state;
+    static const char *const units[] = {"a", "\"", "\\", "\n", "\xFF", "\xC3\xA4", "\xE2\x82\xAC",
+                                        "\xF0\x9D\x92\x9C", "z\xE2\x82\xAC"};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        check_long_line(LOG_FORMAT_TEXT, units[i]);
+        check_long_line(LOG_FORMAT_JSON, units[i]);
+    }
+}
+
+/* The longest line that is not cut, and one byte more. */
+static void test_line_limit(void **state)
+{
+    (void)state;
+    static char value[LOG_LINE_MAX + 1];
+    size_t most = LOG_LINE_MAX - 1 - LOG_TAIL_MAX - strlen("<6>m: ");
+    memset(value, 'v', sizeof value - 1);
+    LOG_INFO("m", "%.*s", (int)most, value);
+    assert_int_equal(written_len, LOG_LINE_MAX - LOG_TAIL_MAX);
+    assert_null(strstr(written, "..."));
+    written_len = 0;
+    LOG_INFO("m", "%.*s", (int)most + 1, value);
+    assert_non_null(strstr(written, "v...\n"));
+}
+
+static void test_repeats_are_counted(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        LOG_WARN("m", "same");
+        fake_us += 1000;
+    }
+    assert_string_equal(written, "<4>m: same\n");
+    LOG_INFO("m", "other");
+    assert_string_equal(written, "<4>m: same\n<4>log: previous line repeated=99\n<6>m: other\n");
+    LOG_INFO("m", "third"); /* nothing left to report */
+    assert_string_equal(strstr(written, "other"), "other\n<6>m: third\n");
+}
+
+/* A storm shows once a second, with its count, not only when it is over. */
+static void test_storm(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        LOG_WARN("m", "same");
+        fake_us += US_PER_S - 1;
+        LOG_WARN("m", "same");
+        fake_us += 1;
+    }
+    assert_string_equal(written, "<4>m: same\n"
+                                 "<4>log: previous line repeated=1\n<4>m: same\n"
+                                 "<4>log: previous line repeated=1\n<4>m: same\n");
+}
+
+static void test_what_is_no_repeat(void **state)
+{
+    (void)state;
+    LOG_WARN("m", "same");
+    LOG_INFO("m", "same");
+    LOG_INFO("n", "same");
+    LOG_INFO("n", "same ");
+    LOG_INFO("n", "same");
+    assert_string_equal(written, "<4>m: same\n<6>m: same\n<6>n: same\n<6>n: same \n<6>n: same\n");
+}
+
+static void test_interrupted_write(void **state)
+{
+    (void)state;
+    interrupts = 3;
+    LOG_INFO("m", "x");
+    assert_string_equal(written, "<6>m: x\n");
+}
+
+static void test_errno_survives(void **state)
+{
+    (void)state;
+    errno = ENOENT;
+    LOG_INFO("m", "%m");
+    assert_int_equal(errno, ENOENT);
+    assert_string_equal(written, "<6>m: No such file or directory\n");
+    write_errno = EAGAIN; /* a full pipe: the line is lost, the program goes on */
+    LOG_INFO("m", "y");
+    assert_int_equal(errno, ENOENT);
+    write_errno = 0;
+    LOG_INFO("m", "z");
+    assert_non_null(strstr(written, "<6>m: z\n"));
+}
+
+enum { THREADS = 8, LINES = 200 };
+
+static void *log_lines(void *number)
+{
+    for (int i = 0; i < LINES; i++)
+        LOG_INFO("m", "thread=%d line=%d end", *(int *)number, i);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    pthread_t threads[THREADS];
+    int numbers[THREADS], next[THREADS] = {0}, lines = 0;
+    for (int i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, log_lines, &numbers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (char *line = written, *end; (end = strchr(line, '\n')); line = end + 1, lines++) {
+        int thread = -1, number = -1, used = 0;
+        *end = '\0';
+        sscanf(line, "<6>m: thread=%d line=%d end%n", &thread, &number, &used);
+        assert_int_equal(line + used - end, 0);
+        assert_in_range(thread, 0, THREADS - 1);
+        assert_int_equal(number, next[thread]++);
+    }
+    assert_int_equal(lines, THREADS * LINES);
+    assert_int_equal(writes, THREADS * LINES);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_journal, setup),
+        cmocka_unit_test_setup(test_timestamps, setup),
+        cmocka_unit_test_setup(test_levels, setup),
+        cmocka_unit_test_setup(test_arguments_are_not_evaluated, setup),
+        cmocka_unit_test_setup(test_escapes, setup),
+        cmocka_unit_test_setup(test_no_byte_forges_a_line, setup),
+        cmocka_unit_test_setup(test_json, setup),
+        cmocka_unit_test_setup(test_json_in_the_journal, setup),
+        cmocka_unit_test_setup(test_long_lines_are_cut_whole, setup),
+        cmocka_unit_test_setup(test_line_limit, setup),
+        cmocka_unit_test_setup(test_repeats_are_counted, setup),
+        cmocka_unit_test_setup(test_storm, setup),
+        cmocka_unit_test_setup(test_what_is_no_repeat, setup),
+        cmocka_unit_test_setup(test_interrupted_write, setup),
+        cmocka_unit_test_setup(test_errno_survives, setup),
+        cmocka_unit_test_setup(test_threads, setup),
+    };
+    return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+}
