@@ -20,6 +20,7 @@
 #include "parse.h"
 
 #define ERRORS_MAX 20
+#define ERROR_ROOM 256
 #define NAME_BYTES_MAX 32 /* of a listener or a policy */
 #define DEFAULT_NAME "default"
 
@@ -472,6 +473,8 @@ static void check_whole(struct config_loader *l)
 static bool loader_init(struct config_loader *l, struct buf *errors)
 {
     *l = (struct config_loader){.errors = errors};
+    if (!buf_reserve(errors, ERROR_ROOM)) /* without it, who runs out of memory could not say so */
+        return false;
     l->config = calloc(1, sizeof *l->config);
     l->origins = calloc(CONFIG_SLOT_COUNT * config_table_count, sizeof *l->origins);
     if (!l->config || !l->origins)

@@ -82,9 +82,9 @@ struct line {
 /* A line without its end; false at the end of the file. size >= CONFIG_LINE_MAX + 2. */
 static bool take_line(struct config_loader *l, char *text, size_t size, struct line *line)
 {
-    int c = EOF;
+    int c = EOF, last = 0;
     *line = (struct line){0};
-    while (l->stream_bytes < FILE_BYTES_MAX && (c = getc(l->stream)) != EOF) {
+    for (; l->stream_bytes < FILE_BYTES_MAX && (c = getc(l->stream)) != EOF; last = c) {
         l->stream_bytes++;
         if (c == '\n')
             break;
@@ -93,11 +93,10 @@ static bool take_line(struct config_loader *l, char *text, size_t size, struct l
             text[line->length] = (char)c;
         line->length++;
     }
-    size_t kept = line->length < size - 1 ? line->length : size - 1;
-    if (kept > 0 && kept == line->length && text[kept - 1] == '\r')
-        line->length = --kept;
-    text[kept] = '\0';
-    return c != EOF || kept > 0;
+    bool any = c == '\n' || line->length > 0;
+    line->length -= last == '\r';
+    text[line->length < size - 1 ? line->length : size - 1] = '\0';
+    return any;
 }
 
 static void skip_bom(char *text, struct line *line)

@@ -136,29 +136,41 @@ static bool check_host(const char *text, struct buf *why)
     return false;
 }
 
-/* ADDRESS, PREFIX, ADDRESS:PORT, [v6 PREFIX]:PORT-PORT ... */
+/* PORT or LOW-HIGH. */
+static bool is_port_range(const char *text)
+{
+    uint16_t low, high;
+    if (!take_port(text, &text, 1, &low))
+        return false;
+    high = low;
+    return (*text != '-' || take_port(text + 1, &text, 1, &high)) && !*text && low <= high;
+}
+
+/* ADDRESS, PREFIX, ADDRESS:PORT, [v6 PREFIX]:LOW-HIGH ... as policy reads them. */
 static bool is_rule(const char *text)
 {
     char host[HOST_TEXT_MAX];
-    const char *rest;
+    const char *ports;
     struct cidr cidr;
-    uint16_t low, high;
-    if (cidr_parse(text, &cidr))
-        return true;
-    if (!split_port(text, host, &rest) || !cidr_parse(host, &cidr) ||
-        !take_port(rest, &rest, 1, &low))
-        return false;
-    high = low;
-    return (*rest != '-' || take_port(rest + 1, &rest, 1, &high)) && !*rest && low <= high;
+    return cidr_parse(text, &cidr) ||
+           (split_port(text, host, &ports) && cidr_parse(host, &cidr) && is_port_range(ports));
+}
+
+static const char *rule_advice(const char *text)
+{
+    if (strpbrk(text, "ghijklmnopqrstuvwxyzGHIJKLMNOPQRSTUVWXYZ*"))
+        return "is no address; a name cannot stand here, its addresses can";
+    if (strchr(text, '/'))
+        return "is no prefix; as 10.0.0.0/8 (no bits set behind the 8), 10.0.0.0/8:443 or "
+               "[fc00::/7]:8000-8999";
+    return "is no address; as 10.1.2.3, 10.1.2.3:443 or [fd00::1]:8000-8999";
 }
 
 static bool check_rule(const char *text, struct buf *why)
 {
     if (is_rule(text))
         return true;
-    say_quoted(why, text,
-               "is no address or prefix; as 10.1.2.3, 10.0.0.0/8 (no bits set behind the prefix), "
-               "10.1.2.3:443 or [fc00::/7]:8000-8999");
+    say_quoted(why, text, rule_advice(text));
     return false;
 }
 
@@ -299,26 +311,24 @@ const struct config_option *config_table_find(enum config_section section, const
 
 const char *config_quote(const char *text, char out[CONFIG_QUOTE_MAX])
 {
-    static const char cut[] = "...";
-    size_t n = 0;
-    out[n++] = '"';
-    for (; *text && n < CONFIG_QUOTE_MAX - sizeof cut - 5; text++) {
+    const char *end = text + strnlen(text, CONFIG_QUOTE_BYTES);
+    char *p = out;
+    *p++ = '"';
+    for (; text < end; text++) {
         unsigned char c = (unsigned char)*text;
         if (c >= 0x20 && c < 0x7F) {
-            out[n++] = (char)c;
+            *p++ = *text;
             continue;
         }
-        out[n++] = '\\';
-        out[n++] = 'x';
-        out[n++] = "0123456789ABCDEF"[c >> 4];
-        out[n++] = "0123456789ABCDEF"[c & 15];
+        *p++ = '\\';
+        *p++ = 'x';
+        *p++ = "0123456789ABCDEF"[c >> 4];
+        *p++ = "0123456789ABCDEF"[c & 15];
     }
-    if (*text) {
-        memcpy(out + n, cut, sizeof cut - 1);
-        n += sizeof cut - 1;
-    }
-    out[n++] = '"';
-    out[n] = '\0';
+    for (int dots = *end ? 3 : 0; dots > 0; dots--)
+        *p++ = '.';
+    *p++ = '"';
+    *p = '\0';
     return out;
 }
 

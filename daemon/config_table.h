@@ -76,8 +76,9 @@ bool config_table_equal(const struct config_option *o, const void *a, const void
 /* Appends "key = value\n"; a long list takes several such lines. */
 void config_table_write(const struct config_option *o, const void *section, struct buf *out);
 
-/* The text in quotes for a message: other bytes than printable ASCII as \xNN, cut when long. */
-#define CONFIG_QUOTE_MAX 288
+/* The text in quotes for a message: other bytes than printable ASCII as \xNN, cut after 64. */
+#define CONFIG_QUOTE_BYTES 64
+#define CONFIG_QUOTE_MAX (CONFIG_QUOTE_BYTES * 4 + (int)sizeof("\"...\""))
 const char *config_quote(const char *text, char out[CONFIG_QUOTE_MAX]);
 
 #endif

@@ -41,6 +41,7 @@ struct curl_uv {
     size_t table_size;
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
+    CURL *sweeper;       /* the transfer of a running sweep */
     bool closing;
     void (*wake)(void *arg);
     void *arg;
@@ -231,6 +232,40 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     return 0;
 }
 
+/* --- the sweep --- */
+
+static curl_socket_t on_sweep_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)arg;
+    (void)purpose;
+    (void)address;
+    return CURL_SOCKET_BAD;
+}
+
+static void sweep_end(struct curl_uv *m)
+{
+    if (m->sweeper == NULL)
+        return;
+    curl_multi_remove_handle(m->handle, m->sweeper);
+    curl_easy_cleanup(m->sweeper);
+    m->sweeper = NULL;
+}
+
+void curl_uv_sweep(struct curl_uv *m, long max_age_s)
+{
+    if (m->sweeper != NULL || (m->sweeper = curl_easy_init()) == NULL)
+        return;
+    CURL *e = m->sweeper;
+    curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:9/");
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_PROXY, "");
+    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, max_age_s);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_sweep_socket);
+    if (curl_multi_add_handle(m->handle, e) != CURLM_OK)
+        sweep_end(m);
+}
+
 /* --- life --- */
 
 struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
@@ -266,6 +301,7 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg)
 {
     m->closed = closed;
     m->closed_arg = arg;
+    sweep_end(m);
     curl_multi_cleanup(m->handle); /* closes its sockets through curl_uv_close_socket() */
     m->closing = true;
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
@@ -298,6 +334,10 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
         m->may_have_msg = msg != NULL && left > 0;
         if (msg == NULL || msg->msg != CURLMSG_DONE)
             continue;
+        if (msg->easy_handle == m->sweeper) {
+            sweep_end(m);
+            continue;
+        }
         n++;
         done(arg, msg->easy_handle, msg->data.result);
     }

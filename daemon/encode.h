@@ -4,8 +4,9 @@
  *
  * An answer is begin, then item for each member, then end, all appended to one buffer that the
  * caller drains as the client reads, so no answer is ever held whole. Views with `streams` print a
- * member as it ends, before the summary is known; all others are called when the batch has ended, in the
- * order asked. Encoders never fail on bytes: output is valid in its own syntax whatever an upstream sent.
+ * member as it ends, before the summary is known; all others are called when the batch has ended,
+ * in the order asked. Encoders never fail on bytes: output is valid in its own syntax whatever an
+ * upstream sent.
  */
 #ifndef GATHERD_ENCODE_H
 #define GATHERD_ENCODE_H

@@ -45,7 +45,6 @@ struct fetch_pool {
     struct transfer_env env;
     struct list idle; /* struct transfer */
     size_t idle_count;
-    int64_t last_used_us;
 };
 
 struct fetch {
@@ -55,7 +54,7 @@ struct fetch {
     struct list pools;
     struct list closing, ended; /* struct fetch_job */
     struct heap deadlines;
-    uv_timer_t timer;
+    uv_timer_t timer, sweep_timer;
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int64_t answer_held;
     size_t urls_kept;
@@ -496,7 +495,6 @@ static size_t allowed_addresses(const struct fetch_job *job, const struct resolv
 
 static void launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *addresses, size_t n)
 {
-    job->pool->last_used_us = job->dispatched_us;
     if (transfer_launch(job->transfer, addresses, n))
         return;
     account_hop(f, job, clock_us());
@@ -702,6 +700,39 @@ static void run_closings(struct fetch *f)
         job_end(f, LIST_CONTAINER(node, struct fetch_job, node));
 }
 
+/* --- idle connections --- */
+
+static long idle_s(const struct fetch *f)
+{
+    return (long)(f->params.config->idle_time_us / US_PER_S);
+}
+
+static void on_sweep_timer(uv_timer_t *timer)
+{
+    struct fetch *f = timer->data;
+    struct list *node, *next;
+    size_t sockets = 0;
+    LIST_FOREACH_SAFE(node, next, &f->pools) {
+        struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
+        if (curl_uv_sockets(p->env.multi) > 0)
+            curl_uv_sweep(p->env.multi, idle_s(f));
+        sockets += curl_uv_sockets(p->env.multi);
+    }
+    if (sockets == 0)
+        uv_timer_stop(timer);
+    f->params.wake(f->params.wake_arg);
+}
+
+/* Runs while there may be a connection to be closed: from a launch until none is open. */
+static void arm_sweep(struct fetch *f)
+{
+    uint64_t every_ms = (uint64_t)(f->params.config->idle_time_us / US_PER_MS / 4);
+    if (every_ms < 1000)
+        every_ms = 1000;
+    if (!uv_is_active((uv_handle_t *)&f->sweep_timer))
+        uv_timer_start(&f->sweep_timer, on_sweep_timer, every_ms, every_ms);
+}
+
 /* --- the turn --- */
 
 static void count_job(struct fetch *f, const struct result *r)
@@ -775,6 +806,8 @@ bool fetch_turn(struct fetch *f)
     run_ended(f);
     dispatch_ready(f);
     arm_timer(f);
+    if (sched_running(f->sched) > 0)
+        arm_sweep(f);
     measure_rate(f);
     return pending || !list_empty(&f->closing) || !list_empty(&f->ended) || sched_ready(f->sched);
 }
@@ -816,7 +849,8 @@ struct fetch *fetch_create(const struct fetch_params *params, const char **why)
     list_init(&f->closing);
     list_init(&f->ended);
     uv_timer_init(params->loop, &f->timer);
-    f->timer.data = f;
+    uv_timer_init(params->loop, &f->sweep_timer);
+    f->timer.data = f->sweep_timer.data = f;
     f->timer_at_us = TIME_NULL;
     f->rate_since_us = clock_us();
     return f;
@@ -846,7 +880,7 @@ void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg)
     assert(list_empty(&f->ended) && list_empty(&f->closing));
     f->closed = closed;
     f->closed_arg = arg;
-    f->open_parts = 3; /* timer, resolver, and this function */
+    f->open_parts = 4; /* two timers, the resolver, and this function */
     while ((node = list_pop(&f->pools)) != NULL) {
         struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
         pool_drop_idle(p);
@@ -856,6 +890,7 @@ void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg)
     }
     resolve_close(f->resolve, part_closed, f);
     uv_close((uv_handle_t *)&f->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&f->sweep_timer, on_timer_closed);
     part_closed(f);
 }
 

@@ -421,6 +421,7 @@ struct batch_spec *request_parse(const struct request_input *in, struct request_
     request_memory_begin(&r);
     bool ok = guarded_read(&r);
     request_memory_end(&r);
+    buf_fini(&r.text);
     if (ok)
         return r.spec;
     spec_destroy(r.spec);

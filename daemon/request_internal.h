@@ -10,7 +10,7 @@
  *
  * A function that can find a fault returns false and has then filled r->error. Memory that runs
  * out does not return: it jumps to request_parse(), see request_json.c. So nothing between may own
- * anything but memory of the two arenas (the spec's and the budget's).
+ * anything; what is made lies in the spec's arena, in the budget's or in the reader.
  */
 #ifndef GATHERD_REQUEST_INTERNAL_H
 #define GATHERD_REQUEST_INTERNAL_H
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "arena.h"
+#include "buf.h"
 #include "request.h"
 #include "spec.h"
 
@@ -61,6 +62,7 @@ struct reader {
     const struct member_opts *shared; /* base, finished: of members that add nothing to it */
     struct json_t *requests, *defaults; /* of the batch object; NULL = not there */
     struct json_t *ids;                 /* an object used as a set; NULL = no id yet */
+    struct buf text;                    /* one `json` value written anew */
 };
 
 /* --- request_field.c -------------------------------------------------------------------------- */

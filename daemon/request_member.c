@@ -69,12 +69,13 @@ static bool set_method(struct reader *r, const struct place *at, json_t *value, 
     const char *s = json_string_value(value);
     size_t n = json_string_length(value);
     char quoted[REQUEST_QUOTE_MAX];
-    request_quote(quoted, s, n);
     if (!parse_is_token(s, n) || n > METHOD_BYTES_MAX)
-        return request_fail(r, at, "\"method\" must be a token such as GET or POST of at most %d "
-                                   "bytes, not %s", METHOD_BYTES_MAX, quoted);
+        return request_fail(r, at,
+                            "\"method\" must be a token such as GET or POST of at most %d bytes, "
+                            "not %s",
+                            METHOD_BYTES_MAX, request_quote(quoted, s, n));
     if (parse_equal_nocase(s, n, "CONNECT") || parse_equal_nocase(s, n, "TRACE"))
-        return request_fail(r, at, "the method %s is refused", quoted);
+        return request_fail(r, at, "the method %s is refused", request_quote(quoted, s, n));
     d->opts.method = request_copy(r, s, n);
     return true;
 }
@@ -82,8 +83,19 @@ static bool set_method(struct reader *r, const struct place *at, json_t *value, 
 /* --- headers ---------------------------------------------------------------------------------- */
 
 struct header_list {
-    struct spec_header *lines;
+    struct spec_header *lines; /* the spec's */
     size_t count;
+};
+
+/* The names of an object of headers, copied out: they are looked through for each line that the
+ * member inherits. */
+struct header_names {
+    struct {
+        const char *name;
+        size_t len;
+    } of[HEADERS_MAX];
+    size_t count;
+    size_t lines; /* that the object makes: one for each string */
 };
 
 static bool is_refused_name(const char *name, size_t n)
@@ -107,17 +119,19 @@ static bool add_header(struct reader *r, const struct place *at, struct header_l
     char quoted[REQUEST_QUOTE_MAX], got[REQUEST_QUOTE_MAX + 16];
     const char *s = json_string_value(value);
     size_t n = json_string_length(value);
-    request_quote(quoted, name, strlen(name));
     if (!s)
         return request_fail(r, at, "the header %s must be a string or an array of strings, not %s",
-                            quoted, request_describe(got, value));
+                            request_quote(quoted, name, strlen(name)),
+                            request_describe(got, value));
     for (; n > 0 && (*s == ' ' || *s == '\t'); n--)
         s++;
     while (n > 0 && (s[n - 1] == ' ' || s[n - 1] == '\t'))
         n--;
     if (!parse_is_field_value(s, n))
-        return request_fail(r, at, "the value of the header %s has a control byte (CR and LF are "
-                                   "refused too)", quoted);
+        return request_fail(r, at,
+                            "the value of the header %s has a control byte (CR and LF are refused "
+                            "too)",
+                            request_quote(quoted, name, strlen(name)));
     list->lines[list->count++] =
         (struct spec_header){.name = name, .value = request_copy(r, s, n)};
     return true;
@@ -129,11 +143,11 @@ static bool add_headers(struct reader *r, const struct place *at, struct header_
 {
     size_t n = strlen(at->key);
     char quoted[REQUEST_QUOTE_MAX];
-    request_quote(quoted, at->key, n);
     if (!parse_is_token(at->key, n))
-        return request_fail(r, at, "%s is no header name", quoted);
+        return request_fail(r, at, "%s is no header name", request_quote(quoted, at->key, n));
     if (is_refused_name(at->key, n))
-        return request_fail(r, at, "the header %s is refused: gatherd and libcurl set it", quoted);
+        return request_fail(r, at, "the header %s is refused: gatherd and libcurl set it",
+                            request_quote(quoted, at->key, n));
     const char *name = request_copy(r, at->key, n);
     if (!json_is_array(value))
         return add_header(r, at, list, name, value);
@@ -145,23 +159,25 @@ static bool add_headers(struct reader *r, const struct place *at, struct header_
     return true;
 }
 
-/* Lines that an object of headers makes. */
-static size_t count_headers(json_t *object)
+/* False when there are too many. */
+static bool list_names(struct header_names *names, json_t *object)
 {
-    size_t count = 0;
     for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
         const json_t *value = json_object_iter_value(it);
-        count += json_is_array(value) ? json_array_size(value) : 1;
+        if (names->count == HEADERS_MAX)
+            return false;
+        names->of[names->count].name = json_object_iter_key(it);
+        names->of[names->count++].len = json_object_iter_key_len(it);
+        names->lines += json_is_array(value) ? json_array_size(value) : 1;
     }
-    return count;
+    return names->lines <= HEADERS_MAX;
 }
 
-static bool names_header(json_t *object, const char *name)
+static bool has_name(const struct header_names *names, const char *name)
 {
     size_t n = strlen(name);
-    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
-        if (json_object_iter_key_len(it) == n &&
-            parse_equal_nocase(name, n, json_object_iter_key(it)))
+    for (size_t i = 0; i < names->count; i++) {
+        if (names->of[i].len == n && parse_equal_nocase(name, n, names->of[i].name))
             return true;
     }
     return false;
@@ -180,21 +196,27 @@ static bool check_header_size(struct reader *r, const struct place *at,
     return true;
 }
 
+static bool fail_header_count(struct reader *r, const struct place *at)
+{
+    return request_fail(r, at, "\"headers\" has more than %d lines, those of \"defaults\" included",
+                        HEADERS_MAX);
+}
+
 static bool set_headers(struct reader *r, const struct place *at, json_t *value, void *target)
 {
     struct draft *d = target;
     struct header_list list = {0};
-    size_t own = count_headers(value);
-    if (own > HEADERS_MAX)
-        return request_fail(r, at, "\"headers\" has %zu lines, more than %d", own, HEADERS_MAX);
-    list.lines = request_alloc(r, d->opts.header_count + own, sizeof *list.lines);
+    struct header_names names;
+    names.count = names.lines = 0;
+    if (!list_names(&names, value))
+        return fail_header_count(r, at);
+    list.lines = request_alloc(r, d->opts.header_count + names.lines, sizeof *list.lines);
     for (size_t i = 0; i < d->opts.header_count; i++) {
-        if (!names_header(value, d->opts.headers[i].name))
+        if (!has_name(&names, d->opts.headers[i].name))
             list.lines[list.count++] = d->opts.headers[i];
     }
-    if (list.count + own > HEADERS_MAX)
-        return request_fail(r, at, "\"headers\" has %zu lines together with those of \"defaults\", "
-                                   "more than %d", list.count + own, HEADERS_MAX);
+    if (list.count + names.lines > HEADERS_MAX)
+        return fail_header_count(r, at);
     for (void *it = json_object_iter(value); it; it = json_object_iter_next(value, it)) {
         struct place here = {.up = at, .key = json_object_iter_key(it)};
         if (!add_headers(r, &here, &list, json_object_iter_value(it)))
@@ -235,10 +257,18 @@ static bool set_body_base64(struct reader *r, const struct place *at, json_t *va
         return false;
     uint8_t *bytes = request_alloc(r, n / 4 * 3 + 1, 1);
     if (!parse_base64(json_string_value(value), n, bytes, &d->opts.body_len))
-        return request_fail(r, at, "\"body_base64\" is not base64 (RFC 4648: A-Z a-z 0-9 + /, "
-                                   "padded with =, no blanks)");
+        return request_fail(r, at,
+                            "\"body_base64\" is not base64 (RFC 4648: A-Z a-z 0-9 + /, padded with "
+                            "=, no blanks)");
     d->opts.body = (const char *)bytes;
     return true;
+}
+
+static int append_text(const char *data, size_t n, void *arg)
+{
+    struct buf *text = arg;
+    buf_add(text, data, n);
+    return text->failed ? -1 : 0;
 }
 
 static bool set_json(struct reader *r, const struct place *at, json_t *value, void *target)
@@ -246,11 +276,11 @@ static bool set_json(struct reader *r, const struct place *at, json_t *value, vo
     struct draft *d = target;
     if (!take_body(r, at, d))
         return false;
-    size_t n = json_dumpb(value, NULL, 0, DUMP_FLAGS);
-    char *text = request_alloc(r, n + 1, 1);
-    (void)json_dumpb(value, text, n, DUMP_FLAGS);
-    d->opts.body = text;
-    d->opts.body_len = n;
+    buf_clear(&r->text);
+    if (json_dump_callback(value, append_text, &r->text, DUMP_FLAGS) != 0)
+        request_out_of_memory(r);
+    d->opts.body_len = r->text.len;
+    d->opts.body = request_copy(r, r->text.data, r->text.len);
     d->opts.body_is_json = true;
     return true;
 }

@@ -431,6 +431,13 @@ const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_que
                                            const char *text, bool *failed)
 {
     int64_t lookups = r->lookups;
+    *failed = false;
+    if (ip_parse(text, &r->answer.addresses[0])) {
+        r->answer.error = ERR_NONE;
+        r->answer.message = "";
+        r->answer.count = 1;
+        return &r->answer;
+    }
     struct resolve_name *name = name_current(r, text);
     *failed = name == NULL;
     if (!name)

@@ -3,10 +3,11 @@
  * resolve - names to addresses by c-ares on the loop: no threads, real time-outs, TTLs, /etc/hosts.
  *
  * One look-up per name is in flight, whoever waits for it; answers are cached by name for their TTL
- * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s), 10,000 names at most. At most `lookups`
- * look-ups run; one that is older than 1 s no longer counts, but 10,000 are the end of it. Names
- * beyond wait in order. A waiter may leave at any time; the look-up runs out by itself (c-ares
- * cannot cancel one: three rounds over the servers, of 1, 2 and 4 s each).
+ * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s), 10,000 names at most.
+ *
+ * At most `lookups` names are in flight; one that is older than 1 s no longer counts, but 10,000
+ * are the end of it. Names beyond wait in order. A waiter may leave at any time; the look-up runs
+ * out by itself (c-ares cannot cancel one: 7 s with one silent server, up to 15 s since 1.32).
  *
  * /etc/hosts comes first, then the servers. resolv.conf is looked at at most once a second before a
  * look-up; when it changed, the cache is emptied, new look-ups go to a new channel and the old one
@@ -51,8 +52,8 @@ struct resolve_query {
 
 struct resolve_params {
     uv_loop_t *loop;
-    int lookups;                 /* queries in flight, see above */
-    const char *const *servers;  /* ADDRESS or ADDRESS:PORT or [v6]:PORT; count 0 = resolv.conf */
+    int lookups;                /* names in flight, see above */
+    const char *const *servers; /* ADDRESS or ADDRESS:PORT or [v6]:PORT; count 0 = resolv.conf */
     size_t server_count;
     const char *resolv_conf; /* NULL = /etc/resolv.conf; for tests */
     uint16_t port;           /* of servers that name none; 0 = 53 */
@@ -71,10 +72,10 @@ struct resolve *resolve_create(const struct resolve_params *params, const char *
  * when the last handle is closed and all memory is free. */
 void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg);
 
-/* Asks for a name (lower case, punycode, no trailing check). Returns the answer at once when it is
- * in the cache or /etc/hosts (valid until the next call into the resolver; the query is not used),
- * or NULL: the query waits and its done is called in a later resolve_turn(). NULL with *failed =
- * true: no memory. */
+/* Asks for a name (lower case, punycode, no trailing check) or an address without brackets. Returns
+ * the answer at once when it is an address, in the cache or in /etc/hosts (valid until the next
+ * call into the resolver; the query is not used), or NULL: the query waits and its done is called
+ * in a later resolve_turn(). NULL with *failed = true: no memory. */
 const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
                                            const char *name, bool *failed);
 

@@ -31,10 +31,13 @@
 #include "log.h"
 #include "parse.h"
 
-#define TRY_MS 1000        /* first try of a server; doubles with each round */
-#define TRIES 3            /* rounds */
-#define TRY_SHORTEST_MS 250 /* 1.34 goes down to this when the servers are quick */
-#define TIMER_MIN_MS 10    /* thousands of dead names must not make a busy loop */
+#define TRY_MS 1000         /* a server's first; doubles with each round over the servers */
+#define TRY_LONGEST_MS 4000
+#define TRY_SHORTEST_MS 250 /* adaptive: quick servers are given no more for the first try */
+#define TRIES 3             /* rounds: 1 + 2 + 4 s */
+#define TRIES_ADAPTIVE 5    /* 0.25 + 0.5 + 1 + 2 + 4 s; a cold name may take seconds */
+#define VERSION_ADAPTIVE 0x012000
+#define TIMER_MIN_MS 10     /* thousands of dead names must not make a busy loop */
 #define SOCKET_BUFFER_BYTES (1 << 20)
 #define TTL_MAX_S 3600
 #define TTL_NO_NAME_S 5
@@ -104,7 +107,8 @@ static const struct failure {
     {ARES_ETIMEOUT, ERR_DNS_TIMEOUT, TTL_FAILED_S, "the name servers did not answer in time"},
     {ARES_ESERVFAIL, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers failed"},
     {ARES_EREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers refused to answer"},
-    {ARES_ECONNREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, "no name server could be reached"},
+    {ARES_ECONNREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, /* 1.18 says it of all three */
+     "the name servers failed, refused to answer, or could not be reached"},
     {ARES_EFORMERR, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers did not understand"},
     {ARES_ENOTIMP, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers failed"},
     {ARES_EBADRESP, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers' answer is malformed"},
@@ -353,13 +357,15 @@ static int channel_init(struct resolve_ares *c)
 {
     char lookups[] = "fb", no_file[] = "/dev/null"; /* the hosts file, then the servers */
     struct ares_options options;
+    int version = 0;
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
                ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF | ARES_OPT_UDP_PORT |
                ARES_OPT_TCP_PORT | ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_SNDBUF;
     memset(&options, 0, sizeof options);
     options.flags = ARES_FLAG_NOALIASES;
     options.timeout = TRY_MS;
-    options.tries = TRIES;
+    ares_version(&version);
+    options.tries = version < VERSION_ADAPTIVE ? TRIES : TRIES_ADAPTIVE;
     options.lookups = lookups;
     options.resolvconf_path = (char *)(uintptr_t)c->params.resolv_conf; /* copied, not changed */
     options.udp_port = options.tcp_port = c->params.port;
@@ -372,6 +378,10 @@ static int channel_init(struct resolve_ares *c)
         options.resolvconf_path = no_file;
         mask |= ARES_OPT_DOMAINS;
     }
+#ifdef ARES_OPT_MAXTIMEOUTMS
+    options.maxtimeout = TRY_LONGEST_MS;
+    mask |= ARES_OPT_MAXTIMEOUTMS;
+#endif
 #ifdef ARES_OPT_QUERY_CACHE
     options.qcache_max_ttl = 0;
     mask |= ARES_OPT_QUERY_CACHE;

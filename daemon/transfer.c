@@ -28,8 +28,6 @@
 /* A redirect's body is read so that the connection can be reused, but not further than this. */
 #define REDIRECT_BODY_MAX 65536
 
-/* A chunk that libcurl hands over in one go is at most this (CURL_MAX_WRITE_SIZE). */
-
 struct transfer *transfer_create(const struct transfer_env *env)
 {
     struct transfer *t = calloc(1, sizeof *t);
@@ -729,7 +727,7 @@ static void note_connection(struct transfer *t)
     curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_PORT, &port);
     if (ip != NULL && ip_parse(ip, &r->remote_ip))
         r->remote_port = (uint16_t)port;
-    if (t->opened_us != TIME_NULL)
+    if (tcp_connected(t))
         r->num_connects++;
     else if (t->sends > 0)
         r->reused = true;

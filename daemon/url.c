@@ -317,14 +317,17 @@ static const char *write_host(CURLU *handle, const char *host, const struct ip_a
  * the copy's host was ASCII without an escape, so the handle has what is read here. */
 static const char *settle_host(struct url *out, bool plain, char host[HOST_ROOM])
 {
-    char *found;
+    char *found = NULL;
     CURLUcode code = curl_url_get(out->handle, CURLUPART_HOST, &found, CURLU_PUNYCODE);
     const char *why;
     size_t bracket;
 
-    /* Up to 8.0 libcurl calls a name that IDNA refuses "out of memory". */
-    if (code)
+    /* For a name that IDNA refuses, libcurl up to 8.17 leaves the unconverted copy behind, and up
+     * to 8.0 calls it "out of memory". */
+    if (code) {
+        curl_free(found);
         return plain ? explain_curl(code) : "the host is no valid internationalised name";
+    }
     why = normalise_host(found, host, &out->ip);
     bracket = found[0] == '[';
     if (!why && !(plain && strncmp(found + bracket, host, strlen(host)) == 0 &&

@@ -112,10 +112,26 @@ def base_options(authority, dns_service):
 
 
 @pytest.fixture(scope="module")
-def gatherd(base_options):
-    """One daemon a test module, loopback allowed; its clean end is asserted with the last test."""
-    with proc.Gatherd(*LOOPBACK, *base_options) as daemon:
-        yield daemon
+def module_daemon(base_options):
+    """A list of the one daemon that the tests of a module share, loopback allowed; its clean end is
+    asserted after the last test."""
+    running = [proc.Gatherd(*LOOPBACK, *base_options)]
+    yield running
+    try:
+        running[0].stop()
+    finally:
+        running[0].kill()
+
+
+@pytest.fixture
+def gatherd(module_daemon, base_options):
+    """The module's daemon. A test that kills it fails by itself; the next one has a new daemon."""
+    yield module_daemon[0]
+    dead = module_daemon[0]
+    if dead.process.poll() is not None:
+        dead.kill()
+        module_daemon[0] = proc.Gatherd(*LOOPBACK, *base_options)
+        pytest.fail("gatherd died, status %d\n%s" % (dead.process.returncode, dead.tail()))
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 """Hostile upstream replies for /weird/NAME of the scripted origin.
 
 A reply is a sequence of steps: bytes are sent, a number is that many seconds of silence, and a
-word ends it: `fin` closes, `rst` resets, `stall` says nothing more until the client leaves, `keep`
+word ends it: `fin` closes, `rst` resets (after a pause
+in which the client can read what was sent; `rst-now` without one), `stall` says nothing more until the client leaves, `keep`
 leaves the connection open for the next request. A function that yields steps stands for replies
 without end or with something of the request in them. `WEIRD` is the catalogue; what a client must
 make of each is said by the tests, not here.
@@ -163,6 +164,7 @@ WEIRD = {
     "body-none-fin": (OK + b"Content-Length: 100\r\n\r\n", "fin"),
     "body-close-delimited": (OK + b"\r\nall of it", "fin"),
     "body-close-delimited-rst": (OK + b"\r\nsome of it", "rst"),
+    "reply-then-rst": (_with(), "rst-now"),
     "body-long": (OK + b"Content-Length: 2\r\n\r\nok and more than was said", 0.02, "fin"),
     "body-then-reply": (_with() + _with(body=b"unasked"), "keep"),
     "body-on-204": (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", 0.02, "fin"),

@@ -309,8 +309,8 @@ class Connection(asyncio.Protocol):
                 await self.drained()
             elif isinstance(step, (int, float)):
                 await asyncio.sleep(step)
-            elif step == "rst":
-                await asyncio.sleep(RESET_PAUSE_S)
+            elif step in ("rst", "rst-now"):
+                await asyncio.sleep(RESET_PAUSE_S if step == "rst" else 0)
                 self.reset()
                 return
             elif step == "stall":

@@ -181,6 +181,10 @@ class Gatherd:
     def log(self):
         return "\n".join(self.lines)
 
+    def tail(self):
+        """The end of the log for a message, without the line of each batch."""
+        return "\n".join([line for line in self.lines if " info batch: " not in line][-40:])
+
     def wait_log(self, pattern, timeout=10.0, message="not in the log"):
         """Waits for a log line that matches; returns the match."""
         deadline, looked = time.monotonic() + timeout, 0
@@ -192,7 +196,7 @@ class Gatherd:
                     return match
             left = deadline - time.monotonic()
             gone = self.process.poll() is not None and not self.reader.is_alive()
-            assert left > 0 and not gone, "%s: %r\n%s" % (message, pattern, self.log()[-4000:])
+            assert left > 0 and not gone, "%s: %r\n%s" % (message, pattern, self.tail())
             try:
                 self.new_line.get(timeout=min(left, 0.1))
             except queue.Empty:
@@ -210,7 +214,7 @@ class Gatherd:
             self.process.wait()
             self.stopped = True
             raise AssertionError(
-                "gatherd does not stop within %g s\n%s" % (timeout, self.log()[-4000:])
+                "gatherd does not stop within %g s\n%s" % (timeout, self.tail())
             ) from None
         self.reader.join(5)
         return status
@@ -231,7 +235,7 @@ class Gatherd:
                 self.signal()
             status = self.wait_exit()
         self.check_log()
-        assert status == 0, "exit status %d\n%s" % (status, self.log()[-4000:])
+        assert status == 0, "exit status %d\n%s" % (status, self.tail())
 
     def kill(self):
         """For a test that wants no clean end."""
@@ -242,7 +246,7 @@ class Gatherd:
 
     def check_log(self):
         text = self.log()
-        assert not SANITIZER.search(text), "sanitizer report\n" + text[-8000:]
+        assert not SANITIZER.search(text), "sanitizer report\n" + self.tail()
         bad = [
             line
             for line in self.lines

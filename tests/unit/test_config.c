@@ -39,6 +39,8 @@ static const char *path_of(const char *name)
 
 static void write_file(const char *name, const void *data, size_t n)
 {
+    /* A new file and not the old one cut short, which some file systems write to the disk at once. */
+    unlink(path_of(name));
     FILE *file = fopen(path_of(name), "we");
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, n, file), n);
@@ -684,23 +686,31 @@ static void test_addresses(void **state)
         "10.1.2.3:1-65535", "10.1.2.3:80-80", "::1", "fc00::/7", "[::1]:80", "[fc00::/7]:8000-8999",
         "::ffff:10.0.0.1", "255.255.255.255/32", NULL,
     };
-    static const char *const no_rules[] = {
-        "10.1.2.3/8", "10.0.0.0/33", "10.0.0.0/", "10.1.2.3:", "10.1.2.3:0", "10.1.2.3:90-80",
-        "10.1.2.3:80-", "10.1.2.3:80-90-", "10.1.2.3:65536", "10.1.2.3:80,90", "[::1]", "[::1]:",
-        "[10.0.0.1]:80", "fc00::1/7", "example.org", "localhost", "*", "10.1.2", "0x0a000001",
-        "fe80::1%lo", "[fc00::]/7:80", NULL,
+    static const char *const no_addresses[] = {
+        "10.1.2.3:", "10.1.2.3:0", "10.1.2.3:90-80", "10.1.2.3:80-", "10.1.2.3:80-90-",
+        "10.1.2.3:65536", "10.1.2.3:80,90", "[::1]", "[::1]:", "[10.0.0.1]:80", "10.1.2",
+        "010.1.2.3", NULL,
+    };
+    static const char *const no_prefixes[] = {
+        "10.1.2.3/8", "10.0.0.0/33", "10.0.0.0/", "fc00::1/7", "[fc00::]/7:80", "fc00::/7:80", NULL,
+    };
+    static const char *const names[] = {
+        "example.org", "localhost", "*", "0x0a000001", "fe80::1%lo", "http://10.0.0.1", NULL,
     };
     static const char *const servers[] = {"192.0.2.1", "::1", "192.0.2.1:5353", "[::1]:53", NULL};
     static const char *const no_servers[] = {
         "dns.example", "192.0.2.1:0", "192.0.2.1:", "[::1]", "::1:53:x", "192.0.2.0/24",
         "192.0.2.1:65536", "tcp://192.0.2.1", NULL,
     };
-    static const char rule_advice[] =
-        "is no address or prefix; as 10.1.2.3, 10.0.0.0/8 (no bits set behind the prefix), "
-        "10.1.2.3:443 or [fc00::/7]:8000-8999";
+    static const char address[] = "is no address; as 10.1.2.3, 10.1.2.3:443 or [fd00::1]:8000-8999";
+    static const char prefix[] = "is no prefix; as 10.0.0.0/8 (no bits set behind the 8), "
+                                 "10.0.0.0/8:443 or [fc00::/7]:8000-8999";
+    static const char name[] = "is no address; a name cannot stand here, its addresses can";
     static const struct items lists[] = {
-        {"policy.default.allow", rules, no_rules, rule_advice},
-        {"policy.default.deny", rules, no_rules, rule_advice},
+        {"policy.default.allow", rules, no_addresses, address},
+        {"policy.default.deny", rules, no_addresses, address},
+        {"policy.default.allow", rules, no_prefixes, prefix},
+        {"policy.default.deny", rules, names, name},
         {"fetch.dns_servers", servers, no_servers,
          "is no address of a name server; ADDRESS, ADDRESS:PORT or [IPv6]:PORT"},
     };
@@ -1286,7 +1296,7 @@ static void test_mutated_files(void **state)
         taken += survives(text, mutate(text, sizeof good - 1, sizeof text, &seed));
     }
     /* Else the mutations are too few or too many to say anything. */
-    assert_in_range(taken, 1000, 3000);
+    assert_in_range(taken, 400, 3600);
 }
 
 static void test_random_files(void **state)
@@ -1322,7 +1332,7 @@ static void test_random_overrides(void **state)
         taken += c != NULL;
         config_destroy(c);
     }
-    assert_in_range(taken, 500, 3500);
+    assert_in_range(taken, 400, 3600);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * encode_text: golden tables, the edges of each column, and that no byte which a terminal would obey
- * gets there.
+ * encode_text: golden tables, the edges of each column, and that no byte which a terminal would
+ * obey gets there.
  */
 #include "encode.h"
 
@@ -189,10 +189,13 @@ static void test_text_bars(void **state)
     add("http://a", MEMBER_CANCELLED)->timings.us[PHASE_QUEUE] = 10000;
     results[5].end_us = STARTED_US + 10000;
     add("http://a", MEMBER_PENDING)->end_us = TIME_NULL;
+    /* Phases that do not fit before the end still start within the bar. */
+    set_times(add_done("http://a", 200), (int64_t[]){-1, 6000, -1, -1, -1, 4000, -1});
+    results[7].end_us = STARTED_US + 5000;
     render(&encode_text);
     /* The status column is three wider where a member was cancelled. */
-    char rows[7][31];
-    for (size_t i = 0; i < 7; i++) {
+    char rows[8][31];
+    for (size_t i = 0; i < 8; i++) {
         row(i, text);
         snprintf(rows[i], sizeof rows[i], "%.30s", text + 35);
     }
@@ -203,6 +206,7 @@ static void test_text_bars(void **state)
     assert_string_equal(rows[4], "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqq");
     assert_string_equal(rows[5], "qqqqqqqqqq....................");
     assert_string_equal(rows[6], "..............................");
+    assert_string_equal(rows[7], "ddddddwwww....................");
 }
 
 /* A table of 10,000 rows, and a list of errors that ends. */

@@ -266,6 +266,9 @@ static void test_critical_of_many(void **state)
     slots[3].result.end_us = STARTED_US + 20;
     compute();
     assert_int_equal(got.critical_saves_us, 30);
+    slots[1].result.timings.us[PHASE_RECEIVE] = 60; /* as long, but not the first */
+    compute();
+    assert_int_equal(got.critical_phase, PHASE_QUEUE);
 }
 
 /* Members that were never dispatched are not what a batch waited for, but they may end last. */
