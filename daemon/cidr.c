@@ -99,7 +99,8 @@ static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
     size_t whole = bits / 8;
     unsigned rest = bits % 8;
 
-    if (memcmp(a, b, whole) != 0)
+    /* Most prefixes of a table differ from the address in its first byte. */
+    if (whole > 0 && (a[0] != b[0] || memcmp(a, b, whole) != 0))
         return false;
     return rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0;
 }

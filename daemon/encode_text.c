@@ -231,8 +231,8 @@ static void paint(char *bar, int64_t *share, const int64_t *edges, int64_t from,
     }
 }
 
-/* The member's life on the batch's time line. Each column shows the phase that took most of it,
- * and a dot only when nothing ran in it at all: even a member of 1 ms in a batch of 10 s is seen. */
+/* The member's life on the batch's time line. Each column shows the phase that took most of it, and
+ * a dot only when nothing ran in it at all: even a member of 1 ms in a batch of 10 s is seen. */
 static void add_bar(struct buf *out, const struct batch_view *v, const struct result *r)
 {
     char bar[BAR_COLUMNS];

@@ -349,6 +349,16 @@ static bool redirect_wanted(const struct fetch_job *job, const struct transfer *
     return is_redirect && t->location != NULL && job->member->opts->max_redirects > 0;
 }
 
+/* What described the answer that led on; the next hop fills it anew. */
+static void forget_answer(struct result *r)
+{
+    r->status = 0;
+    r->http_version = 0;
+    r->remote_ip = (struct ip_addr){0};
+    r->remote_port = 0;
+    r->ttfb_us = TIME_NULL;
+}
+
 /* Out of libcurl, slots given back, into the queue again for the next hop's origin. */
 static void requeue(struct fetch *f, struct fetch_job *job, struct url *next)
 {
@@ -380,6 +390,7 @@ static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase l
     job->result.num_redirects++;
     job->left_origin |= !url_same_origin(&t->url, &next);
     redirect_method(job, t->status);
+    forget_answer(&job->result);
     note_url(job, &next);
     if (!policy_check_host(job->pool->env.policy, next.host, &next.ip, next.port, &v)) {
         set_denial(&job->result, &v, PHASE_QUEUE);
@@ -402,6 +413,9 @@ static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
         return;
     case CUT_HEAD:
         finish_failed(f, job, ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, last, NULL);
+        return;
+    case CUT_FOLDED:
+        finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last, "the head begins with a folded line");
         return;
     case CUT_RESENT:
         finish_failed(f, job, ERR_CONNECTION_TERMINATED, last,
@@ -689,7 +703,7 @@ void fetch_cancel(struct fetch *f, struct fetch_job *job, enum err_type why, int
     set_error(&job->result, why, last);
     heap_remove(&f->deadlines, &job->deadline);
     job->state = FETCH_CLOSING;
-    job->transfer->cut = CUT_MEMORY; /* whatever still arrives for it is refused */
+    job->transfer->cut = CUT_CLOSED;
     list_append(&f->closing, &job->node);
 }
 

@@ -307,6 +307,16 @@ static const char *format_target(const struct ip_addr *ip, uint16_t port, char t
     return text;
 }
 
+/* Whether an earlier finding is about the same address. */
+static bool is_repeated(const struct findings *f, size_t i)
+{
+    for (size_t k = 0; k < i; k++) {
+        if (ip_equal(&f->all[k].ip, &f->all[i].ip))
+            return true;
+    }
+    return false;
+}
+
 /* "`allow = 10.1.2.3:80` in [policy default] would": every address that stood in the way. */
 static void say_what_would(struct verdict *v, const struct policy *p, const struct findings *f,
                            uint16_t port)
@@ -315,7 +325,7 @@ static void say_what_would(struct verdict *v, const struct policy *p, const stru
 
     say(v, "; `allow =");
     for (size_t i = 0; i < f->count; i++) {
-        if (f->all[i].judgement != ALLOWED)
+        if (f->all[i].judgement != ALLOWED && !is_repeated(f, i))
             say(v, " %s", format_target(&f->all[i].ip, port, target));
     }
     say(v, "` in [policy %s] would", p->name);

@@ -36,10 +36,14 @@ struct policy_endpoint {
 struct verdict {
     enum err_type type; /* ERR_NONE = allowed; else DESTINATION_IP_PROHIBITED, HTTP_REQUEST_DENIED
                            or PROXY_LOOP_DETECTED */
-    char rule[POLICY_RULE_MAX];       /* "public: 10.0.0.0/8 private-use", "deny 1.2.3.0/24",
-                                         "metadata 169.254.169.254", "own-listener 127.0.0.1:4284" */
-    char message[POLICY_MESSAGE_MAX]; /* a sentence; where a line could allow it, names the line:
-                                         "... `allow = 10.1.2.3:80` in [policy default] would" */
+    char rule[POLICY_RULE_MAX]; /* what decided. Denied: "public: 10.0.0.0/8 private-use",
+                                   "deny 1.2.3.0/24", "metadata 169.254.169.254",
+                                   "own-listener 127.0.0.1:4284". Allowed: "allow 10.0.0.0/8",
+                                   "public: global unicast". Lines as they were written */
+    char message[POLICY_MESSAGE_MAX]; /* "" when allowed; else a sentence; where a line could allow
+                                         it, names the line, with all addresses that are in the
+                                         way: "... `allow = 10.1.2.3:80` in [policy default]
+                                         would" */
 };
 
 /* Returns the policy (the caller destroys it) or NULL with messages in *errors. */
@@ -47,7 +51,8 @@ struct policy *policy_create(const struct config_policy *conf, struct buf *error
 void policy_destroy(struct policy *p);
 
 /* Tells the policy where gatherd listens; copies. Wildcards are expanded by getifaddrs() here and
- * also stand for 127.0.0.0/8 and ::1. Call once, before the first check. */
+ * also stand for 127.0.0.0/8 and ::1. To dial 0.0.0.0 or :: is to dial loopback. Call once, before
+ * the first check. False: no memory, or the interfaces cannot be read. */
 bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count);
 
 const char *policy_name(const struct policy *p);

@@ -33,14 +33,7 @@
 #define FRESH_MS 1000
 #define STAT_MS 1000
 
-enum name_state {
-    NAME_PENDING,
-    NAME_FRESH,
-    NAME_OLD,
-    NAME_FINISHED,
-    NAME_CACHED,
-    NAME_STATES
-};
+enum name_state { NAME_PENDING, NAME_FRESH, NAME_OLD, NAME_FINISHED, NAME_CACHED, NAME_STATES };
 
 /* What tells one version of resolv.conf from the next. */
 struct file_mark {
@@ -61,7 +54,7 @@ struct resolve {
     uv_timer_t timer;    /* runs while names are PENDING: the oldest FRESH one gets OLD */
     uint64_t generation;
     struct file_mark mark;
-    uint64_t stat_ms; /* loop time of the last look at resolv.conf */
+    uint64_t stat_ms;             /* loop time of the last look at resolv.conf */
     struct resolve_answer answer; /* what resolve_start() returns */
     int64_t lookups, cache_hits;
     bool closing;

@@ -389,8 +389,7 @@ static int channel_init(struct resolve_ares *c)
     return ares_init_options(&c->channel, &options, mask);
 }
 
-struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params,
-                                         const char **why)
+struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params, const char **why)
 {
     struct resolve_ares *c = calloc(1, sizeof *c);
     int rc = c ? ares_library_init(ARES_LIB_INIT_ALL) : ARES_ENOMEM;

@@ -172,7 +172,7 @@ static bool take_name(const char **s, char name[NAME_MAX_BYTES])
 }
 
 /* Finds the first charset parameter; false when there is none or it is empty. A name that no
- * charset can have becomes "?". */
+ * charset can have becomes "?". What no ";" separates belongs to the parameter before. */
 static bool find_charset(const char *s, char name[NAME_MAX_BYTES])
 {
     s += strcspn(s, ";");
@@ -182,16 +182,14 @@ static bool find_charset(const char *s, char name[NAME_MAX_BYTES])
         bool is_charset = parse_equal_nocase(s, n, "charset");
         s += n;
         s += strspn(s, " \t");
-        if (*s != '=')
-            continue;
-        s++;
-        s += strspn(s, " \t");
-        bool empty = !*s || *s == ';' || strncmp(s, "\"\"", 2) == 0;
-        bool ok = take_name(&s, name);
-        if (is_charset && !empty) {
-            if (!ok || !name[0])
+        if (*s == '=') {
+            s++;
+            s += strspn(s, " \t");
+            bool empty = !*s || *s == ';' || strncmp(s, "\"\"", 2) == 0;
+            if (!take_name(&s, name) || !name[0])
                 memcpy(name, "?", 2);
-            return true;
+            if (is_charset)
+                return !empty;
         }
         s += strcspn(s, ";");
     }

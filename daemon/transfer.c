@@ -4,9 +4,9 @@
  * inside curl_multi_socket_action(), on the loop's thread, and only count, mark, copy and refuse.
  *
  * Owns the easy handle, the parsed URL and the option lists of one hop. Marks come from our own
- * clock at our own callbacks (socket opened, request about to be sent, body read, first byte);
- * libcurl's times are only used as differences between two of its own marks, laid at one of ours,
- * because its zero is not known outside: that keeps every phase on one clock.
+ * clock at our own callbacks (socket opened, TLS begun, request about to be sent, body read, first
+ * byte). libcurl's times serve for one figure only, how long sending a request without a body took,
+ * as the difference of two of its own marks: their zero is not known outside.
  *
  * The socket and pre-request callbacks are the last two of the four places where the policy is
  * asked. The pool has one policy, so even a callback on behalf of a connection that outlived its
@@ -67,6 +67,15 @@ void transfer_destroy(struct transfer *t)
     free(t);
 }
 
+/* Those of an earlier hop, or of a 1xx answer. */
+static void drop_headers(struct result *r)
+{
+    if (r->extra == NULL)
+        return;
+    buf_clear(&r->extra->headers);
+    r->extra->has_headers = false;
+}
+
 void transfer_begin(struct transfer *t, struct transfer_hop *hop)
 {
     t->url = hop->url;
@@ -82,14 +91,16 @@ void transfer_begin(struct transfer *t, struct transfer_hop *hop)
     t->multiplex = false;
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
-    t->opened_us = t->ready_us = t->body_sent_us = TIME_NULL;
+    t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
     t->retry_after_us = TIME_NULL;
     t->sends = t->os_errno = t->status = 0;
+    drop_headers(t->result);
     t->cut = CUT_NONE;
     t->verdict.type = ERR_NONE;
     t->body_read = 0;
     t->head_bytes = t->delivered = 0;
-    t->body_started = false;
+    t->in_head = true;
+    t->field_seen = t->body_started = false;
     t->message[0] = '\0';
 }
 
@@ -101,6 +112,8 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     struct ip_addr ip;
     uint16_t port;
     (void)purpose;
+    if (t->cut == CUT_CLOSED)
+        return CURL_SOCKET_BAD;
     if (!ip_from_sockaddr(&address->addr, &ip, &port) ||
         !policy_check_address(t->env->policy, &ip, port, &t->verdict)) {
         t->cut = CUT_POLICY;
@@ -112,6 +125,16 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     if (fd == CURL_SOCKET_BAD)
         t->os_errno = errno;
     return fd;
+}
+
+/* Called when a new connection's TCP part stands and its TLS part begins. */
+static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
+{
+    struct transfer *t = arg;
+    (void)easy;
+    (void)ssl_ctx;
+    t->tls_us = clock_us();
+    return CURLE_OK;
 }
 
 static bool is_idempotent(const char *method)
@@ -131,6 +154,8 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     struct ip_addr ip;
     (void)local;
     (void)local_port;
+    if (t->cut == CUT_CLOSED)
+        return CURL_PREREQFUNC_ABORT;
     if (t->sends > 0 && !is_idempotent(t->method)) {
         t->cut = CUT_RESENT;
         return CURL_PREREQFUNC_ABORT;
@@ -201,9 +226,7 @@ static void begin_head(struct transfer *t, const char *line, size_t n)
     free(t->location);
     t->location = NULL;
     t->retry_after_us = TIME_NULL;
-    if (t->result->extra != NULL && t->result->extra->has_headers) {
-        buf_clear(&t->result->extra->headers);
-    }
+    drop_headers(t->result);
 }
 
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
@@ -271,6 +294,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
     size_t n = size * count;
+    if (t->cut == CUT_CLOSED)
+        return 0;
     if (t->marks.first_byte == TIME_NULL)
         t->marks.first_byte = clock_us();
     t->head_bytes += (int64_t)n;
@@ -282,6 +307,10 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         begin_head(t, line, n);
         return n;
     }
+    if (line[0] == '\r' || line[0] == '\n')
+        t->in_head = t->in_head && t->status < 200;
+    else
+        t->field_seen = true;
     const char *colon = memchr(line, ':', n);
     if (colon == NULL || colon == line)
         return n;
@@ -325,7 +354,6 @@ static void keep_body(struct transfer *t, const char *data, size_t n)
     struct result_extra *x = result_extra(t->result);
     if (x == NULL || x->body_cut)
         return;
-    x->has_body = true;
     if (hold(t, x, n)) {
         buf_add(&x->body, data, n);
         if (!x->body.failed)
@@ -345,10 +373,31 @@ static void digest_body(struct transfer *t, const char *data, size_t n)
         keep_body(t, data, n);
 }
 
+/* libcurl before 8.1 stores header fields for an API of its own, keeps a pointer to the last one over
+ * curl_easy_reset(), and appends a folded line to it: a head that begins with a folded line writes
+ * to freed memory (fixed by curl cd1c611b24). CURLOPT_HEADER has it show us each line of the head
+ * before it stores it; such a line is refused here. */
+static bool header_store_is_sound(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100;
+}
+
+static size_t on_head_copy(struct transfer *t, const char *line, size_t n)
+{
+    if (t->field_seen || n == 0 || (line[0] != ' ' && line[0] != '\t'))
+        return n;
+    t->cut = CUT_FOLDED;
+    return 0;
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
     size_t n = size * count;
+    if (t->cut == CUT_CLOSED)
+        return 0;
+    if (t->in_head && !header_store_is_sound())
+        return on_head_copy(t, data, n);
     if (!t->body_started && !begin_body(t)) {
         t->cut = CUT_MEMORY;
         return 0;
@@ -546,6 +595,12 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+    if (!header_store_is_sound())
+        curl_easy_setopt(e, CURLOPT_HEADER, 1L);
+    if (t->url.https) {
+        curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+        curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, t);
+    }
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->message);
     curl_easy_setopt(e, CURLOPT_PRIVATE, t);
 }
@@ -592,7 +647,7 @@ static int64_t info_us(const struct transfer *t, CURLINFO info)
 
 static bool tcp_connected(const struct transfer *t)
 {
-    return t->opened_us != TIME_NULL && info_us(t, CURLINFO_CONNECT_TIME_T) > 0;
+    return t->opened_us != TIME_NULL && (t->tls_us != TIME_NULL || t->ready_us != TIME_NULL);
 }
 
 bool transfer_connected(const struct transfer *t)
@@ -607,32 +662,21 @@ enum phase transfer_phase(const struct transfer *t)
     if (t->marks.first_byte != TIME_NULL)
         return PHASE_RECEIVE;
     if (t->ready_us == TIME_NULL)
-        return t->url.https && tcp_connected(t) ? PHASE_TLS : PHASE_CONNECT;
+        return t->tls_us != TIME_NULL ? PHASE_TLS : PHASE_CONNECT;
     if (t->send_body && t->body_read < t->opts->body_len)
         return PHASE_SEND;
     return PHASE_WAIT;
 }
 
-/* libcurl's connect marks lie on its own clock; the socket callback of this hop is, to a few us, its
- * zero. Once the connection is ready our own mark of that moment is better. */
 static void mark_connection(struct transfer *t)
 {
-    int64_t lookup = info_us(t, CURLINFO_NAMELOOKUP_TIME_T);
-    int64_t connect = info_us(t, CURLINFO_CONNECT_TIME_T);
-    int64_t tls = info_us(t, CURLINFO_APPCONNECT_TIME_T);
     if (t->opened_us == TIME_NULL) {
         /* parked until another hop's connection could be shared: that was the connecting */
         if (t->multiplex && t->ready_us - t->marks.dispatched > US_PER_MS)
             t->marks.connect_end = t->ready_us;
-        return;
-    }
-    if (connect > 0)
-        t->marks.connect_end = t->opened_us + (connect > lookup ? connect - lookup : 0);
-    if (t->ready_us == TIME_NULL)
-        return;
-    if (t->url.https) {
+    } else if (t->tls_us != TIME_NULL) {
+        t->marks.connect_end = t->tls_us;
         t->marks.tls_end = t->ready_us;
-        t->marks.connect_end = t->ready_us - (tls > connect ? tls - connect : 0);
     } else {
         t->marks.connect_end = t->ready_us;
     }
@@ -774,7 +818,6 @@ void transfer_finish_content(struct transfer *t)
     struct result_extra *x = result_extra(r);
     if (x == NULL || (!t->body_started && !begin_body(t)))
         return;
-    x->has_headers = (t->include & INCLUDE_HEADERS) != 0;
     x->has_body = (t->include & INCLUDE_BODY) != 0;
     if (t->sha256 != NULL && EVP_DigestFinal_ex(t->sha256, x->sha256, NULL) == 1)
         x->has_sha256 = true;

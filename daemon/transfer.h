@@ -40,7 +40,9 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
-    CUT_MEMORY
+    CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
+    CUT_MEMORY,
+    CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
 
 struct transfer {
@@ -66,6 +68,7 @@ struct transfer {
     /* what happened */
     struct hop_marks marks;
     int64_t opened_us;  /* first socket opened by this hop; TIME_NULL = reused a connection */
+    int64_t tls_us;     /* TCP connected, TLS handshake begins */
     int64_t ready_us;   /* connection usable, request about to be sent */
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
     int sends;          /* times the request was about to be sent */
@@ -76,6 +79,8 @@ struct transfer {
     int64_t head_bytes;
     int64_t delivered;
     int status;         /* of the last status line seen */
+    bool in_head;       /* until the blank line of the final answer's head */
+    bool field_seen;    /* libcurl has stored a header field of this hop */
     bool body_started;
     char *location;     /* owned */
     int64_t retry_after_us;

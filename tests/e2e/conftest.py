@@ -129,6 +129,7 @@ def gatherd(module_daemon, base_options):
     yield module_daemon[0]
     dead = module_daemon[0]
     if dead.process.poll() is not None:
+        dead.reader.join(5)
         dead.kill()
         module_daemon[0] = proc.Gatherd(*LOOPBACK, *base_options)
         pytest.fail("gatherd died, status %d\n%s" % (dead.process.returncode, dead.tail()))

@@ -299,14 +299,14 @@ def test_query_include(gatherd, origin):
 
 
 def test_answer_bytes_cut_bodies(spawn, origin):
-    daemon = spawn("limits.answer_bytes=100K")
+    daemon = spawn("limits.answer_bytes=1M")
     doc = daemon.batch(
-        [origin.url("/size/60000?n=%d" % n) for n in range(4)], include=["body"], concurrency=1
+        [origin.url("/size/600000?n=%d" % n) for n in range(4)], include=["body"], concurrency=1
     )
     kept = [r for r in doc["results"] if r["body"] is not None]
-    assert 1 <= len(kept) < 4 and all(len(r["body"]) == 60000 for r in kept)
+    assert 1 <= len(kept) < 4 and all(len(r["body"]) == 600000 for r in kept)
     for result in doc["results"]:
-        assert result["state"] == "done" and result["size_delivered"] == 60000
+        assert result["state"] == "done" and result["size_delivered"] == 600000
         assert result["truncated"] is (result["body"] is None)
 
 
@@ -396,7 +396,7 @@ def test_text_is_a_table(gatherd, origin, refused):
     text = reply.body.decode()
     assert reply.type == "text/plain"
     for path in MIXED:
-        assert path.split("?")[0] in text
+        assert path.split("?")[0][:10] in text  # a long URL is cut at the line's end
     assert "404" in text and "connection_refused" in text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text)
 
@@ -514,7 +514,8 @@ def test_http10_client(gatherd, origin):
             b"Content-Length: %d\r\n\r\n" % (format.encode(), len(body)) + body
         )
         reply = proc.parse_reply(data)
-        assert reply.status == 200 and json.loads(reply.body.splitlines()[-1])["counts"]["ok"] == 1
+        summary = reply.json() if format == "json" else reply.lines[-1]
+        assert reply.status == 200 and summary["counts"]["ok"] == 1
 
 
 def test_pipelined_requests(gatherd, origin):

@@ -187,7 +187,7 @@ def test_refused_targets(gatherd, origin, location):
     assert (
         result["error"]["type"] in ("url_invalid", "http_request_denied") and len(origin.seen) == 1
     )
-    assert "pw" not in str(result["url_effective"])
+    assert "user:pw@" not in str(result)
 
 
 def test_own_listener(gatherd, origin):
@@ -202,7 +202,7 @@ def test_own_listener(gatherd, origin):
 def test_body_of_a_redirect_is_not_the_answer(gatherd, origin):
     doc = gatherd.batch([origin.url("/weird/redirect-big-body")], include=["body", "headers"])
     result = doc["results"][0]
-    assert result["body"] == "abc" and result["size_delivered"] in (3, 100003)
+    assert result["body"] == "abc" and 3 <= result["size_delivered"] <= 100003
     assert "Location" not in [name for name, _ in result["headers"]]
 
 

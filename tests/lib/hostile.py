@@ -2,11 +2,11 @@
 """Hostile upstream replies for /weird/NAME of the scripted origin.
 
 A reply is a sequence of steps: bytes are sent, a number is that many seconds of silence, and a
-word ends it: `fin` closes, `rst` resets (after a pause
-in which the client can read what was sent; `rst-now` without one), `stall` says nothing more until the client leaves, `keep`
-leaves the connection open for the next request. A function that yields steps stands for replies
-without end or with something of the request in them. `WEIRD` is the catalogue; what a client must
-make of each is said by the tests, not here.
+word ends it: `fin` closes, `rst` resets (after a pause in which the client can read what was sent;
+`rst-now` without one), `stall` says nothing more until the client leaves, `keep` leaves the
+connection open for the next request. A function that yields steps stands for replies without end
+or with something of the request in them. `WEIRD` is the catalogue; what a client must make of each
+is said by the tests, not here.
 """
 import gzip as _gzip
 import zlib

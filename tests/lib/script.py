@@ -336,7 +336,20 @@ def render_head(script, length):
 
 def encoded_body(script):
     body = script.body
-    for coding in script.codings:
+    if len(body) < 1 << 20:
+        return _encode(script.codings, body)
+    # A large body is one repeated text: its length and beginning say what it is.
+    key = (tuple(script.codings), len(body), body[:64])
+    if key not in _encoded:
+        _encoded[key] = _encode(script.codings, body)
+    return _encoded[key]
+
+
+_encoded = {}
+
+
+def _encode(codings, body):
+    for coding in codings:
         body = CODINGS[coding](body)
     return body
 

@@ -363,7 +363,7 @@ static void shares(int daemon, int origin, bool one_identity)
     int started[BATCHES] = {0}, head = 0, tail = 0;
     assert_non_null(items);
     for (int b = 0; b < BATCHES; b++) {
-        char name[8];
+        char name[32];
         snprintf(name, sizeof name, "%d", one_identity ? 0 : b);
         batches[b] = join(s, name, MANY, MANY);
         for (int i = 0; i < EACH; i++) {
@@ -419,7 +419,7 @@ static void test_newcomers_do_not_overtake(void **state)
     struct item *other = next(s);
     assert_non_null(other);
     for (int i = 0; i < 10; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "fresh-%d", i);
         fresh[i] = join(s, name, MANY, MANY);
         push(fresh[i], A, &new_items[i]);
@@ -658,7 +658,7 @@ static void op_push(struct model *m)
 {
     int b = chance(m, BATCHES), o = chance(m, ORIGINS), i = chance(m, ITEMS);
     bool front = chance(m, 8) == 0;
-    char origin[24];
+    char origin[40];
     if (!m->batches[b] || m->items[i].entry.state != ENTRY_IDLE)
         return;
     struct model_lane *lane = &m->lanes[b][o];
@@ -823,13 +823,12 @@ static void test_cost_is_flat(void **state)
     (void)state;
     static const struct {
         int origins, running, limit_origin, batches;
-    } cases[] = {{1, 200, 100, 1},    {10, 200, 100, 1},   {10000, 200, 100, 1},
-                 {1, 200, 100, 1000}, {10, 200, 5, 100},   {10000, 200, 1, 10},
-                 {100, 200, 1, 1000}};
+    } cases[] = {{1, 200, 100, 1},  {10, 200, 100, 1},   {10000, 200, 100, 1}, {1, 200, 100, 1000},
+                 {10, 200, 5, 100}, {10000, 200, 1, 10}, {100, 200, 1, 1000}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        double few = cost_of(2000, cases[i].origins < 200 ? cases[i].origins : 200,
-                             cases[i].running, cases[i].limit_origin,
-                             cases[i].batches < 20 ? cases[i].batches : 20);
+        double few =
+            cost_of(2000, cases[i].origins < 200 ? cases[i].origins : 200, cases[i].running,
+                    cases[i].limit_origin, cases[i].batches < 20 ? cases[i].batches : 20);
         double many = cost_of(100000, cases[i].origins, cases[i].running, cases[i].limit_origin,
                               cases[i].batches);
         printf("# 100000 entries, %d origins of %d, %d batches: %.0f ns each (2000: %.0f)\n",

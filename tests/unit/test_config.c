@@ -39,7 +39,7 @@ static const char *path_of(const char *name)
 
 static void write_file(const char *name, const void *data, size_t n)
 {
-    /* A new file and not the old one cut short, which some file systems write to the disk at once. */
+    /* A new file, not the old one cut short: some file systems write that to the disk at once. */
     unlink(path_of(name));
     FILE *file = fopen(path_of(name), "we");
     assert_non_null(file);
@@ -264,7 +264,8 @@ static void test_every_option(void **state)
         "response_bytes = 0\nanswer_bytes = 1024G\nlookups = 10000\n"
         "[fetch]\ntimeout = 1ms\nconnect_timeout=1.5s\ndeadline =2m\nmax_redirects = 0\n"
         "user_agent = Mozilla/5.0 (X11; a \"b\" = c)\nhttp_version = 1.1\nca_file = /a b/ca.pem\n"
-        "idle_connections = 0\nidle_time = 90\ndns_servers = 192.0.2.1 ::1 192.0.2.1:53 [::1]:5353\n"
+        "idle_connections = 0\nidle_time = 90\n"
+        "dns_servers = 192.0.2.1 ::1 192.0.2.1:53 [::1]:5353\n"
         "[listener default]\nbind = unix:/run/g.sock\nhosts = a.example localhost_2\n"
         "token_file = /t\npolicy = inner-1\nmode = 600\nhead_timeout = 1h\nbody_timeout = 1500us\n"
         "send_timeout = 2000us\nkeep_alive = 24h\n"
@@ -393,9 +394,12 @@ static void test_units(void **state)
     static const struct {
         const char *override, *line;
     } cases[] = {
-        {"fetch.timeout=60", "\ntimeout = 60s\n"},       {"fetch.timeout=2m", "\ntimeout = 2m\n"},
-        {"fetch.timeout=150s", "\ntimeout = 150s\n"},    {"fetch.timeout=1h", "\ntimeout = 60m\n"},
-        {"fetch.timeout=0.0015", "\ntimeout = 1500us\n"}, {"fetch.timeout=1000ms", "\ntimeout = 1s\n"},
+        {"fetch.timeout=60", "\ntimeout = 60s\n"},
+        {"fetch.timeout=2m", "\ntimeout = 2m\n"},
+        {"fetch.timeout=150s", "\ntimeout = 150s\n"},
+        {"fetch.timeout=1h", "\ntimeout = 60m\n"},
+        {"fetch.timeout=0.0015", "\ntimeout = 1500us\n"},
+        {"fetch.timeout=1000ms", "\ntimeout = 1s\n"},
         {"fetch.timeout=1500ms", "\ntimeout = 1500ms\n"},
         {"limits.body_bytes=1536", "\nbody_bytes = 1536\n"},
         {"limits.body_bytes=2048KiB", "\nbody_bytes = 2M\n"},
@@ -547,17 +551,20 @@ static void test_refused_keys(void **state)
         {"[limits]\nin_fligth = 5\n",
          "gatherd.conf:2: [limits] \"in_fligth\": unknown key; did you mean in_flight?\n"},
         {"[listener default]\nkeepalive = 5\n",
-         "gatherd.conf:2: [listener default] \"keepalive\": unknown key; did you mean keep_alive?\n"},
+         "gatherd.conf:2: [listener default] \"keepalive\": unknown key; did you mean "
+         "keep_alive?\n"},
         {"[limits]\nper_client_rate = 5\n",
          "gatherd.conf:2: [limits] \"per_client_rate\": unknown key; gatherd.conf(5) lists those "
          "of this section\n"},
         {"[limits]\n= 5\n",
-         "gatherd.conf:2: [limits] \"\": unknown key; gatherd.conf(5) lists those of this section\n"},
+         "gatherd.conf:2: [limits] \"\": unknown key; gatherd.conf(5) lists those of this "
+         "section\n"},
         {"[limits]\nIN_FLIGHT = 5\n",
          "gatherd.conf:2: [limits] \"IN_FLIGHT\": unknown key; gatherd.conf(5) lists those of this "
          "section\n"},
         {"[limits]\ndeadline = 5\n",
-         "gatherd.conf:2: [limits] \"deadline\": is no key of this section; it belongs to [fetch]\n"},
+         "gatherd.conf:2: [limits] \"deadline\": is no key of this section; it belongs to "
+         "[fetch]\n"},
         {"[limits]\ndeny = 5\n",
          "gatherd.conf:2: [limits] \"deny\": is no key of this section; it belongs to "
          "[policy NAME]\n"},
@@ -622,8 +629,9 @@ static void test_refused_values(void **state)
 static void test_bind_advice(void **state)
 {
     (void)state;
-    static const char which[] = "does not say which address; 127.0.0.1:PORT and [::1]:PORT are this "
-                                "machine only, 0.0.0.0:PORT and [::]:PORT are the whole network";
+    static const char which[] =
+        "does not say which address; 127.0.0.1:PORT and [::1]:PORT are this machine only, "
+        "0.0.0.0:PORT and [::]:PORT are the whole network";
     static const char literal[] = "is nothing to listen on; a literal ADDRESS:PORT, [IPv6]:PORT "
                                   "(port 0 to 65535) or unix:/PATH";
     static const char brackets[] =
@@ -753,7 +761,8 @@ static void test_contradictions(void **state)
         {"[policy default]\nbase = unsafe-any\n",
          "gatherd.conf:2: [policy default] base: unsafe-any on 127.0.0.1:4284 of "
          "[listener default] needs a token; set token_file, or bind unix:/PATH\n"},
-        {"[policy any]\nbase = unsafe-any\n[listener default]\nbind = unix:/g [::1]:1\npolicy = any\n",
+        {"[policy any]\nbase = unsafe-any\n"
+         "[listener default]\nbind = unix:/g [::1]:1\npolicy = any\n",
          "gatherd.conf:5: [policy any] base: unsafe-any on [::1]:1 of [listener default] needs a "
          "token; set token_file, or bind unix:/PATH\n"},
         {"[listener inner]\nmode = 0600\n",
@@ -833,7 +842,8 @@ static void test_refused_overrides(void **state)
          "-o: limits takes no name; write limits alone, without \"default\"\n"},
         {"listener.bind=unix:/g",
          "-o: listener needs a name; write listener.default for the built-in one\n"},
-        {"policy.allow=::1", "-o: policy needs a name; write policy.default for the built-in one\n"},
+        {"policy.allow=::1",
+         "-o: policy needs a name; write policy.default for the built-in one\n"},
         {"policy.defualt.allow=::1",
          "-o: [policy defualt] no listener uses this policy; did you mean default\n"},
         {"policy.inner.allow=::1",
@@ -880,8 +890,8 @@ static void test_all_errors_up_to_20(void **state)
         snprintf(text + n, sizeof text - n, "key%d = 1\n", lines);
         if (lines <= 20)
             snprintf(expected + used, sizeof expected - used,
-                     "gatherd.conf:%d: [limits] \"key%d\": unknown key; gatherd.conf(5) lists those "
-                     "of this section\n", lines + 1, lines);
+                     "gatherd.conf:%d: [limits] \"key%d\": unknown key; gatherd.conf(5) lists "
+                     "those of this section\n", lines + 1, lines);
         if (lines == 20)
             expect_refused(text, strlen(text), expected);
     }
@@ -965,7 +975,8 @@ static void test_without_a_slash(void **state)
 static void test_directory(void **state)
 {
     (void)state;
-    write_text(MAIN_FILE, "[listener default]\nbind = unix:/0\nmode = 0600\n[limits]\nclients = 7\n");
+    write_text(MAIN_FILE, "[listener default]\nbind = unix:/0\nmode = 0600\n"
+                          "[limits]\nclients = 7\n");
     write_text("conf.d/20.conf", "[listener default]\nbind = unix:/20\nmode = 0620\n");
     write_text("conf.d/100.conf", "[listener default]\nbind = unix:/100\nmode = 0610\n");
     write_text("conf.d/Z.conf", "[policy z]\nbase = private\n");
@@ -999,8 +1010,8 @@ static void test_errors_in_the_directory(void **state)
                    "conf.d/b.conf:2: [daemon] log_level: \"x\" is unknown; one of error, warn, "
                    "info, debug\n"
                    "conf.d/c.conf: cannot be read: Is a directory\n"
-                   "conf.d/b.conf:4: [limits] requests: 6 is more than queued = 5; at most that, or "
-                   "raise queued\n");
+                   "conf.d/b.conf:4: [limits] requests: 6 is more than queued = 5; at most that, "
+                   "or raise queued\n");
     remove_file("conf.d/a.conf");
     remove_file("conf.d/b.conf");
     assert_int_equal(rmdir(path_of("conf.d/c.conf")), 0);
@@ -1017,7 +1028,8 @@ static void test_precedence(void **state)
         "policy.default.allow=::1",
     };
     write_text(MAIN_FILE,
-               "[listener default]\nbind = 127.0.0.1:1\nhosts = f1 f2\nhosts = f3\ntoken_file = /t\n"
+               "[listener default]\nbind = 127.0.0.1:1\nhosts = f1 f2\nhosts = f3\n"
+               "token_file = /t\n"
                "[fetch]\ntimeout = 1s\ndeadline = 1s\nuser_agent = a\n[policy default]\n"
                "deny = 10.0.0.0/8\nallow = 10.0.0.1\n");
     write_text("conf.d/a.conf", "[fetch]\ntimeout = 2s\nuser_agent = b\n[listener default]\n"
@@ -1107,8 +1119,8 @@ static void test_long_lists(void **state)
     char text[TEXT_MAX] = "[policy default]\n";
     size_t used = strlen(text);
     for (int i = 0; i < 1000; i++) {
-        int n = snprintf(text + used, sizeof text - used, "allow = 10.%d.%d.0/24:443 2001:db8::%x\n",
-                         i / 256, i % 256, i);
+        int n = snprintf(text + used, sizeof text - used,
+                         "allow = 10.%d.%d.0/24:443 2001:db8::%x\n", i / 256, i % 256, i);
         used += (size_t)n;
     }
     struct config *c = load_text(text);
@@ -1177,8 +1189,9 @@ static void test_needs_restart(void **state)
 {
     (void)state;
     static const char *const reload[] = {
-        "limits.in_flight=300", "fetch.user_agent=x", "policy.default.allow=::1", "fetch.timeout=1s",
-        "listener.default.hosts=a", "listener.default.token_file=/t", "daemon.log_level=debug",
+        "limits.in_flight=300", "fetch.user_agent=x", "policy.default.allow=::1",
+        "fetch.timeout=1s", "listener.default.hosts=a", "listener.default.token_file=/t",
+        "daemon.log_level=debug",
     };
     static const char *const restart[] = {
         "limits.clients=5", "limits.head_bytes=1K", "limits.lookups=3", "fetch.dns_servers=::1",
@@ -1248,8 +1261,9 @@ static uint32_t next_random(uint64_t *seed)
 static size_t mutate(char *text, size_t n, size_t size, uint64_t *seed)
 {
     static const char *const words[] = {
-        "[", "]", "\n", "=", " ", "[policy x]", "[listener x]\n", "bind =", "unix:/x", "\r", ";", "#",
-        "\xEF\xBB\xBF", "allow = ", "::", "[::1]:80", "0", "9999999999", "us", "default", "\t", ":",
+        "[", "]", "\n", "=", " ", "[policy x]", "[listener x]\n", "bind =", "unix:/x", "\r", ";",
+        "#", "\xEF\xBB\xBF", "allow = ", "::", "[::1]:80", "0", "9999999999", "us", "default",
+        "\t", ":",
     };
     for (uint32_t changes = next_random(seed) % 5; changes > 0; changes--) {
         char byte = (char)next_random(seed);
@@ -1286,8 +1300,9 @@ static void test_mutated_files(void **state)
     static const char good[] =
         "[daemon]\nlog_level = warn\n[limits]\nin_flight = 200\nper_host = 20\nbody_bytes = 1M\n"
         "[fetch]\ntimeout = 1.5s\nuser_agent = a b\ndns_servers = 192.0.2.1 [::1]:53\n"
-        "[listener default]\nbind = 127.0.0.1:80 [::1]:80\nbind = unix:/g\nhosts = a b\nmode = 600\n"
-        "policy = inner\n[policy inner]\nbase = private\nallow = 10.0.0.0/8:80-90\ndeny = ::/0\n";
+        "[listener default]\nbind = 127.0.0.1:80 [::1]:80\nbind = unix:/g\nhosts = a b\n"
+        "mode = 600\npolicy = inner\n[policy inner]\nbase = private\n"
+        "allow = 10.0.0.0/8:80-90\ndeny = ::/0\n";
     uint64_t seed = 4284;
     char text[sizeof good + 64];
     size_t taken = 0;
@@ -1307,7 +1322,7 @@ static void test_random_files(void **state)
     for (int i = 0; i < 1000; i++) {
         size_t n = next_random(&seed) % sizeof text;
         for (size_t k = 0; k < n; k++)
-            text[k] = (char)(i % 2 ? next_random(&seed) : (uint32_t)"[]=\n a#;"[next_random(&seed) % 8]);
+            text[k] = i % 2 ? (char)next_random(&seed) : "[]=\n a#;"[next_random(&seed) % 8];
         survives(text, n);
     }
 }

@@ -14,12 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 static bool no_proc;
+static const char *fd_dir; /* stands for /proc/self/fd; NULL = that itself */
 
 static int test_metrics_open(const char *path, int flags)
 {
@@ -28,7 +30,7 @@ static int test_metrics_open(const char *path, int flags)
 
 static DIR *test_metrics_opendir(const char *path)
 {
-    return no_proc ? NULL : opendir(path);
+    return no_proc ? NULL : opendir(fd_dir ? fd_dir : path);
 }
 
 #define open test_metrics_open
@@ -256,6 +258,25 @@ static void test_descriptors(void **state)
         assert_true(process_value("process_max_fds") == (double)limit.rlim_cur);
 }
 
+/* The descriptor that reads the list is not counted: three entries are two. */
+static void test_own_descriptor_is_left_out(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/test_metrics.XXXXXX", path[3][40];
+    assert_non_null(mkdtemp(dir));
+    for (int i = 0; i < 3; i++) {
+        snprintf(path[i], sizeof path[i], "%s/%d", dir, i);
+        assert_int_equal(mkdir(path[i], 0700), 0);
+    }
+    fd_dir = dir;
+    double count = process_value("process_open_fds");
+    fd_dir = NULL;
+    for (int i = 0; i < 3; i++)
+        rmdir(path[i]);
+    rmdir(dir);
+    assert_true(count == 2);
+}
+
 static void test_start_time(void **state)
 {
     (void)state;
@@ -317,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_every_value_is_printed),
         cmocka_unit_test(test_build_info),
         cmocka_unit_test(test_descriptors),
+        cmocka_unit_test(test_own_descriptor_is_left_out),
         cmocka_unit_test(test_start_time),
         cmocka_unit_test(test_cpu_and_memory),
         cmocka_unit_test(test_unreadable_proc_leaves_lines_out),

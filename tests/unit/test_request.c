@@ -357,8 +357,8 @@ static const struct refused refused[] = {
     {"[\"\xC3\xA9\",\"\xC3\"]", "", "", "byte 7: this is not UTF-8", 7, REQUEST_JSON},
     {"[\"\xED\xA0\x80\"]", "", "", "byte 2: this is not UTF-8", 2, REQUEST_JSON},
     {"[\xFF]", "", "", "byte 1: this is not UTF-8", 1, REQUEST_JSON},
-    {"[\xE2\x80\x9Cu\xE2\x80\x9D]", "", "", "byte 1: a character that may stand in a string only", 1,
-     REQUEST_JSON},
+    {"[\xE2\x80\x9Cu\xE2\x80\x9D]", "", "", "byte 1: a character that may stand in a string only",
+     1, REQUEST_JSON},
     {"[\"a\\u0000\"]", "", "", "the escape \\u0000 is not taken, near", 1, REQUEST_JSON},
     {"[{\"a\\u0000\":1}]", "", "", "the escape \\u0000 is not taken", 2, REQUEST_JSON},
     {"[{\"url\":\"u\",\"url\":\"v\"}]", "", "", "twice in one object, near \"\"url\"\"", 12,
@@ -519,6 +519,7 @@ static const struct refused refused[] = {
     {"u", "timeout=1", "?timeout", "did you mean \"timeout_ms\"?", -1, REQUEST_URI_LIST},
     {"u", "formats=1", "?formats", "unknown query parameter \"formats\"", -1, REQUEST_URI_LIST},
     {"u", "x\xFF=1", "?x", "unknown query parameter \"x?\"", -1, REQUEST_URI_LIST},
+    {"u", "x\xE2\x82y=1", "?x??y", "unknown query parameter \"x?y\"", -1, REQUEST_URI_LIST},
     {"u", "=1", "?", "unknown query parameter \"\"", -1, REQUEST_URI_LIST},
     {"u", "url=x", "?url", "\"url\" cannot be a query parameter", -1, REQUEST_URI_LIST},
     {"u", "id=x", "?id", "cannot be a query parameter", -1, REQUEST_URI_LIST},
@@ -659,7 +660,8 @@ static void test_configuration(void **state)
     assert_int_equal(o->queue_timeout_us, -1);
     spec_destroy(s);
     assert_null(parse_query(J("\"max_response_bytes\":6"), REQUEST_JSON, "", &e));
-    assert_non_null(strstr(e.detail, "is 6, above limits.response_bytes of this daemon, which is 5"));
+    assert_non_null(strstr(e.detail, "is 6, above limits.response_bytes of this daemon, which is "
+                                     "5"));
 }
 
 static void test_bytes_in_bodies(void **state)

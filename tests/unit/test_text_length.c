@@ -152,7 +152,8 @@ static void test_multi_byte(void **state)
     CHECK("gbk", "\xBA\xBA\xD7\xD6" "x", 3);
     CHECK("gb18030", "\xBA\xBA\x94\x32\xBE\x36", 2);
     CHECK("big5", "\xBA\x7E\xA6\x72", 2);
-    CHECK("big5-hkscs", "\x88\x62", 2); /* one pair of bytes, two characters */
+    CHECK("big5-hkscs", "\x88\x62", 2);  /* one pair of bytes, two characters */
+    CHECK("big5-hkscs", "a\x88\x66", 2); /* an accent could follow: iconv holds it back */
     CHECK("euc-kr", "\xC7\xD1\xB1\xDB", 2);
     CHECK("cp949", "\x81\x41", 1);
     CHECK("windows-31j", "\x87\x40", 1);
@@ -215,7 +216,8 @@ static void test_default_is_utf8(void **state)
         NULL, "", "text/html", "text/html;", "application/json", "text/html; charset=",
         "text/html; charset=\"\"", "text/html; level=1", "text/html; xcharset=latin-1",
         "text/html; charset", "charset=latin-1", "text/html; a=\"; charset=latin-1\"",
-        "text/html; charset ; a=latin-1",
+        "text/html; charset ; a=latin-1", "text/html; a=\"x\" charset=latin-1",
+        "text/html; a charset=latin-1", "text/html; charset=; charset=latin-1",
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         check(types[i], "\xC3\xA4 and \xE2\x82\xAC.", 11, 8);
@@ -234,7 +236,7 @@ static void test_content_type(void **state)
         "text/html; charset='latin-1'", "text/html ; level=1 ; charset=latin-1 ",
         "text/html; charset = latin-1", "text/html;;; charset=latin-1; x=y",
         "text/html; charset=latin-1; charset=utf-8", "text/html; a=\"x;y\"; charset=latin-1",
-        "text/html; a=\"\\\";\"; charset=latin-1", "text/html; a; charset=latin-1",
+        "text/html; a=\"\\\"; charset=utf-8\"; charset=latin-1", "text/html; a; charset=latin-1",
         "text/html; charset=\"latin-1", "text/html;\tcharset=latin_1",
     };
     for (size_t i = 0; i < sizeof latin / sizeof *latin; i++)

@@ -1,0 +1,951 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy: the registry block by block, what IPv6 hides, presets, lines and their order, metadata,
+ * own listeners, the messages (the line that a denial names must really open), and the corpora.
+ */
+#include "policy.h"
+
+#include <ifaddrs.h>
+#include <locale.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "url.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define WORDS_MAX 16
+
+/* --- helpers --------------------------------------------------------------------------------- */
+
+/* Cuts a copy of text at blanks; items point into *copy. */
+static void split(const char *text, char *copy, size_t size, char **items, struct str_list *out)
+{
+    snprintf(copy, size, "%s", text);
+    *out = (struct str_list){.items = items};
+    for (char *save = NULL, *word = strtok_r(copy, " ", &save); word;
+         word = strtok_r(NULL, " ", &save)) {
+        assert_in_range(out->count, 0, WORDS_MAX - 1);
+        items[out->count++] = word;
+    }
+}
+
+/* Lines are separated by blanks here; NULL with the messages in `errors` (which may be NULL). */
+static struct policy *make(enum config_base base, const char *allow, const char *deny,
+                           struct buf *errors)
+{
+    char name[] = "default", allow_copy[1024], deny_copy[1024];
+    char *allow_items[WORDS_MAX], *deny_items[WORDS_MAX];
+    struct config_policy conf = {.name = name, .base = base};
+    struct buf own;
+
+    split(allow, allow_copy, sizeof allow_copy, allow_items, &conf.allow);
+    split(deny, deny_copy, sizeof deny_copy, deny_items, &conf.deny);
+    buf_init(&own, 0);
+    struct policy *p = policy_create(&conf, errors ? errors : &own);
+    if (!p && !errors)
+        fail_msg("%s", buf_cstr(&own));
+    buf_fini(&own);
+    return p;
+}
+
+static struct ip_addr ip(const char *text)
+{
+    struct ip_addr out;
+
+    if (!ip_parse(text, &out))
+        fail_msg("%s is no address", text);
+    return out;
+}
+
+static bool check(const struct policy *p, const char *text, uint16_t port, struct verdict *v)
+{
+    struct ip_addr addr = ip(text);
+
+    memset(v, 0xAA, sizeof *v);
+    bool allowed = policy_check_address(p, &addr, port, v);
+    assert_int_equal(allowed, v->type == ERR_NONE);
+    assert_non_null(memchr(v->rule, '\0', sizeof v->rule));
+    assert_non_null(memchr(v->message, '\0', sizeof v->message));
+    assert_true(v->rule[0] != '\0');
+    assert_int_equal(allowed, v->message[0] == '\0');
+    return allowed;
+}
+
+static void assert_allowed(const struct policy *p, const char *text, uint16_t port)
+{
+    struct verdict v;
+
+    if (!check(p, text, port, &v))
+        fail_msg("%s port %u was denied: %s", text, (unsigned)port, v.message);
+}
+
+static void assert_denied(const struct policy *p, const char *text, uint16_t port, const char *rule)
+{
+    struct verdict v;
+
+    if (check(p, text, port, &v))
+        fail_msg("%s port %u was allowed by \"%s\"", text, (unsigned)port, v.rule);
+    if (strncmp(v.rule, rule, strlen(rule)) != 0)
+        fail_msg("%s port %u was denied by \"%s\", not \"%s\"", text, (unsigned)port, v.rule, rule);
+}
+
+/* --- the registry ---------------------------------------------------------------------------- */
+
+/* First and last address of each block that is not public. */
+static const char *const special[][3] = {
+    {"0.0.0.0", "0.0.0.0", "0.0.0.0/32"},
+    {"0.0.0.1", "0.255.255.255", "0.0.0.0/8"},
+    {"10.0.0.0", "10.255.255.255", "10.0.0.0/8 private-use"},
+    {"100.64.0.0", "100.127.255.255", "100.64.0.0/10 shared address space"},
+    {"127.0.0.0", "127.255.255.255", "127.0.0.0/8 loopback"},
+    {"169.254.0.0", "169.254.255.255", "169.254.0.0/16 link local"},
+    {"172.16.0.0", "172.31.255.255", "172.16.0.0/12 private-use"},
+    {"192.0.0.0", "192.0.0.7", "192.0.0.0/29"},
+    {"192.0.0.8", "192.0.0.8", "192.0.0.8/32"},
+    {"192.0.0.11", "192.0.0.169", "192.0.0.0/24"},
+    {"192.0.0.170", "192.0.0.170", "192.0.0.170/32"},
+    {"192.0.0.171", "192.0.0.171", "192.0.0.171/32"},
+    {"192.0.0.172", "192.0.0.255", "192.0.0.0/24"},
+    {"192.0.2.0", "192.0.2.255", "192.0.2.0/24"},
+    {"192.88.99.0", "192.88.99.255", "192.88.99.0/24"},
+    {"192.88.99.2", "192.88.99.2", "192.88.99.2/32"},
+    {"192.168.0.0", "192.168.255.255", "192.168.0.0/16"},
+    {"198.18.0.0", "198.19.255.255", "198.18.0.0/15"},
+    {"198.51.100.0", "198.51.100.255", "198.51.100.0/24"},
+    {"203.0.113.0", "203.0.113.255", "203.0.113.0/24"},
+    {"224.0.0.0", "239.255.255.255", "224.0.0.0/4 multicast"},
+    {"240.0.0.0", "255.255.255.254", "240.0.0.0/4"},
+    {"255.255.255.255", "255.255.255.255", "255.255.255.255/32"},
+    {"::", "::", "::/128"},
+    {"::1", "::1", "::1/128"},
+    {"::2", "::ffff:ffff", "::/96"},
+    {"::1:0:0", "::fffe:ffff:ffff", "::/0"},
+    {"::ffff:0:0:0", "::ffff:0:ffff:ffff", "::ffff:0:0:0/96"},
+    {"64:ff9b::", "64:ff9b::ffff:ffff", "64:ff9b::/96"},
+    {"64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff", "64:ff9b:1::/48"},
+    {"100::", "100::ffff:ffff:ffff:ffff", "100::/64"},
+    {"100:0:0:1::", "100::1:ffff:ffff:ffff:ffff", "100:0:0:1::/64"},
+    {"100:0:0:2::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::/0"},
+    {"2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff", "2001::/32 Teredo"},
+    {"2001:1::", "2001:1::", "2001::/23"},
+    {"2001:1::4", "2001:1:ffff:ffff:ffff:ffff:ffff:ffff", "2001::/23"},
+    {"2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff", "2001:2::/48"},
+    {"2001:2:1::", "2001:2:ffff:ffff:ffff:ffff:ffff:ffff", "2001::/23"},
+    {"2001:4::", "2001:4:111:ffff:ffff:ffff:ffff:ffff", "2001::/23"},
+    {"2001:4:113::", "2001:f:ffff:ffff:ffff:ffff:ffff:ffff", "2001::/23"},
+    {"2001:10::", "2001:1f:ffff:ffff:ffff:ffff:ffff:ffff", "2001:10::/28"},
+    {"2001:40::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", "2001::/23"},
+    {"2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8::/32"},
+    {"2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2002::/16 6to4"},
+    {"3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff", "3fff::/20"},
+    {"4000::", "5eff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::/0"},
+    {"5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "5f00::/16"},
+    {"5f01::", "fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::/0"},
+    {"fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fc00::/7 unique-local"},
+    {"fe00::", "fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::/0"},
+    {"fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::/10"},
+    {"fec0::", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fec0::/10"},
+    {"ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ff00::/8 multicast"},
+};
+
+/* First and last address of what lies between them. */
+static const char *const global[][2] = {
+    {"1.0.0.0", "9.255.255.255"},
+    {"11.0.0.0", "100.63.255.255"},
+    {"100.128.0.0", "126.255.255.255"},
+    {"128.0.0.0", "169.253.255.255"},
+    {"169.255.0.0", "172.15.255.255"},
+    {"172.32.0.0", "191.255.255.255"},
+    {"192.0.0.9", "192.0.0.10"},
+    {"192.0.1.0", "192.0.1.255"},
+    {"192.0.3.0", "192.88.98.255"},
+    {"192.31.196.0", "192.31.196.255"},
+    {"192.52.193.0", "192.52.193.255"},
+    {"192.88.100.0", "192.167.255.255"},
+    {"192.169.0.0", "198.17.255.255"},
+    {"192.175.48.0", "192.175.48.255"},
+    {"198.20.0.0", "198.51.99.255"},
+    {"198.51.101.0", "203.0.112.255"},
+    {"203.0.114.0", "223.255.255.255"},
+    {"2000::", "2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+    {"2001:1::1", "2001:1::3"},
+    {"2001:3::", "2001:3:ffff:ffff:ffff:ffff:ffff:ffff"},
+    {"2001:4:112::", "2001:4:112:ffff:ffff:ffff:ffff:ffff"},
+    {"2001:20::", "2001:3f:ffff:ffff:ffff:ffff:ffff:ffff"},
+    {"2001:200::", "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff"},
+    {"2001:db9::", "2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+    {"2003::", "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+    {"2620:4f:8000::", "2620:4f:8000:ffff:ffff:ffff:ffff:ffff"},
+    {"3fff:1000::", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+};
+
+static void test_registry(void **state)
+{
+    (void)state;
+    struct policy *p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+
+    for (size_t i = 0; i < COUNT(special); i++) {
+        char rule[POLICY_RULE_MAX];
+        snprintf(rule, sizeof rule, "public: %s", special[i][2]);
+        assert_denied(p, special[i][0], 80, rule);
+        /* The very last ones of some blocks are rows or embed something of their own. */
+        struct verdict v;
+        assert_false(check(p, special[i][1], 80, &v));
+        assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
+    }
+    for (size_t i = 0; i < COUNT(global); i++) {
+        assert_allowed(p, global[i][0], 80);
+        assert_allowed(p, global[i][1], 65535);
+    }
+    policy_destroy(p);
+}
+
+/* All of IPv4 in steps: between the named edges nothing changes. */
+static void test_all_of_ipv4(void **state)
+{
+    (void)state;
+    struct policy *p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    size_t allowed[2] = {0, 0};
+
+    for (uint64_t i = 0; i <= UINT32_MAX; i += 65521) {
+        struct ip_addr addr = {4, {(uint8_t)(i >> 24), (uint8_t)(i >> 16), (uint8_t)(i >> 8),
+                                   (uint8_t)i}};
+        struct verdict v;
+        bool expected = true;
+        for (size_t k = 0; k < COUNT(special) && expected; k++) {
+            struct ip_addr first = ip(special[k][0]), last = ip(special[k][1]);
+            expected = first.family != 4 || memcmp(addr.bytes, first.bytes, 4) < 0 ||
+                       memcmp(addr.bytes, last.bytes, 4) > 0;
+        }
+        assert_int_equal(policy_check_address(p, &addr, 443, &v), expected);
+        allowed[expected]++;
+    }
+    assert_in_range(allowed[0], 8000, 12000);
+    assert_in_range(allowed[1], 50000, 60000);
+    policy_destroy(p);
+}
+
+/* IPv4 in each IPv6 dress: what stands before and behind its two halves. */
+static void test_embedded(void **state)
+{
+    (void)state;
+    static const char *const hidden[][2] = {
+        {"::ffff:", ""},         {"::", ""},
+        {"::ffff:0:", ""},       {"64:ff9b::", ""},
+        {"64:ff9b:1::", ""},     {"2002:", "::1"},
+        {"fe80::5efe:", ""},     {"2606:4700::5efe:", ""},
+        {"2001:0:", "::1"},      {"2606:4700::200:5efe:", ""},
+    };
+    static const char *const bad[] = {"127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0",
+                                      "168.63.129.16", "224.0.0.1", "255.255.255.255"};
+    /* With the outer block open only the IPv4 address is left to object. */
+    struct policy *closed = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    struct policy *open = make(POLICY_BASE_PUBLIC, "::/0", "", NULL);
+    struct verdict v;
+
+    for (size_t i = 0; i < COUNT(hidden); i++) {
+        char text[80];
+        for (size_t k = 0; k < COUNT(bad); k++) {
+            struct ip_addr v4 = ip(bad[k]);
+            /* With no IPv4 inside they are other addresses. */
+            if (strcmp(bad[k], "0.0.0.0") == 0 && strcmp(hidden[i][0], "::") == 0)
+                continue;
+            snprintf(text, sizeof text, "%s%x:%x%s", hidden[i][0],
+                     (unsigned)(v4.bytes[0] << 8 | v4.bytes[1]),
+                     (unsigned)(v4.bytes[2] << 8 | v4.bytes[3]), hidden[i][1]);
+            assert_false(check(closed, text, 80, &v));
+            if (check(open, text, 80, &v))
+                fail_msg("%s was allowed by \"%s\"", text, v.rule);
+            assert_non_null(strstr(v.message, bad[k]));
+        }
+    }
+    /* A public one inside is allowed where the outer address is: mapped and ISATAP always. */
+    assert_allowed(closed, "::ffff:8.8.8.8", 80);
+    assert_allowed(closed, "2606:4700::5efe:808:808", 80);
+    assert_denied(closed, "64:ff9b::808:808", 80, "public: 64:ff9b::/96");
+    assert_denied(closed, "2002:808:808::1", 80, "public: 2002::/16");
+    assert_allowed(open, "64:ff9b::808:808", 80);
+    assert_allowed(open, "2002:808:808::1", 80);
+    /* Teredo: server 8.8.8.8, client 127.0.0.1 and 8.8.4.4 turned over. */
+    assert_denied(open, "2001:0:808:808::80ff:fffe", 80, "public: 127.0.0.0/8");
+    assert_allowed(open, "2001:0:808:808::f7f7:fbfb", 80);
+    policy_destroy(open);
+    policy_destroy(closed);
+}
+
+static void test_presets(void **state)
+{
+    (void)state;
+    static const char *const own_sites[] = {"10.1.2.3", "172.31.0.1", "192.168.0.1", "100.64.0.1",
+                                            "fd12:3456::1", "::ffff:10.1.2.3"};
+    static const char *const never[] = {"127.0.0.1", "169.254.1.1", "0.0.0.0", "::1", "fe80::1",
+                                        "192.0.2.1", "224.0.0.1", "64:ff9b::a00:1", "fec0::1"};
+    struct policy *public = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    struct policy *private = make(POLICY_BASE_PRIVATE, "", "", NULL);
+    struct policy *any = make(POLICY_BASE_UNSAFE_ANY, "", "10.0.0.0/8", NULL);
+    struct verdict v;
+
+    for (size_t i = 0; i < COUNT(own_sites); i++) {
+        assert_denied(public, own_sites[i], 80, "public: ");
+        assert_allowed(private, own_sites[i], 80);
+    }
+    for (size_t i = 0; i < COUNT(never); i++) {
+        assert_denied(public, never[i], 80, "public: ");
+        assert_denied(private, never[i], 80, "private: ");
+    }
+    assert_allowed(private, "8.8.8.8", 80);
+    assert_allowed(any, "127.0.0.1", 80);
+    assert_allowed(any, "fe80::1", 80);
+    assert_allowed(any, "192.168.1.1", 80);
+    assert_denied(any, "10.1.2.3", 80, "deny 10.0.0.0/8");
+    assert_denied(any, "64:ff9b::a01:203", 80, "deny 10.0.0.0/8");
+    assert_denied(any, "169.254.169.254", 80, "metadata 169.254.169.254");
+    assert_true(check(private, "10.1.2.3", 80, &v));
+    assert_string_equal(v.rule, "private: private-use");
+    assert_true(check(any, "127.0.0.1", 80, &v));
+    assert_string_equal(v.rule, "unsafe-any: loopback");
+    assert_true(check(public, "::ffff:8.8.8.8", 80, &v));
+    assert_string_equal(v.rule, "public: global unicast");
+    struct ip_addr none = {0};
+    assert_false(policy_check_address(any, &none, 80, &v));
+    assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
+    policy_destroy(any);
+    policy_destroy(private);
+    policy_destroy(public);
+}
+
+/* --- lines ----------------------------------------------------------------------------------- */
+
+static void test_lines(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *allow, *deny, *address;
+        uint16_t port;
+        bool allowed;
+        const char *rule;
+    } cases[] = {
+        {"127.0.0.1", "", "127.0.0.1", 80, true, "allow 127.0.0.1"},
+        {"127.0.0.1", "", "127.0.0.2", 80, false, "public: 127.0.0.0/8"},
+        {"127.0.0.1", "", "::ffff:127.0.0.1", 80, true, "allow 127.0.0.1"},
+        {"::ffff:127.0.0.1", "", "127.0.0.1", 80, true, "allow ::ffff:127.0.0.1"},
+        {"::ffff:10.0.0.0/104", "", "10.9.9.9", 80, true, "allow ::ffff:10.0.0.0/104"},
+        {"::1", "", "::1", 80, true, "allow ::1"},
+        {"::", "", "::", 80, true, "allow ::"},
+        {"[::1]", "", "::1", 80, true, "allow [::1]"},
+        {"127.0.0.1:8080", "", "127.0.0.1", 8080, true, "allow 127.0.0.1:8080"},
+        {"127.0.0.1:8080", "", "127.0.0.1", 8081, false, "public: "},
+        {"127.0.0.1:8080-8082", "", "127.0.0.1", 8079, false, "public: "},
+        {"127.0.0.1:8080-8082", "", "127.0.0.1", 8080, true, "allow "},
+        {"127.0.0.1:8080-8082", "", "127.0.0.1", 8082, true, "allow "},
+        {"127.0.0.1:8080-8082", "", "127.0.0.1", 8083, false, "public: "},
+        {"127.0.0.1:1-65535", "", "127.0.0.1", 65535, true, "allow "},
+        {"[fc00::/7]:443", "", "fd00::1", 443, true, "allow [fc00::/7]:443"},
+        {"[fc00::/7]:443", "", "fd00::1", 80, false, "public: fc00::/7"},
+        {"[::1]:80-90", "", "::1", 90, true, "allow "},
+        {"10.0.0.0/8", "", "10.255.0.1", 80, true, "allow 10.0.0.0/8"},
+        {"10.0.0.0/8", "", "11.0.0.1", 80, true, "public: "},
+        {"0.0.0.0/0", "", "127.0.0.1", 80, true, "allow 0.0.0.0/0"},
+        {"0.0.0.0/0", "", "::1", 80, false, "public: "},
+        {"0.0.0.0/0", "", "::ffff:127.0.0.1", 80, true, "allow 0.0.0.0/0"},
+        {"::/0", "", "127.0.0.1", 80, false, "public: "},
+        {"::/0", "", "::ffff:127.0.0.1", 80, false, "public: "},
+        /* the longest prefix wins */
+        {"10.1.0.0/16", "10.0.0.0/8", "10.1.2.3", 80, true, "allow "},
+        {"10.1.0.0/16", "10.0.0.0/8", "10.2.2.3", 80, false, "deny 10.0.0.0/8"},
+        {"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", 80, false, "deny 10.1.0.0/16"},
+        {"10.0.0.0/8", "10.1.0.0/16", "10.2.2.3", 80, true, "allow "},
+        {"10.0.0.0/8 10.1.2.0/24", "10.1.0.0/16", "10.1.2.3", 80, true, "allow 10.1.2.0/24"},
+        /* then one with a port, then deny */
+        {"10.0.0.0/8", "10.0.0.0/8", "10.1.2.3", 80, false, "deny "},
+        {"10.0.0.0/8:80", "10.0.0.0/8", "10.1.2.3", 80, true, "allow 10.0.0.0/8:80"},
+        {"10.0.0.0/8:80", "10.0.0.0/8", "10.1.2.3", 81, false, "deny "},
+        {"10.0.0.0/8", "10.0.0.0/8:80", "10.1.2.3", 80, false, "deny 10.0.0.0/8:80"},
+        {"10.0.0.0/8", "10.0.0.0/8:80", "10.1.2.3", 81, true, "allow "},
+        {"10.0.0.0/8:80", "10.0.0.0/8:80", "10.1.2.3", 80, false, "deny "},
+        {"10.0.0.0/8:1-90", "10.0.0.0/8:80-99", "10.1.2.3", 85, false, "deny "},
+        {"10.1.0.0/16", "10.0.0.0/8:80", "10.1.2.3", 80, true, "allow "},
+        /* deny closes what is public, in every dress */
+        {"", "8.8.8.0/24", "8.8.8.8", 80, false, "deny 8.8.8.0/24"},
+        {"", "8.8.8.0/24", "8.8.9.8", 80, true, "public: "},
+        {"", "8.8.8.0/24", "::ffff:8.8.8.8", 80, false, "deny 8.8.8.0/24"},
+        {"", "::ffff:8.8.8.0/120", "8.8.8.8", 80, false, "deny ::ffff:8.8.8.0/120"},
+        {"", "8.8.8.0/24", "2606:4700::5efe:808:808", 80, false, "deny 8.8.8.0/24"},
+        {"::/0", "8.8.8.0/24", "64:ff9b::808:808", 80, false, "deny 8.8.8.0/24"},
+        {"", "::/0", "2606:4700::1", 80, false, "deny ::/0"},
+        {"", "::/0", "::ffff:8.8.8.8", 80, false, "deny ::/0"},
+        {"", "::/0", "8.8.8.8", 80, true, "public: "},
+        {"", "0.0.0.0/0", "8.8.8.8", 80, false, "deny 0.0.0.0/0"},
+        /* IPv6 that embeds IPv4 needs both */
+        {"64:ff9b::/96", "", "64:ff9b::808:808", 80, true, "allow 64:ff9b::/96"},
+        {"64:ff9b::/96", "", "64:ff9b::a00:1", 80, false, "public: 10.0.0.0/8"},
+        {"64:ff9b::/96 10.0.0.0/8", "", "64:ff9b::a00:1", 80, true, "allow 64:ff9b::/96"},
+        {"10.0.0.0/8", "", "64:ff9b::a00:1", 80, false, "public: 64:ff9b::/96"},
+        {"64:ff9b:1::/48", "", "64:ff9b:1::808:808", 80, true, "allow 64:ff9b:1::/48"},
+        {"64:ff9b:1::/48", "", "64:ff9b:1:808:8:800::", 80, true, "allow 64:ff9b:1::/48"},
+        {"64:ff9b:1::/48", "", "64:ff9b:1:a00:0:100:808:808", 80, false, "public: 10.0.0.0/8"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct policy *p = make(POLICY_BASE_PUBLIC, cases[i].allow, cases[i].deny, NULL);
+        struct verdict v;
+        bool allowed = check(p, cases[i].address, cases[i].port, &v);
+        if (allowed != cases[i].allowed ||
+            strncmp(v.rule, cases[i].rule, strlen(cases[i].rule)) != 0)
+            fail_msg("allow = %s, deny = %s: %s port %u: %s by \"%s\"", cases[i].allow,
+                     cases[i].deny, cases[i].address, (unsigned)cases[i].port,
+                     allowed ? "allowed" : "denied", v.rule);
+        policy_destroy(p);
+    }
+}
+
+/* The order in which lines are written does not matter. */
+static void test_order_of_lines(void **state)
+{
+    (void)state;
+    static const char *const orders[] = {
+        "10.0.0.0/8 10.1.0.0/16:80 10.1.0.0/16 10.1.2.3",
+        "10.1.2.3 10.1.0.0/16 10.1.0.0/16:80 10.0.0.0/8",
+        "10.1.0.0/16 10.0.0.0/8 10.1.2.3 10.1.0.0/16:80",
+        "10.1.0.0/16:80 10.1.2.3 10.0.0.0/8 10.1.0.0/16",
+    };
+    for (size_t i = 0; i < COUNT(orders); i++) {
+        struct policy *p = make(POLICY_BASE_PUBLIC, orders[i], "", NULL);
+        struct verdict v;
+        assert_true(check(p, "10.1.2.3", 80, &v));
+        assert_string_equal(v.rule, "allow 10.1.2.3");
+        assert_true(check(p, "10.1.2.4", 80, &v));
+        assert_string_equal(v.rule, "allow 10.1.0.0/16:80");
+        assert_true(check(p, "10.1.2.4", 81, &v));
+        assert_string_equal(v.rule, "allow 10.1.0.0/16");
+        assert_true(check(p, "10.2.2.4", 81, &v));
+        assert_string_equal(v.rule, "allow 10.0.0.0/8");
+        policy_destroy(p);
+    }
+}
+
+static void test_bad_lines(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"10.0.0.1/8", "the prefix is 10.0.0.0/8, the address alone 10.0.0.1"},
+        {"10.0.0.1/8:80", "the prefix is 10.0.0.0/8, the address alone 10.0.0.1"},
+        {"fd00::/7", "the prefix is fc00::/7, the address alone fd00::"},
+        {"[fd00::/7]:80", "the prefix is fc00::/7, the address alone fd00::"},
+        {"fc00::/7:443", "[fc00::/7]:443"},
+        {"fc00::/7:443-444", "[fc00::/7]:443"},
+        {"[fc00::]/7", "[fc00::/7]:443-444"},
+        {"[fc00::/7", "[fc00::/7]:443-444"},
+        {"[fc00::/7]443", "[fc00::/7]:443-444"},
+        {"[]", "10.0.0.0/8"},
+        {"[]:80", "10.0.0.0/8"},
+        {"[10.0.0.0/8]:80", "right would be 10.0.0.0/8:80"},
+        {"[10.0.0.1]", "right would be 10.0.0.1"},
+        {"10.0.0.0/33", "no IP address or prefix"},
+        {"10.0.0.0/", "no IP address or prefix"},
+        {"10.0.0", "no IP address or prefix"},
+        {"010.0.0.1", "no IP address or prefix"},
+        {"0x7f.1", "a name cannot be used here"},
+        {"10.0.0.0-10.0.0.9", "no IP address or prefix"},
+        {"10.0.0.*", "no IP address or prefix"},
+        {"example.com", "a name cannot be used here"},
+        {"localhost:80", "a name cannot be used here"},
+        {"http://10.0.0.1/", "a name cannot be used here"},
+        {"fe80::1%eth0", "a name cannot be used here"},
+        {"10.0.0.1:", "\"\" is no port"},
+        {"10.0.0.1:0", "\"0\" is no port"},
+        {"10.0.0.1:65536", "\"65536\" is no port"},
+        {"10.0.0.1:80-", "is no port"},
+        {"10.0.0.1:-80", "is no port"},
+        {"10.0.0.1:90-80", "is no port"},
+        {"10.0.0.1:80-90-99", "is no port"},
+        {"10.0.0.1:80,81", "is no port"},
+        {"10.0.0.1:http", "is no port"},
+        {"10.0.0.1:+80", "is no port"},
+        {"10.0.0.1:000080", "is no port"},
+        {"[::1]:", "is no port"},
+        {"[::1]:80:81", "is no port"},
+        {"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc/128", "no IP"},
+        {"*", "no IP address or prefix"},
+        {":80", "no IP address or prefix"},
+        {":", "no IP address or prefix"},
+        {"/8", "no IP address or prefix"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        for (int deny = 0; deny < 2; deny++) {
+            struct buf errors;
+            char start[200];
+            buf_init(&errors, 0);
+            if (make(POLICY_BASE_PUBLIC, deny ? "" : cases[i][0], deny ? cases[i][0] : "", &errors))
+                fail_msg("%s was taken", cases[i][0]);
+            snprintf(start, sizeof start, "policy default: %s = %s: ", deny ? "deny" : "allow",
+                     cases[i][0]);
+            const char *text = buf_cstr(&errors);
+            if (strncmp(text, start, strlen(start)) != 0 || !strstr(text, cases[i][1]))
+                fail_msg("%s: %s", cases[i][0], text);
+            assert_ptr_equal(strchr(text, '\n'), text + errors.len - 1);
+            buf_fini(&errors);
+        }
+    }
+
+    /* All of them are told, not the first alone. */
+    struct buf errors;
+    size_t lines = 0;
+    buf_init(&errors, 0);
+    assert_null(make(POLICY_BASE_PUBLIC, "10.0.0.1/8 ::1 x", "y 10.0.0.0/8", &errors));
+    for (const char *s = buf_cstr(&errors); (s = strchr(s, '\n')) != NULL; s++)
+        lines++;
+    assert_int_equal(lines, 3);
+    buf_fini(&errors);
+    policy_destroy(NULL);
+}
+
+/* --- metadata -------------------------------------------------------------------------------- */
+
+static const char *const metadata[] = {
+    "168.63.129.16", "169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192",
+    "fd00:ec2::254", "fd20:ce::254",
+};
+
+static void test_metadata(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(metadata); i++) {
+        char rule[POLICY_RULE_MAX], bare[80], with_port[80];
+        bool v6 = strchr(metadata[i], ':') != NULL;
+        snprintf(rule, sizeof rule, "metadata %s", metadata[i]);
+        snprintf(with_port, sizeof with_port, v6 ? "[%s]:80" : "%s:80", metadata[i]);
+        snprintf(bare, sizeof bare, "%s", metadata[i]);
+
+        const char *const closed[] = {"", "0.0.0.0/0 ::/0", "169.254.0.0/16 100.64.0.0/10",
+                                      "168.63.129.16/31 fd00:ec2::/32 fd20:ce::254/127",
+                                      "168.63.129.17 169.254.169.253 [::]:80"};
+        for (size_t k = 0; k < COUNT(closed); k++) {
+            for (int base = POLICY_BASE_PUBLIC; base <= POLICY_BASE_UNSAFE_ANY; base++) {
+                struct policy *p = make((enum config_base)base, closed[k], "", NULL);
+                assert_denied(p, metadata[i], 80, rule);
+                policy_destroy(p);
+            }
+        }
+
+        struct policy *p = make(POLICY_BASE_PUBLIC, bare, "", NULL);
+        assert_allowed(p, metadata[i], 80);
+        assert_allowed(p, metadata[i], 443);
+        policy_destroy(p);
+        p = make(POLICY_BASE_PUBLIC, with_port, "", NULL);
+        assert_allowed(p, metadata[i], 80);
+        assert_denied(p, metadata[i], 81, rule);
+        policy_destroy(p);
+        p = make(POLICY_BASE_PUBLIC, bare, bare, NULL);
+        assert_denied(p, metadata[i], 80, "deny ");
+        policy_destroy(p);
+    }
+
+    struct policy *p = make(POLICY_BASE_UNSAFE_ANY, "64:ff9b::/96", "", NULL);
+    assert_denied(p, "64:ff9b::a9fe:a9fe", 80, "metadata 169.254.169.254");
+    assert_denied(p, "::ffff:169.254.169.254", 80, "metadata 169.254.169.254");
+    assert_denied(p, "2002:a83f:8110::1", 80, "metadata 168.63.129.16");
+    policy_destroy(p);
+}
+
+/* --- own listeners --------------------------------------------------------------------------- */
+
+static void assert_own(const struct policy *p, const char *text, uint16_t port)
+{
+    struct verdict v;
+
+    if (check(p, text, port, &v))
+        fail_msg("%s port %u was allowed by \"%s\"", text, (unsigned)port, v.rule);
+    assert_int_equal(v.type, ERR_PROXY_LOOP_DETECTED);
+    assert_int_equal(strncmp(v.rule, "own-listener ", 13), 0);
+    assert_null(strstr(v.message, "allow")); /* no line would */
+}
+
+static void test_own(void **state)
+{
+    (void)state;
+    const struct policy_endpoint own[] = {
+        {ip("127.0.0.1"), 4284},
+        {ip("::1"), 4285},
+        {ip("8.8.8.8"), 80},
+    };
+    struct policy *p = make(POLICY_BASE_UNSAFE_ANY, "127.0.0.1:4284 0.0.0.0/0 ::/0", "", NULL);
+    struct verdict v;
+
+    assert_allowed(p, "127.0.0.1", 4284);
+    assert_true(policy_set_own(p, own, COUNT(own)));
+    assert_own(p, "127.0.0.1", 4284);
+    assert_own(p, "::ffff:127.0.0.1", 4284);
+    assert_own(p, "0.0.0.0", 4284); /* Linux dials loopback */
+    assert_own(p, "::ffff:0.0.0.0", 4284);
+    assert_own(p, "::1", 4285);
+    assert_own(p, "::", 4285);
+    assert_own(p, "8.8.8.8", 80);
+    assert_own(p, "::ffff:8.8.8.8", 80);
+    assert_own(p, "64:ff9b::808:808", 80);
+    assert_allowed(p, "127.0.0.1", 4285);
+    assert_allowed(p, "127.0.0.2", 4284);
+    assert_allowed(p, "::1", 4284);
+    assert_allowed(p, "0.0.0.0", 80);
+    assert_allowed(p, "8.8.8.8", 81);
+    check(p, "127.0.0.1", 4284, &v);
+    assert_string_equal(v.rule, "own-listener 127.0.0.1:4284");
+    check(p, "::1", 4285, &v);
+    assert_string_equal(v.rule, "own-listener [::1]:4285");
+    policy_destroy(p);
+}
+
+static void test_own_wildcard(void **state)
+{
+    (void)state;
+    static const char *const wildcards[] = {"0.0.0.0", "::", "::ffff:0.0.0.0"};
+
+    for (size_t i = 0; i < COUNT(wildcards); i++) {
+        struct policy_endpoint own = {ip(wildcards[i]), 4284};
+        struct policy *p = make(POLICY_BASE_UNSAFE_ANY, "127.0.0.0/8 ::1", "", NULL);
+        struct ifaddrs *list;
+        size_t seen = 0;
+        assert_true(policy_set_own(p, &own, 1));
+        assert_own(p, "127.0.0.1", 4284);
+        assert_own(p, "127.255.255.254", 4284);
+        assert_own(p, "::1", 4284);
+        assert_own(p, "0.0.0.0", 4284);
+        assert_own(p, "::", 4284);
+        assert_allowed(p, "127.0.0.1", 4285);
+        assert_allowed(p, "8.8.8.8", 4284);
+        assert_int_equal(getifaddrs(&list), 0);
+        for (struct ifaddrs *a = list; a; a = a->ifa_next) {
+            struct ip_addr local;
+            char text[IP_TEXT_MAX];
+            if (!a->ifa_addr || !ip_from_sockaddr(a->ifa_addr, &local, NULL))
+                continue;
+            assert_own(p, ip_format(&local, text), 4284);
+            assert_allowed(p, text, 4283);
+            seen++;
+        }
+        freeifaddrs(list);
+        assert_in_range(seen, 1, 10000);
+        policy_destroy(p);
+    }
+}
+
+/* --- messages -------------------------------------------------------------------------------- */
+
+/* The text between "`allow = " and "`" of a message; false when it names no line. */
+static bool named_line(const char *message, char *out, size_t size)
+{
+    const char *begin = strstr(message, "`allow = "), *end = begin ? strchr(begin + 9, '`') : NULL;
+
+    if (!end)
+        return false;
+    snprintf(out, size, "%.*s", (int)(end - begin - 9), begin + 9);
+    return true;
+}
+
+/* The line that a denial names opens that address and port; without any word of it, it does not. */
+static void check_named_line(const char *address, uint16_t port)
+{
+    struct policy *p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    struct verdict v;
+    char line[POLICY_MESSAGE_MAX], shorter[POLICY_MESSAGE_MAX];
+
+    if (check(p, address, port, &v)) {
+        policy_destroy(p);
+        return;
+    }
+    policy_destroy(p);
+    if (!named_line(v.message, line, sizeof line))
+        fail_msg("%s: no line in \"%s\"", address, v.message);
+    assert_non_null(strstr(v.message, "` in [policy default] would"));
+    p = make(POLICY_BASE_PUBLIC, line, "", NULL);
+    assert_allowed(p, address, port);
+    struct verdict other;
+    assert_false(check(p, address, (uint16_t)(port ^ 1), &other));
+    policy_destroy(p);
+    char *last = strrchr(line, ' ');
+    if (last) {
+        snprintf(shorter, sizeof shorter, "%.*s", (int)(last - line), line);
+        const char *const parts[] = {shorter, strchr(line, ' ') + 1};
+        for (size_t i = 0; i < COUNT(parts); i++) {
+            p = make(POLICY_BASE_PUBLIC, parts[i], "", NULL);
+            if (check(p, address, port, &other))
+                fail_msg("%s: \"%s\" was named, but \"%s\" is enough", address, line, parts[i]);
+            policy_destroy(p);
+        }
+    }
+}
+
+static void test_named_lines(void **state)
+{
+    (void)state;
+    static const char *const longest[] = {
+        "64:ff9b:1:c0a8:ff:ff00:c0a8:ffff", "64:ff9b:1:ffff:00ff:ff99:c058:63ff",
+        "2001:0:c0a8:ffff:ffff:ffff:3f57:1", "::ffff:192.168.255.255",
+        "2002:c0a8:ffff:1:0:5efe:c058:63ff",
+        "2606:4700:4700:ffff:200:5efe:c058:63ff",
+    };
+    for (size_t i = 0; i < COUNT(special); i++) {
+        check_named_line(special[i][0], 80);
+        check_named_line(special[i][1], 65534);
+    }
+    for (size_t i = 0; i < COUNT(metadata); i++)
+        check_named_line(metadata[i], 80);
+    for (size_t i = 0; i < COUNT(longest); i++)
+        check_named_line(longest[i], 65534);
+}
+
+static void test_messages(void **state)
+{
+    (void)state;
+    struct policy *p = make(POLICY_BASE_PUBLIC, "64:ff9b::/96", "8.8.8.0/24", NULL);
+    struct policy_endpoint own = {ip("127.0.0.1"), 4284};
+    struct verdict v;
+    char line[POLICY_MESSAGE_MAX];
+
+    assert_true(policy_set_own(p, &own, 1));
+    assert_string_equal(policy_name(p), "default");
+    check(p, "10.1.2.3", 80, &v);
+    assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
+    assert_string_equal(v.rule, "public: 10.0.0.0/8 private-use");
+    assert_string_equal(v.message,
+                        "10.1.2.3 is private-use (10.0.0.0/8), which `base = public` does not "
+                        "allow; `allow = 10.1.2.3:80` in [policy default] would");
+    check(p, "64:ff9b::a01:203", 80, &v);
+    assert_string_equal(v.message,
+                        "64:ff9b::a01:203 embeds 10.1.2.3; that is private-use (10.0.0.0/8), which "
+                        "`base = public` does not allow; `allow = 10.1.2.3:80` in [policy default] "
+                        "would");
+    check(p, "fd00:ec2::254", 80, &v);
+    assert_string_equal(v.rule, "metadata fd00:ec2::254");
+    assert_non_null(strstr(v.message, "`allow = [fd00:ec2::254]:80` in [policy default] would"));
+    check(p, "8.8.8.8", 80, &v);
+    assert_string_equal(v.rule, "deny 8.8.8.0/24");
+    assert_false(named_line(v.message, line, sizeof line));
+    assert_non_null(strstr(v.message, "`deny = 8.8.8.0/24` in [policy default]"));
+    check(p, "127.0.0.1", 4284, &v);
+    assert_int_equal(v.type, ERR_PROXY_LOOP_DETECTED);
+    assert_false(named_line(v.message, line, sizeof line));
+    policy_destroy(p);
+}
+
+/* A name of any length and the longest addresses: cut at the end, never beyond. */
+static void test_long_names(void **state)
+{
+    (void)state;
+    char name[600], item[] = "2001:0:c0a8:ffff::/64";
+    char *items[] = {item};
+    struct config_policy conf = {.name = name, .deny = {.items = items, .count = 1}};
+    struct buf errors;
+    struct verdict v;
+
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    buf_init(&errors, 0);
+    struct policy *p = policy_create(&conf, &errors);
+    assert_non_null(p);
+    assert_string_equal(policy_name(p), name);
+    assert_false(check(p, "64:ff9b:1:c0a8:ff:ff00:c0a8:ffff", 65535, &v));
+    assert_int_equal(strlen(v.message), POLICY_MESSAGE_MAX - 1);
+    assert_false(check(p, "2001:0:c0a8:ffff:ffff:ffff:3f57:1", 65535, &v));
+    assert_false(check(p, "2001:0:c0a8:ffff:0:1:3f57:1", 65535, &v));
+    policy_destroy(p);
+    buf_fini(&errors);
+}
+
+static void test_host(void **state)
+{
+    (void)state;
+    struct policy *p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    struct ip_addr none = {0}, loopback = ip("127.0.0.1"), global_v6 = ip("2606:4700::1");
+    struct verdict v;
+
+    assert_true(policy_check_host(p, "example.com", &none, 80, &v));
+    assert_int_equal(v.type, ERR_NONE);
+    assert_string_equal(v.message, "");
+    assert_true(policy_check_host(p, "localhost", &none, 80, &v)); /* its addresses will not */
+    assert_true(policy_check_host(p, "example.com", NULL, 80, &v));
+    assert_true(policy_check_host(p, "2606:4700::1", &global_v6, 80, &v));
+    assert_false(policy_check_host(p, "127.0.0.1", &loopback, 80, &v));
+    assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
+    assert_string_equal(v.rule, "public: 127.0.0.0/8 loopback");
+    assert_false(policy_check_host(p, "127.0.0.1", &none, 80, &v));
+    assert_false(policy_check_host(p, "::1", NULL, 80, &v));
+    policy_destroy(p);
+}
+
+/* --- the corpora ----------------------------------------------------------------------------- */
+
+static FILE *open_testdata(const char *name)
+{
+    const char *data = getenv("GATHERD_TESTDATA"), *top = getenv("top_srcdir");
+    char path[4096];
+
+    if (data)
+        snprintf(path, sizeof path, "%s/%s", data, name);
+    else
+        snprintf(path, sizeof path, "%s/../shared/testdata/%s", top ? top : ".", name);
+    return fopen(path, "rb");
+}
+
+static void test_address_vectors(void **state)
+{
+    (void)state;
+    FILE *f = open_testdata("iana/address_vectors.tsv");
+    struct policy *p;
+    char line[512];
+    size_t denied = 0, allowed = 0;
+
+    if (!f)
+        skip();
+    p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    while (fgets(line, sizeof line, f)) {
+        char *save, *address = strtok_r(line, "\t\n", &save);
+        char *expect = strtok_r(NULL, "\t\n", &save);
+        struct verdict v;
+        if (line[0] == '#')
+            continue;
+        assert_non_null(expect);
+        bool expected = strcmp(expect, "allow") == 0;
+        if (check(p, address, 80, &v) != expected)
+            fail_msg("%s should be: %s (rule \"%s\")", address, expect, v.rule);
+        if (!expected)
+            check_named_line(address, 8080);
+        expected ? allowed++ : denied++;
+    }
+    assert_int_equal(denied, 290);
+    assert_int_equal(allowed, 98);
+    policy_destroy(p);
+    fclose(f);
+}
+
+/* \xNN to bytes, in place. */
+static size_t unescape(char *s)
+{
+    char *out = s;
+
+    for (const char *in = s; *in; in++) {
+        unsigned byte;
+        if (in[0] == '\\' && in[1] == 'x' && sscanf(in + 2, "%2x", &byte) == 1) {
+            *out++ = (char)byte;
+            in += 3;
+        } else {
+            *out++ = *in;
+        }
+    }
+    *out = '\0';
+    return (size_t)(out - s);
+}
+
+/* Whether "a|80,b|80" names the address. */
+static bool dialled_has(const char *dialled, const struct ip_addr *addr)
+{
+    char copy[512];
+    char *save = NULL;
+
+    snprintf(copy, sizeof copy, "%s", dialled);
+    for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+        struct ip_addr one;
+        *strchr(word, '|') = '\0';
+        if (ip_parse(word, &one) && ip_equal(&one, addr))
+            return true;
+    }
+    return false;
+}
+
+/* One vector: what libcurl dialled is what we judge, or nothing is dialled at all. */
+static bool check_url_vector(const struct policy *p, const char *dialled, const char *text,
+                             size_t n)
+{
+    struct url u;
+    struct verdict v;
+    const char *why;
+
+    if (!url_parse(text, n, &u, &why))
+        return false;
+    bool allowed = policy_check_host(p, u.host, &u.ip, u.port, &v);
+    if (u.ip.family != 0) {
+        if (strcmp(dialled, "-") != 0 && !dialled_has(dialled, &u.ip))
+            fail_msg("%s is %s for us, but libcurl dialled %s", text, u.host, dialled);
+        struct ip_addr inside[2];
+        if (allowed != policy_check_address(p, &u.ip, u.port, &v))
+            fail_msg("%s: host and address are judged differently", text);
+        if (allowed && ip_embedded_v4(&u.ip, inside) > 0)
+            assert_true(policy_check_address(p, &inside[0], u.port, &v));
+    } else if (strcmp(dialled, "-") != 0 && strcmp(u.host, "localhost") != 0) {
+        fail_msg("%s is the name %s for us, but libcurl dialled %s", text, u.host, dialled);
+    }
+    url_fini(&u);
+    return true;
+}
+
+static void test_url_vectors(void **state)
+{
+    (void)state;
+    FILE *f = open_testdata("ssrf_url_vectors.tsv");
+    struct policy *p;
+    static char line[20000];
+    size_t taken = 0, refused = 0, named = 0;
+
+    if (!f)
+        skip();
+    p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    while (fgets(line, sizeof line, f)) {
+        char *field[6] = {line};
+        line[strcspn(line, "\n")] = '\0';
+        if (line[0] == '#')
+            continue;
+        for (int i = 1; i < 6; i++) {
+            field[i] = strchr(field[i - 1], '\t');
+            assert_non_null(field[i]);
+            *field[i]++ = '\0';
+        }
+        /* A user name is refused; what stands behind it is judged all the same. */
+        char *host = strstr(field[5], "://"), *at = host ? strchr(host, '@') : NULL;
+        char *end = host ? host + 3 + strcspn(host + 3, "/?#") : NULL, bare[4096];
+        bool is_taken = check_url_vector(p, field[4], field[5], unescape(field[5]));
+        is_taken ? taken++ : refused++;
+        if (at && at < end && strcmp(field[4], "-") != 0) {
+            assert_false(is_taken);
+            snprintf(bare, sizeof bare, "http://%s", at + 1);
+            named += check_url_vector(p, field[4], bare, strlen(bare));
+        }
+    }
+    assert_int_equal(taken + refused, 1146);
+    assert_in_range(taken, 140, 170);
+    assert_in_range(named, 50, 300);
+    policy_destroy(p);
+    fclose(f);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return setlocale(LC_CTYPE, "C.UTF-8") ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_registry),
+        cmocka_unit_test(test_all_of_ipv4),
+        cmocka_unit_test(test_embedded),
+        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_order_of_lines),
+        cmocka_unit_test(test_bad_lines),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_own),
+        cmocka_unit_test(test_own_wildcard),
+        cmocka_unit_test(test_named_lines),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_address_vectors),
+        cmocka_unit_test(test_url_vectors),
+    };
+    return cmocka_run_group_tests_name("policy", tests, set_up, NULL);
+}
