@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* 100 CURLE_TOO_LARGE came with 8.6.0, 101 CURLE_ECH_REQUIRED with 8.8.0: by number, so that an older
  * header compiles and a newer library is understood. 34, 41 and others were renamed OBSOLETE later. */
@@ -38,7 +39,7 @@
     X(20 /* obsolete */, ERR_PROXY_INTERNAL_ERROR) \
     X(21 /* QUOTE_ERROR */, ERR_PROXY_INTERNAL_ERROR) \
     X(CURLE_HTTP_RETURNED_ERROR, ERR_HTTP_PROTOCOL_ERROR) \
-    X(CURLE_WRITE_ERROR, ERR_PROXY_INTERNAL_ERROR) \
+    X(CURLE_WRITE_ERROR, ERR_HTTP_RESPONSE_CONTENT_CODING) \
     X(24 /* obsolete */, ERR_PROXY_INTERNAL_ERROR) \
     X(CURLE_UPLOAD_FAILED, ERR_CONNECTION_TERMINATED) \
     X(CURLE_READ_ERROR, ERR_PROXY_INTERNAL_ERROR) \
@@ -157,7 +158,7 @@ static enum err_type connect_error(int os_errno)
     }
 }
 
-enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno)
+enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno, const char *message)
 {
     if ((unsigned)code >= CODES_KNOWN)
         return ERR_PROXY_INTERNAL_ERROR;
@@ -167,6 +168,8 @@ enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno)
         return phase == PHASE_DNS ? ERR_DNS_TIMEOUT : ERR_CONNECTION_TIMEOUT;
     bool heard = phase == PHASE_WAIT || phase == PHASE_RECEIVE;
     if (heard && (code == CURLE_OUT_OF_MEMORY || code == CURLE_BAD_FUNCTION_ARGUMENT))
+        return ERR_HTTP_PROTOCOL_ERROR;
+    if (code == CURLE_RECV_ERROR && strstr(message, "chunk") != NULL)
         return ERR_HTTP_PROTOCOL_ERROR;
     return (enum err_type)code_types[code];
 }

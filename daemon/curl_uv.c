@@ -10,25 +10,33 @@
  * being talked to out of turn): the watcher is stopped, libcurl finds the connection dead when it looks.
  *
  * The trick is in closing: uv_poll_stop() takes the descriptor out of epoll at once, so it may be
- * closed and reused immediately; only the memory waits for uv_close()'s callback.
+ * closed and reused immediately; only the memory waits for uv_close()'s callback. And not every socket
+ * is closed through us: libcurl 7.88 closes one that never became a connection (a time-out while
+ * connecting, the slower of two addresses) behind the callback's back. So when a socket is let go for
+ * the first time, settle() looks whether it is still there; from then on it is in the connection
+ * cache, which always tells.
  */
 #include "curl_uv.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "list.h"
 #include "log.h"
 
 struct socket_watch {
     uv_poll_t poll;
+    struct list node; /* multi->unsettled, or none */
     struct curl_uv *multi;
     curl_socket_t fd;
     int wanted; /* what libcurl wants: UV_READABLE | UV_WRITABLE */
     int armed;  /* what the watcher waits for */
     bool ours;  /* opened by curl_uv_open_socket() */
+    bool settled; /* was let go once and stayed open */
 };
 
 struct curl_uv {
@@ -39,6 +47,7 @@ struct curl_uv {
     bool may_have_msg; /* something ran since the messages were drained */
     struct socket_watch **table; /* by descriptor */
     size_t table_size;
+    struct list unsettled; /* let go for the first time in this call of libcurl */
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
@@ -108,6 +117,7 @@ static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bo
     w->fd = fd;
     w->ours = ours;
     w->poll.data = w;
+    list_init(&w->node);
     m->table[fd] = w;
     m->sockets++;
     m->open_handles++;
@@ -126,41 +136,75 @@ static void watch_destroy(struct socket_watch *w)
 {
     w->multi->table[w->fd] = NULL;
     w->multi->sockets--;
+    list_remove(&w->node);
     uv_poll_stop(&w->poll);
     uv_close((uv_handle_t *)&w->poll, on_watch_closed);
 }
 
+/* After each call of libcurl that may have closed sockets. */
+static void settle(struct curl_uv *m)
+{
+    struct list *node;
+    while ((node = list_pop(&m->unsettled)) != NULL) {
+        struct socket_watch *w = LIST_CONTAINER(node, struct socket_watch, node);
+        if (w->wanted != 0)
+            continue;
+        if (fcntl(w->fd, F_GETFD) < 0)
+            watch_destroy(w);
+        else
+            w->settled = true;
+    }
+}
+
+static void on_socket_event(uv_poll_t *poll, int status, int events);
+
+static void watch_arm(struct socket_watch *w, int wanted)
+{
+    int rc = uv_poll_start(&w->poll, wanted, on_socket_event);
+    if (rc == 0)
+        w->armed = wanted;
+    else
+        LOG_WARN("curl_uv", "poll_start fd=%d error=%s", w->fd, uv_strerror(rc));
+}
+
+/* An error event (status < 0; libuv has stopped the watcher) is handed on as what was waited for: what
+ * came before a reset is still to be read, and libcurl finds the error itself, with its errno. */
 static void on_socket_event(uv_poll_t *poll, int status, int events)
 {
     struct socket_watch *w = poll->data;
     struct curl_uv *m = w->multi;
-    int action = 0;
+    const curl_socket_t fd = w->fd;
     if (status < 0) {
-        w->armed = 0; /* libuv has stopped it */
-        action = CURL_CSELECT_ERR;
+        w->armed = 0;
+        events = w->wanted;
     } else if (w->wanted == 0) {
         uv_poll_stop(poll);
         w->armed = 0;
-        return;
-    } else {
-        action = ((events & UV_READABLE) ? CURL_CSELECT_IN : 0) |
-                 ((events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0);
     }
+    if (w->wanted == 0)
+        return;
     int running;
-    curl_multi_socket_action(m->handle, w->fd, action, &running);
+    int action = ((events & UV_READABLE) ? CURL_CSELECT_IN : 0) |
+                 ((events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0);
+    curl_multi_socket_action(m->handle, fd, action, &running);
+    settle(m);
+    if (status < 0 && watch_find(m, fd) == w && w->armed == 0 && w->wanted != 0)
+        watch_arm(w, w->wanted);
     work_appeared(m);
 }
 
 static void watch_want(struct socket_watch *w, int wanted)
 {
     w->wanted = wanted;
-    if (wanted == 0 || wanted == w->armed)
-        return;
-    int rc = uv_poll_start(&w->poll, wanted, on_socket_event);
-    if (rc == 0)
-        w->armed = wanted;
-    else
-        LOG_WARN("curl_uv", "poll_start fd=%d error=%s", w->fd, uv_strerror(rc));
+    if (wanted != 0 && wanted != w->armed)
+        watch_arm(w, wanted);
+}
+
+static void watch_let_go(struct socket_watch *w)
+{
+    w->wanted = 0;
+    if (!w->settled && !list_linked(&w->node))
+        list_append(&w->multi->unsettled, &w->node);
 }
 
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
@@ -173,7 +217,7 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
         if (w != NULL && !w->ours)
             watch_destroy(w);
         else if (w != NULL)
-            w->wanted = 0;
+            watch_let_go(w);
         return 0;
     }
     if (w == NULL && (w = watch_create(m, fd, false)) == NULL)
@@ -189,6 +233,9 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
                     address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
+    struct socket_watch *stale = watch_find(m, fd);
+    if (stale != NULL)
+        watch_destroy(stale); /* closed behind our back in this very call */
     if (watch_create(m, fd, true) == NULL) {
         int saved = errno;
         close(fd);
@@ -281,6 +328,7 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     m->loop = params->loop;
     m->wake = params->wake;
     m->arg = params->arg;
+    list_init(&m->unsettled);
     uv_timer_init(m->loop, &m->timer);
     m->timer.data = m;
     m->open_handles = 1;
@@ -303,6 +351,9 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg)
     m->closed_arg = arg;
     sweep_end(m);
     curl_multi_cleanup(m->handle); /* closes its sockets through curl_uv_close_socket() */
+    for (size_t fd = 0; fd < m->table_size; fd++)
+        if (m->table[fd] != NULL)
+            watch_destroy(m->table[fd]);
     m->closing = true;
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
 }
@@ -315,6 +366,7 @@ CURLMcode curl_uv_add(struct curl_uv *m, CURL *easy)
 void curl_uv_remove(struct curl_uv *m, CURL *easy)
 {
     curl_multi_remove_handle(m->handle, easy);
+    settle(m);
     m->may_have_msg = true;
 }
 
@@ -325,6 +377,7 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
         int running;
         m->timer_due = false;
         curl_multi_socket_action(m->handle, CURL_SOCKET_TIMEOUT, 0, &running);
+        settle(m);
         m->may_have_msg = true;
     }
     size_t n = 0;

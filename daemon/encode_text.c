@@ -120,42 +120,49 @@ static bool is_unsafe(uint32_t c)
            (c >= 0xE0000 && c <= 0xE0FFF);
 }
 
-/* One character or ill-formed sequence as it may be printed; returns the bytes used. */
-static size_t make_printable(const char *s, size_t n, char text[SMALL], int *columns)
+/* One character or ill-formed sequence, and how it may be printed. */
+struct piece {
+    const char *text; /* the character itself, or what is in own */
+    size_t used, len; /* bytes it has, and bytes it is printed as */
+    int columns;
+    char own[16];
+};
+
+static void take_piece(struct piece *p, const char *s, size_t n)
 {
     int length = utf8_sequence(s, n);
-    *columns = 1;
     if (length < 0) {
-        snprintf(text, SMALL, "\xEF\xBF\xBD");
-        return (size_t)-length;
+        *p = (struct piece){"\xEF\xBF\xBD", (size_t)-length, 3, 1, ""};
+        return;
     }
+    p->text = s;
+    p->used = p->len = (size_t)length;
+    p->columns = 1;
     uint32_t c = decode(s, length);
-    if (is_unsafe(c))
-        *columns = snprintf(text, SMALL, c < 0x80 ? "\\x%02" PRIx32 : "\\u%04" PRIx32, c);
-    else
-        snprintf(text, SMALL, "%.*s", length, s);
-    return (size_t)length;
+    if (is_unsafe(c)) {
+        p->columns =
+            snprintf(p->own, sizeof p->own, c < 0x80 ? "\\x%02" PRIx32 : "\\u%04" PRIx32, c);
+        p->text = p->own;
+        p->len = (size_t)p->columns;
+    }
 }
 
 static void clip_add(struct clip *c, const char *s, size_t n)
 {
-    while (n > 0 && !c->full) {
-        char text[SMALL];
-        int columns;
-        size_t used = make_printable(s, n, text, &columns);
-        if (columns > c->left) {
+    struct piece p;
+    for (; n > 0 && !c->full; s += p.used, n -= p.used) {
+        take_piece(&p, s, n);
+        if (p.columns > c->left) {
             c->full = true;
             if (!c->out->failed)
                 c->out->len = c->last_fit;
             BUF_ADD_LITERAL(c->out, "\xE2\x80\xA6");
             return;
         }
-        buf_add_str(c->out, text);
-        c->left -= columns;
+        buf_add(c->out, p.text, p.len);
+        c->left -= p.columns;
         if (c->left > 0)
             c->last_fit = c->out->len;
-        s += used;
-        n -= used;
     }
 }
 

@@ -435,7 +435,7 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
         curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno);
     job->result.error.exitcode = (int)code;
     job->result.error.os_errno = (int)os_errno;
-    enum err_type type = curl_err_type(code, last, (int)os_errno);
+    enum err_type type = curl_err_type(code, last, (int)os_errno, t->message);
     finish_failed(f, job, type, last, t->message[0] ? t->message : curl_easy_strerror(code));
 }
 

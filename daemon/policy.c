@@ -209,8 +209,7 @@ static bool is_own(const struct policy *p, const struct ip_addr *dialled, uint16
     struct ip_addr ip = *dialled;
 
     if (is_unspecified(&ip))
-        ip = ip.family == 4 ? (struct ip_addr){4, {127, 0, 0, 1}}
-                            : (struct ip_addr){6, {[15] = 1}};
+        ip = ip.family == 4 ? (struct ip_addr){4, {127, 0, 0, 1}} : (struct ip_addr){6, {[15] = 1}};
     for (size_t i = 0; i < p->own_count; i++) {
         if (p->own[i].port == port && cidr_contains(&p->own[i].cidr, &ip))
             return true;
@@ -384,8 +383,7 @@ static void deny_by_class(struct verdict *v, const struct policy *p, const struc
     cidr_format(&block->cidr, text);
     snprintf(v->rule, sizeof(v->rule), "%s: %s %s", base_name(p->base), text, block->name);
     say_who(v, f);
-    say(v, " is %s (%s), which `base = %s` does not allow", block->name, text,
-        base_name(p->base));
+    say(v, " is %s (%s), which `base = %s` does not allow", block->name, text, base_name(p->base));
     say_what_would(v, p, f, port);
 }
 

@@ -349,7 +349,7 @@ int64_t text_length_finish(struct text_length *t)
     if (t->mode == TEXT_ICONV) {
         char out[64], *to = out;
         size_t room = sizeof out;
-        /* Some converters hold a character back until they know that no accent follows. */
+        /* A character for which there was no room, or which an accent could have followed. */
         iconv(t->converter, NULL, NULL, &to, &room);
         t->count += (to - out) / 4;
     }

@@ -182,6 +182,13 @@ static const char *explain_curl(CURLUcode code)
     }
 }
 
+static unsigned digit_value(char c)
+{
+    if (is_digit(c))
+        return (unsigned)(c - '0');
+    return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 99;
+}
+
 /* Part of an IPv4 address as inet_aton() reads it: 0x hexadecimal, 0 octal, else decimal. */
 static bool parse_v4_part(const char *s, size_t n, uint64_t *out)
 {
@@ -196,8 +203,7 @@ static bool parse_v4_part(const char *s, size_t n, uint64_t *out)
         base = 8;
     }
     for (size_t i = 0; i < n; i++) {
-        unsigned digit = is_digit(s[i]) ? (unsigned)(s[i] - '0')
-                         : s[i] >= 'a' && s[i] <= 'f' ? (unsigned)(s[i] - 'a') + 10 : 99;
+        unsigned digit = digit_value(s[i]);
         if (digit >= base)
             return false;
         value = value * base + digit;

@@ -25,7 +25,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-POOL_LIMIT = 600
+POOL_LIMIT = 800
 RESOLVER_LIMIT = 8
 READY_S = 15.0
 STOP_S = 40.0
@@ -265,7 +265,8 @@ class Gatherd:
 
     # descriptors
     def descriptors(self):
-        """A Counter of kinds: file names, `listen`, `client`, `pool`, `udp`, `socket`."""
+        """A Counter of kinds: file names, `listen`, `client`, `pool`, `udp`, `unix`. A socket that
+        no table lists is a TCP socket that was reset, or one that is not connected yet: `pool`."""
         sockets = self._sockets()
         kinds = collections.Counter()
         base = "/proc/%d/fd" % self.pid
@@ -275,7 +276,7 @@ class Gatherd:
             except FileNotFoundError:
                 continue
             inode = re.match(r"socket:\[(\d+)\]", target)
-            kinds[sockets.get(inode.group(1), "socket") if inode else target.split(":[")[0]] += 1
+            kinds[sockets.get(inode.group(1), "pool") if inode else target.split(":[")[0]] += 1
         return kinds
 
     def _sockets(self):
@@ -300,6 +301,10 @@ class Gatherd:
                     else "pool"
                 )
                 kinds[fields[9]] = kind
+        for name, column in (("unix", 6), ("netlink", 9)):
+            with open("/proc/%d/net/%s" % (self.pid, name), encoding="utf-8") as file:
+                for row in file.readlines()[1:]:
+                    kinds[row.split()[column]] = name
         return kinds
 
     def _settled(self):

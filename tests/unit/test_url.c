@@ -52,7 +52,7 @@ static void check_handle(const struct url *u)
     snprintf(expected, sizeof expected, "%s://%s%s%s:%u", u->https ? "https" : "http", open,
              u->host, close, (unsigned)u->port);
     assert_string_equal(u->origin, expected);
-    assert_int_equal(atol(port) == u->port, 1);
+    assert_int_equal(strtol(port, NULL, 10), u->port);
     if (u->ip.family != 0)
         assert_string_equal(u->host, ip_format(&u->ip, canonical));
     assert_no_part(u->handle, CURLUPART_FRAGMENT);
@@ -808,7 +808,7 @@ static void test_web_platform(void **state)
             assert_string_equal(u.host, expected);
         }
         assert_string_equal(member(vector, "protocol"), u.https ? "https:" : "http:");
-        assert_int_equal(u.port, *port ? atol(port) : u.https ? 443 : 80);
+        assert_int_equal(u.port, *port ? strtol(port, NULL, 10) : u.https ? 443 : 80);
         check_handle(&u);
         check_fixed_point(&u);
         url_fini(&u);
