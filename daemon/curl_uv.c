@@ -340,6 +340,11 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     return m;
 }
 
+void curl_uv_set_max_connects(struct curl_uv *m, long max_connects)
+{
+    curl_multi_setopt(m->handle, CURLMOPT_MAXCONNECTS, max_connects);
+}
+
 static void on_timer_closed(uv_handle_t *handle)
 {
     handle_closed(handle->data);

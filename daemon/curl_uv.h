@@ -29,6 +29,8 @@ struct curl_uv_params {
 /* NULL when memory runs out. */
 struct curl_uv *curl_uv_create(const struct curl_uv_params *params);
 
+void curl_uv_set_max_connects(struct curl_uv *m, long max_connects);
+
 /* Closes every connection; no handle may be added any more. `closed` is called by the loop when the
  * last uv handle is closed and the memory is free. */
 void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);

@@ -67,6 +67,11 @@ struct fetch {
 
 /* --- pools of transfers --- */
 
+static long max_connects(const struct fetch *f)
+{
+    return (long)(f->params.limits->in_flight + f->params.config->idle_connections);
+}
+
 struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
 {
     struct fetch_pool *p = calloc(1, sizeof *p);
@@ -74,7 +79,7 @@ struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
         return NULL;
     const struct curl_uv_params params = {
         .loop = f->params.loop,
-        .max_connects = (long)(f->params.limits->in_flight + f->params.config->idle_connections),
+        .max_connects = max_connects(f),
         .wake = f->params.wake,
         .arg = f->params.wake_arg,
     };
@@ -93,6 +98,29 @@ struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
     list_init(&p->idle);
     list_append(&f->pools, &p->node);
     return p;
+}
+
+void fetch_pool_set_policy(struct fetch_pool *p, const struct policy *policy)
+{
+    p->env.policy = policy;
+}
+
+void fetch_reload(struct fetch *f, const struct config_fetch *config,
+                  const struct config_limits *limits)
+{
+    const struct sched_limits sched = {(int)limits->in_flight, (int)limits->per_host};
+    struct list *node, *next;
+    f->params.config = config;
+    f->params.limits = limits;
+    LIST_FOREACH_SAFE(node, next, &f->pools) {
+        struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
+        p->env.fetch = config;
+        p->env.limits = limits;
+        curl_uv_set_max_connects(p->env.multi, max_connects(f));
+    }
+    sched_set_limits(f->sched, &sched);
+    resolve_reload(f->resolve);
+    f->params.wake(f->params.wake_arg);
 }
 
 static struct transfer *transfer_take(struct fetch_pool *p)

@@ -87,6 +87,15 @@ void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg);
  * engine. NULL when memory runs out. */
 struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy);
 
+/* A reload: from now on these are asked; running transfers go on. Limits of the queue change at once,
+ * lookups and dns_servers only with a restart. The old ones may be freed when this returns. */
+void fetch_reload(struct fetch *f, const struct config_fetch *config,
+                  const struct config_limits *limits);
+
+/* Another policy for the pool, from the next check on: also kept-alive connections are judged by it
+ * before they are used again. The old one may be freed when this returns. */
+void fetch_pool_set_policy(struct fetch_pool *p, const struct policy *policy);
+
 /* A batch joins the queue; see sched_batch_join(). */
 struct sched_batch *fetch_join(struct fetch *f, const char *identity, int limit, int limit_per_host);
 

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <locale.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -29,6 +30,7 @@
 #include <curl/curl.h>
 #include <uv.h>
 
+#include "access.h"
 #include "batch.h"
 #include "build.h"
 #include "clock.h"
@@ -39,8 +41,6 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
-#include "policy.h"
-#include "tokens.h"
 
 enum {
     ROUNDS_MAX = 4,
@@ -51,8 +51,15 @@ enum {
 
 enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
 
+struct pool_slot { /* a policy by name; it stays when a reload no longer names it */
+    char name[64];
+    struct policy *policy;
+    struct fetch_pool *pool;
+};
+
 struct gatherd {
-    const struct config *config;
+    struct config *config;
+    const struct config_source *source;
     uv_loop_t loop;
     uv_prepare_t prepare;
     uv_idle_t idle;
@@ -64,9 +71,11 @@ struct gatherd {
     struct metrics metrics;
     struct lag lag;
     struct notify notify;
-    struct policy *policies[CONFIG_NAMED_MAX];
-    struct fetch_pool *pools[CONFIG_NAMED_MAX];
-    struct tokens *tokens[CONFIG_NAMED_MAX];
+    struct access_set access; /* its policies have moved to the slots */
+    struct pool_slot slots[CONFIG_NAMED_MAX];
+    size_t slot_count;
+    struct policy_endpoint own[ENDPOINTS_MAX];
+    size_t own_count;
     struct fetch *fetch;
     struct batches *batches;
     struct routes *routes;
@@ -123,11 +132,133 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     enter(g, g->mode == MODE_RUN ? MODE_DRAIN : MODE_ABORT);
 }
 
+/* --- reload --- */
+
+static void log_lines(enum log_level level, const char *text)
+{
+    while (*text != '\0') {
+        size_t n = strcspn(text, "\n");
+        LOG_AT(level, "config", "%.*s", (int)n, text);
+        text += n + (text[n] == '\n');
+    }
+}
+
+static struct pool_slot *find_slot(struct gatherd *g, const char *name)
+{
+    for (size_t i = 0; i < g->slot_count; i++)
+        if (strcmp(g->slots[i].name, name) == 0)
+            return &g->slots[i];
+    return NULL;
+}
+
+/* Gives a policy to the pool of its name, which is opened on first use. */
+static bool install_policy(struct gatherd *g, struct policy *policy)
+{
+    struct pool_slot *slot = find_slot(g, policy_name(policy));
+    if (slot == NULL) {
+        struct fetch_pool *pool =
+            g->slot_count < CONFIG_NAMED_MAX ? fetch_pool_open(g->fetch, policy) : NULL;
+        if (pool == NULL)
+            return false;
+        slot = &g->slots[g->slot_count++];
+        snprintf(slot->name, sizeof slot->name, "%s", policy_name(policy));
+        slot->pool = pool;
+    } else {
+        fetch_pool_set_policy(slot->pool, policy);
+        policy_destroy(slot->policy);
+    }
+    slot->policy = policy;
+    return true;
+}
+
+static bool install_policies(struct gatherd *g, struct access_set *access, const struct config *config)
+{
+    for (size_t i = 0; i < config->policy_count; i++) {
+        if (!policy_set_own(access->policies[i], g->own, g->own_count) ||
+            !install_policy(g, access->policies[i]))
+            return false;
+        access->policies[i] = NULL;
+    }
+    return true;
+}
+
+static const struct config_listener *find_listener(const struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->listener_count; i++)
+        if (strcmp(c->listeners[i].name, name) == 0)
+            return &c->listeners[i];
+    return NULL;
+}
+
+/* What a running daemon cannot take: said, and for a listener that is gone the reload is refused. */
+static bool can_take(const struct gatherd *g, const struct config *next)
+{
+    struct buf names;
+    for (size_t i = 0; i < g->config->listener_count; i++) {
+        const char *name = g->config->listeners[i].name;
+        if (find_listener(next, name) != NULL)
+            continue;
+        LOG_ERROR("config", "listener.%s is gone: that needs a restart", name);
+        return false;
+    }
+    buf_init(&names, 0);
+    config_needs_restart(g->config, next, &names);
+    if (names.len > 0)
+        LOG_WARN("config", "not in effect before a restart: %s", buf_cstr(&names));
+    buf_fini(&names);
+    return true;
+}
+
+static void take_config(struct gatherd *g, struct config *next, struct access_set *access)
+{
+    struct config *old = g->config;
+    g->config = next;
+    log_setup((enum log_level)next->daemon.log_level, (enum log_format)next->daemon.log_format);
+    fetch_reload(g->fetch, &next->fetch, &next->limits);
+    routes_reload(g->routes, next);
+    front_reload(g->front, &next->limits);
+    if (!install_policies(g, access, next))
+        LOG_ERROR("config", "out of memory: some policies are still the old ones");
+    for (size_t i = 0; i < next->listener_count; i++) {
+        const struct config_listener *l = &next->listeners[i];
+        const struct pool_slot *slot = find_slot(g, l->policy);
+        if (slot != NULL)
+            front_reload_listener(g->front, l, access->tokens[i], slot->pool);
+    }
+    access_free(&g->access);
+    g->access = *access;
+    config_destroy(old);
+}
+
+static void reload(struct gatherd *g)
+{
+    struct buf errors;
+    struct access_set access = {{0}, {0}};
+    buf_init(&errors, 0);
+    struct config *next =
+        config_load(g->source->path, g->source->overrides, g->source->override_count, &errors);
+    bool ok = next != NULL && can_take(g, next) && access_load(&access, next, &errors);
+    log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
+    buf_fini(&errors);
+    if (ok) {
+        take_config(g, next, &access);
+        LOG_INFO("gatherd", "reloaded");
+        return;
+    }
+    config_destroy(next);
+    LOG_ERROR("gatherd", "not reloaded: the configuration that was is kept");
+}
+
 static void on_sighup(uv_signal_t *handle, int number)
 {
-    (void)handle;
+    struct gatherd *g = handle->data;
     (void)number;
-    LOG_WARN("gatherd", "signal=SIGHUP error=\"this version does not reload; restart it\"");
+    if (g->mode != MODE_RUN)
+        return;
+    notify_send(&g->notify, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=Reloading",
+                (long long)clock_us());
+    reload(g);
+    notify_send(&g->notify, "READY=1\nSTATUS=Waiting for batches");
 }
 
 /* --- closing, layer by layer --- */
@@ -310,42 +441,21 @@ static void down_loop(struct gatherd *g)
         LOG_ERROR("gatherd", "step=loop_close error=\"%s\"", uv_strerror(rc));
 }
 
-static void log_lines(const char *text)
-{
-    while (*text != '\0') {
-        size_t n = strcspn(text, "\n");
-        LOG_ERROR("config", "%.*s", (int)n, text);
-        text += n + (text[n] == '\n');
-    }
-}
-
 static int up_access(struct gatherd *g)
 {
     struct buf errors;
-    bool ok = true;
     buf_init(&errors, 0);
-    for (size_t i = 0; i < g->config->policy_count; i++) {
-        g->policies[i] = policy_create(&g->config->policies[i], &errors);
-        ok = ok && g->policies[i] != NULL;
-    }
-    for (size_t i = 0; i < g->config->listener_count; i++) {
-        const char *path = g->config->listeners[i].token_file;
-        if (path == NULL || path[0] == '\0')
-            continue;
-        g->tokens[i] = tokens_load(path, &errors);
-        ok = ok && g->tokens[i] != NULL;
-    }
-    log_lines(buf_cstr(&errors));
+    bool ok = access_load(&g->access, g->config, &errors);
+    log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
     buf_fini(&errors);
     return ok ? 0 : EX_CONFIG;
 }
 
 static void down_access(struct gatherd *g)
 {
-    for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
-        policy_destroy(g->policies[i]);
-        tokens_destroy(g->tokens[i]);
-    }
+    access_free(&g->access);
+    for (size_t i = 0; i < g->slot_count; i++)
+        policy_destroy(g->slots[i].policy);
 }
 
 static int up_engine(struct gatherd *g)
@@ -364,11 +474,6 @@ static int up_engine(struct gatherd *g)
     if (g->fetch == NULL) {
         LOG_ERROR("gatherd", "step=engine error=\"%s\"", why);
         return EX_OSERR;
-    }
-    for (size_t i = 0; i < g->config->policy_count; i++) {
-        g->pools[i] = fetch_pool_open(g->fetch, g->policies[i]);
-        if (g->pools[i] == NULL)
-            return EX_OSERR;
     }
     return 0;
 }
@@ -414,17 +519,8 @@ static void down_batches(struct gatherd *g)
         batches_close(g->batches, on_nothing, NULL);
 }
 
-static struct fetch_pool *pool_of(const struct gatherd *g, const struct config_listener *l)
-{
-    for (size_t i = 0; i < g->config->policy_count; i++)
-        if (strcmp(g->config->policies[i].name, l->policy) == 0)
-            return g->pools[i];
-    return g->pools[0]; /* not reached: config checked the name */
-}
-
 static int up_front(struct gatherd *g)
 {
-    struct policy_endpoint own[ENDPOINTS_MAX];
     const struct front_params params = {.loop = &g->loop,
                                         .limits = &g->config->limits,
                                         .metrics = &g->metrics,
@@ -437,14 +533,17 @@ static int up_front(struct gatherd *g)
     routes_set_front(g->routes, g->front);
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const struct config_listener *l = &g->config->listeners[i];
-        int rc = front_listen(g->front, l, g->tokens[i], pool_of(g, l));
+        int rc = front_listen(g->front, l, g->access.tokens[i], NULL);
         if (rc != 0)
             return rc;
     }
-    size_t n = front_endpoints(g->front, own, ENDPOINTS_MAX);
-    for (size_t i = 0; i < g->config->policy_count; i++)
-        if (!policy_set_own(g->policies[i], own, n))
-            return EX_OSERR;
+    g->own_count = front_endpoints(g->front, g->own, ENDPOINTS_MAX);
+    if (!install_policies(g, &g->access, g->config))
+        return EX_OSERR;
+    for (size_t i = 0; i < g->config->listener_count; i++) {
+        const struct config_listener *l = &g->config->listeners[i];
+        front_reload_listener(g->front, l, g->access.tokens[i], find_slot(g, l->policy)->pool);
+    }
     return 0;
 }
 
@@ -482,13 +581,16 @@ static void announce(struct gatherd *g)
                        (uint64_t)(beat_us / US_PER_MS));
 }
 
-int gatherd_run(const struct config *config)
+int gatherd_run(struct config *config, const struct config_source *source)
 {
     struct gatherd *g = calloc(1, sizeof *g);
     int rc = 0, up = 0;
-    if (g == NULL)
+    if (g == NULL) {
+        config_destroy(config);
         return EX_OSERR;
+    }
     g->config = config;
+    g->source = source;
     for (; up < STAGES && rc == 0; up++) {
         rc = stages[up].up(g);
         if (rc != 0)
@@ -502,25 +604,16 @@ int gatherd_run(const struct config *config)
     while (up-- > 0)
         if (stages[up].down != NULL)
             stages[up].down(g);
+    config_destroy(g->config);
     free(g);
     return rc;
 }
 
 bool gatherd_check(const struct config *config, struct buf *errors)
 {
-    bool ok = true;
-    for (size_t i = 0; i < config->policy_count; i++) {
-        struct policy *p = policy_create(&config->policies[i], errors);
-        ok = ok && p != NULL;
-        policy_destroy(p);
-    }
-    for (size_t i = 0; i < config->listener_count; i++) {
-        const char *path = config->listeners[i].token_file;
-        if (path == NULL || path[0] == '\0')
-            continue;
-        struct tokens *t = tokens_load(path, errors);
-        ok = ok && t != NULL;
-        tokens_destroy(t);
-    }
+    struct access_set access;
+    bool ok = access_load(&access, config, errors);
+    if (ok)
+        access_free(&access);
     return ok;
 }

@@ -7,12 +7,19 @@
 
 #include "config.h"
 
-/* Runs the daemon with this configuration (borrowed) until it is told to stop. Returns 0, or an exit code of
+/* Where a configuration comes from, for a reload; borrowed while the daemon runs. */
+struct config_source {
+    const char *path; /* NULL = no file */
+    const char *const *overrides;
+    size_t override_count;
+};
+
+/* Runs the daemon with this configuration (taken) until it is told to stop. Returns 0, or an exit code of
  * sysexits(3): EX_UNAVAILABLE (69) an address could not be bound, EX_OSERR (71), EX_CONFIG (78) policies
  * or tokens are not usable; the reason is logged. Call once, from main(). */
-int gatherd_run(const struct config *config);
+int gatherd_run(struct config *config, const struct config_source *source);
 
-/* Policies and token files that a configuration names: whether they can be used (-t). Messages go to
+/* Whether the policies and token files that a configuration names can be used (-t). Messages go to
  * *errors. */
 bool gatherd_check(const struct config *config, struct buf *errors);
 

@@ -50,6 +50,7 @@ struct server { /* one listening socket */
     const struct config_listener *conf;
     const struct tokens *tokens;
     void *data;
+    char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
 };
 
@@ -79,7 +80,7 @@ struct exchange {
     char *query;  /* in target */
     struct http_head head;
     struct buf body;
-    const char *identity;
+    char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     bool head_seen, body_too_large, told_handler, answered, queued, gone, suspended;
     int64_t suspended_us;
     struct watch *watch;
@@ -431,7 +432,7 @@ static bool check_token(struct exchange *ex, struct problem *p)
 {
     const struct tokens *tokens = ex->client->server->tokens;
     size_t n;
-    ex->identity = ex->client->address;
+    snprintf(ex->identity, sizeof ex->identity, "%s", ex->client->address);
     if (tokens == NULL || is_exempt(ex))
         return true;
     const char *token = bearer(&ex->head, &n);
@@ -440,7 +441,7 @@ static bool check_token(struct exchange *ex, struct problem *p)
         problem_set(p, 401, "a valid token is needed: Authorization: Bearer TOKEN");
         return false;
     }
-    ex->identity = name;
+    snprintf(ex->identity, sizeof ex->identity, "%s", name);
     return true;
 }
 
@@ -756,6 +757,7 @@ int front_listen(struct front *f, const struct config_listener *conf, const stru
         struct server *s = &f->servers[f->server_count];
         *s = (struct server){
             .front = f, .socket = sockets[i], .conf = conf, .tokens = tokens, .data = data};
+        snprintf(s->listener, sizeof s->listener, "%s", conf->name);
         if (rc == 0 && server_start(s)) {
             f->server_count++;
             LOG_INFO("front", "listening address=%s listener=%s", s->socket.name, conf->name);
@@ -767,6 +769,24 @@ int front_listen(struct front *f, const struct config_listener *conf, const stru
         rc = rc != 0 ? rc : 71;
     }
     return rc;
+}
+
+void front_reload(struct front *f, const struct config_limits *limits)
+{
+    f->params.limits = limits;
+}
+
+void front_reload_listener(struct front *f, const struct config_listener *conf,
+                           const struct tokens *tokens, void *data)
+{
+    for (size_t i = 0; i < f->server_count; i++) {
+        struct server *s = &f->servers[i];
+        if (strcmp(s->listener, conf->name) != 0)
+            continue;
+        s->conf = conf;
+        s->tokens = tokens;
+        s->data = data;
+    }
 }
 
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max)

@@ -85,6 +85,12 @@ struct front *front_create(const struct front_params *params);
 int front_listen(struct front *f, const struct config_listener *conf, const struct tokens *tokens,
                  void *data);
 
+/* A reload: what a listener of that name is told by, from the next request on. The addresses, the mode,
+ * limits.clients and limits.head_bytes stay. The old objects may be freed when this returns. */
+void front_reload(struct front *f, const struct config_limits *limits);
+void front_reload_listener(struct front *f, const struct config_listener *conf,
+                           const struct tokens *tokens, void *data);
+
 /* Where it listens, for policies: fills at most max, returns how many. */
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max);
 

@@ -18,29 +18,6 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "parse.h"
-
-/* "1.2.3.4:80" or "[::1]:80"; the syntax was checked by config. */
-static bool parse_endpoint(const char *text, struct ip_addr *ip, uint16_t *port)
-{
-    char host[IP_TEXT_MAX + 2];
-    const char *colon = strrchr(text, ':');
-    int64_t value;
-    if (colon == NULL || !parse_int(colon + 1, 0, 65535, &value))
-        return false;
-    const char *begin = text;
-    size_t n = (size_t)(colon - text);
-    if (text[0] == '[' && n > 2 && text[n - 1] == ']') {
-        begin++;
-        n -= 2;
-    }
-    if (n == 0 || n >= sizeof host)
-        return false;
-    memcpy(host, begin, n);
-    host[n] = '\0';
-    *port = (uint16_t)value;
-    return ip_parse(host, ip);
-}
 
 static bool fail(const char *step, const char *text)
 {
@@ -59,14 +36,12 @@ static void name_socket(struct http_socket *s)
     snprintf(s->name, sizeof s->name, s->family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, s->port);
 }
 
-static bool open_tcp(const char *text, struct http_socket *s)
+static bool open_tcp(const char *text, const struct config_bind *bind_to, struct http_socket *s)
 {
     struct sockaddr_storage to;
     const int one = 1;
-    if (!parse_endpoint(text, &s->address, &s->port)) {
-        errno = EINVAL;
-        return fail("parse", text);
-    }
+    s->address = bind_to->ip;
+    s->port = bind_to->port;
     s->family = s->address.family == 6 ? AF_INET6 : AF_INET;
     socklen_t n = ip_to_sockaddr(&s->address, s->port, &to);
     s->fd = socket(s->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -104,10 +79,9 @@ static bool clear_path(const struct sockaddr_un *to, const char *text)
     return fail("bind", text);
 }
 
-static bool open_unix(const char *text, mode_t mode, struct http_socket *s)
+static bool open_unix(const char *text, const char *path, mode_t mode, struct http_socket *s)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    const char *path = text + strlen("unix:");
     s->family = AF_UNIX;
     if (strlen(path) >= sizeof to.sun_path) {
         errno = ENAMETOOLONG;
@@ -131,9 +105,14 @@ static bool open_unix(const char *text, mode_t mode, struct http_socket *s)
 
 static bool open_one(const struct config_listener *conf, const char *text, struct http_socket *s)
 {
+    struct config_bind to;
     *s = (struct http_socket){.fd = -1};
-    bool ok = strncmp(text, "unix:", 5) == 0 ? open_unix(text, (mode_t)conf->mode, s)
-                                             : open_tcp(text, s);
+    if (!config_parse_bind(text, &to)) {
+        errno = EINVAL;
+        return fail("parse", text);
+    }
+    bool ok = to.path != NULL ? open_unix(text, to.path, (mode_t)conf->mode, s)
+                              : open_tcp(text, &to, s);
     if (!ok)
         http_socket_close(s);
     return ok;

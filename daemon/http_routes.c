@@ -660,3 +660,8 @@ void routes_drain(struct routes *r)
 {
     r->draining = true;
 }
+
+void routes_reload(struct routes *r, const struct config *config)
+{
+    r->params.config = config;
+}

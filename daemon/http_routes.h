@@ -38,6 +38,9 @@ struct front_handler routes_handler(struct routes *r);
 /* For the gauge of open clients; may be set once, after the front exists. */
 void routes_set_front(struct routes *r, const struct front *front);
 
+/* A reload: from now on this one is asked; the old one may be freed when this returns. */
+void routes_reload(struct routes *r, const struct config *config);
+
 /* From now on new batches and /-/ready are answered with 503. */
 void routes_drain(struct routes *r);
 

@@ -140,12 +140,13 @@ int main(int argc, char **argv)
     if (config == NULL)
         return EX_CONFIG;
     log_setup((enum log_level)config->daemon.log_level, (enum log_format)config->daemon.log_format);
+    const struct config_source source = {options.path, options.overrides, options.override_count};
     if (options.test)
         rc = test_config(config);
     else if (options.dump)
         rc = print_config(config);
     else
-        rc = gatherd_run(config);
+        return gatherd_run(config, &source);
     config_destroy(config);
     return rc;
 }

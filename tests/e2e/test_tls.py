@@ -58,7 +58,7 @@ def test_current_versions(gatherd, tls_origin, version):
 
 
 def test_plain_http_on_the_tls_port(gatherd, origin):
-    result = gatherd.one(origin.url("/size/1", scheme="https") + "?x")
+    result = gatherd.one({"url": origin.url("/size/1", scheme="https"), "connect_timeout_ms": 400})
     assert (
         result["error"]["type"] in ("tls_protocol_error", "connection_timeout")
         and result["error"]["phase"] == "tls"

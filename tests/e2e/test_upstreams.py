@@ -345,7 +345,7 @@ def test_all_at_once_twice(gatherd, origin):
     members = []
     for name in names:
         members += [
-            member(origin.url("/weird/" + name), timeout_ms=3000),
+            member(origin.url("/weird/" + name), timeout_ms=1000),
             origin.url("/size/%d" % len(members)),
         ]
     runs = [gatherd.batch(members)["results"] for _ in range(2)]

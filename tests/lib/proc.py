@@ -99,15 +99,16 @@ def parse_reply(data):
 
 
 def join_chunks(data):
-    out = b""
-    while data:
-        size, _, rest = data.partition(b"\r\n")
-        size = int(size.split(b";")[0], 16)
+    """The body of a chunked answer; ends at its last chunk or where the bytes end."""
+    out, at = [], 0
+    while at < len(data):
+        line_end = data.index(b"\r\n", at)
+        size = int(data[at:line_end].split(b";")[0], 16)
         if size == 0:
             break
-        out += rest[:size]
-        data = rest[size + 2 :]
-    return out
+        out.append(data[line_end + 2 : line_end + 2 + size])
+        at = line_end + 2 + size + 2
+    return b"".join(out)
 
 
 class Gatherd:

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * access - see access.h. Called by gatherd at start, at a reload, and for -t. Owns nothing itself.
+ */
+#include "access.h"
+
+static bool load_tokens(struct access_set *a, const struct config *config, struct buf *errors)
+{
+    bool ok = true;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const char *path = config->listeners[i].token_file;
+        if (path == NULL || path[0] == '\0')
+            continue;
+        a->tokens[i] = tokens_load(path, errors);
+        ok = ok && a->tokens[i] != NULL;
+    }
+    return ok;
+}
+
+bool access_load(struct access_set *a, const struct config *config, struct buf *errors)
+{
+    bool ok = true;
+    *a = (struct access_set){{0}, {0}};
+    for (size_t i = 0; i < config->policy_count; i++) {
+        a->policies[i] = policy_create(&config->policies[i], errors);
+        ok = ok && a->policies[i] != NULL;
+    }
+    ok = load_tokens(a, config, errors) && ok;
+    if (!ok)
+        access_free(a);
+    return ok;
+}
+
+void access_free(struct access_set *a)
+{
+    for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
+        policy_destroy(a->policies[i]);
+        tokens_destroy(a->tokens[i]);
+    }
+    *a = (struct access_set){{0}, {0}};
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * access - what one configuration allows: its policies and token files, made and freed together.
+ */
+#ifndef GATHERD_ACCESS_H
+#define GATHERD_ACCESS_H
+
+#include <stdbool.h>
+
+#include "buf.h"
+#include "config.h"
+#include "policy.h"
+#include "tokens.h"
+
+struct access_set {
+    struct policy *policies[CONFIG_NAMED_MAX]; /* as config->policies */
+    struct tokens *tokens[CONFIG_NAMED_MAX];   /* as config->listeners; NULL = no token asked */
+};
+
+/* Makes all of it; false with messages in *errors, and then there is nothing to free. */
+bool access_load(struct access_set *a, const struct config *config, struct buf *errors);
+
+/* Frees what is left in it: take out what goes on being used by setting it to NULL. */
+void access_free(struct access_set *a);
+
+#endif
