@@ -330,6 +330,7 @@ static void submit_item(struct batch *b, struct batch_item *item, const struct m
     item->job.pool = b->params.pool;
     item->job.batch = b->sched;
     item->job.include = b->spec->include;
+    item->job.traceparent = b->spec->traceparent;
     item->job.queued_us = b->view.started_us;
     b->outstanding++;
     fetch_submit(b->all->params.fetch, &item->job);

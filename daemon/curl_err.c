@@ -158,6 +158,13 @@ static enum err_type connect_error(int os_errno)
     }
 }
 
+/* Bad chunks have the code of a lost connection. Which it was shows in the message only; when the request
+ * was sent twice, the message is that of the first time and says "Send failure". */
+static bool is_lost_connection(const char *message)
+{
+    return strncmp(message, "Recv failure", 12) == 0 || strstr(message, "SSL") != NULL;
+}
+
 enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno, const char *message)
 {
     if ((unsigned)code >= CODES_KNOWN)
@@ -169,7 +176,7 @@ enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno, const
     bool heard = phase == PHASE_WAIT || phase == PHASE_RECEIVE;
     if (heard && (code == CURLE_OUT_OF_MEMORY || code == CURLE_BAD_FUNCTION_ARGUMENT))
         return ERR_HTTP_PROTOCOL_ERROR;
-    if (code == CURLE_RECV_ERROR && strstr(message, "chunk") != NULL)
+    if (code == CURLE_RECV_ERROR && phase == PHASE_RECEIVE && !is_lost_connection(message))
         return ERR_HTTP_PROTOCOL_ERROR;
     return (enum err_type)code_types[code];
 }

@@ -606,6 +606,7 @@ static bool begin_hop(struct fetch *f, struct fetch_job *job)
         .first_hop_origin = !job->left_origin,
         .may_follow = opts->max_redirects > 0,
         .include = job->include,
+        .traceparent = job->traceparent,
         .body_cap = opts->max_response_bytes,
         .result = &job->result,
         .dispatched_us = job->dispatched_us,

@@ -47,6 +47,7 @@ struct fetch_job {
     struct fetch_pool *pool;
     struct sched_batch *batch;
     unsigned include; /* enum include bits */
+    const char *traceparent; /* passed on with a span id of each hop's own; NULL = none */
     int64_t queued_us; /* where the first queue phase starts: the batch's start */
 
     /* final once result.state is not MEMBER_PENDING; the caller frees it with fetch_result_free() */

@@ -474,6 +474,28 @@ static bool admit(struct call *c, const struct batch_spec *spec, struct problem 
     return false;
 }
 
+/* "00-" 32 hex "-" 16 hex "-" 2 hex, lower case; anything else is left out, as the standard says. */
+static bool is_traceparent(const struct http_field *f)
+{
+    static const char form[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+    if (f == NULL || f->value_len != sizeof form - 1 || memcmp(f->value, "00-", 3) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof form - 1; i++) {
+        char c = f->value[i];
+        bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+        if (form[i] == 'x' ? !hex : c != '-')
+            return false;
+    }
+    return strspn(f->value + 3, "0") < 32;
+}
+
+static void take_trace(struct call *c, struct batch_spec *spec)
+{
+    const struct http_field *f = http_find(exchange_head(c->exchange), "traceparent");
+    if (is_traceparent(f))
+        spec->traceparent = arena_strndup(&spec->arena, f->value, f->value_len);
+}
+
 static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_us)
 {
     const struct batch_params params = {
@@ -487,6 +509,7 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
     };
     struct problem p;
     c->fail = spec->fail;
+    take_trace(c, spec);
     c->batch = batch_start(c->routes->params.batches, &params);
     exchange_drop_body(c->exchange);
     if (c->batch == NULL) {

@@ -62,6 +62,7 @@ struct batch_spec {
     bool stop_on_error;
     enum fail_mode fail;
     unsigned include; /* enum include bits */
+    const char *traceparent; /* the client's W3C trace context, 55 bytes; NULL = none */
 };
 
 void spec_destroy(struct batch_spec *spec);

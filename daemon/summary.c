@@ -2,7 +2,7 @@
  *
  * Adds up a batch. Pure: spec and results in, struct view_summary out, so that every figure of an
  * answer can be tested without a network, and so that no encoder ever computes one. Called by the
- * batch on its loop; 10,000 members take some 2 ms, most of it the two sorts.
+ * batch on its loop; 10,000 members take some 0.6 ms, most of it the two sorts.
  *
  * Percentiles are nearest rank: every figure printed is one that was measured. The order of the
  * sums does not matter, for all are integers; only mean and speedup are divided, once, at the end.

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 
 #include <openssl/evp.h>
 
@@ -82,6 +83,7 @@ void transfer_begin(struct transfer *t, struct transfer_hop *hop)
     hop->url = (struct url){0};
     t->opts = hop->opts;
     t->method = hop->method;
+    t->traceparent = hop->traceparent;
     t->send_body = hop->send_body;
     t->first_hop_origin = hop->first_hop_origin;
     t->may_follow = hop->may_follow;
@@ -465,7 +467,7 @@ static bool add_field(struct curl_slist **list, const struct spec_header *h)
 
 /* Which of the fields that libcurl or gatherd would add by themselves the member brings along. */
 struct own_fields {
-    bool accept_encoding, content_type;
+    bool accept_encoding, content_type, traceparent;
 };
 
 static bool add_member_fields(struct transfer *t, struct own_fields *own)
@@ -478,16 +480,38 @@ static bool add_member_fields(struct transfer *t, struct own_fields *own)
             continue;
         own->accept_encoding |= strcasecmp(h->name, "Accept-Encoding") == 0;
         own->content_type |= strcasecmp(h->name, "Content-Type") == 0;
+        own->traceparent |= strcasecmp(h->name, "traceparent") == 0;
         if (!add_field(&t->headers, h))
             return false;
     }
     return true;
 }
 
+/* The client's trace, with a span of this hop's own (W3C Trace Context: version, trace, span, flags). */
+static bool add_traceparent(struct transfer *t)
+{
+    enum { SPAN_AT = 36, FLAGS_AT = 52 };
+    struct buf line;
+    uint8_t span[8];
+    if (getrandom(span, sizeof span, 0) != (ssize_t)sizeof span)
+        return true;
+    buf_init(&line, 0);
+    BUF_ADD_LITERAL(&line, "traceparent: ");
+    buf_add(&line, t->traceparent, SPAN_AT);
+    buf_add_hex(&line, span, sizeof span);
+    buf_add_str(&line, t->traceparent + FLAGS_AT);
+    const char *text = buf_cstr(&line);
+    bool ok = !line.failed && add_line(&t->headers, text);
+    buf_fini(&line);
+    return ok;
+}
+
 static bool set_headers(struct transfer *t)
 {
-    struct own_fields own = {false, false};
+    struct own_fields own = {false, false, false};
     if (!add_member_fields(t, &own))
+        return false;
+    if (t->traceparent != NULL && !own.traceparent && !add_traceparent(t))
         return false;
     if (t->send_body) {
         /* no 100-continue: a server that ignores it costs a second */

@@ -59,6 +59,7 @@ struct transfer {
     bool first_hop_origin; /* caller's credentials may be sent: still the origin they were given for */
     bool send_body;        /* false after a redirect turned POST into GET */
     const char *method;
+    const char *traceparent; /* NULL = none */
     int64_t body_cap;
     bool may_follow;    /* a redirect status will be followed: its body is not kept */
     bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
@@ -99,6 +100,7 @@ struct transfer_hop {
     struct url url; /* taken, also on failure */
     const struct member_opts *opts;
     const char *method;
+    const char *traceparent;
     bool send_body, first_hop_origin, may_follow;
     unsigned include;
     int64_t body_cap;
