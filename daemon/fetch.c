@@ -455,15 +455,23 @@ static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
     }
 }
 
+/* libcurl keeps the errno of earlier transfers of a handle: only a failed system call has one. */
+static int os_errno_of(const struct transfer *t, CURLcode code)
+{
+    long os_errno = t->os_errno;
+    bool lost = code == CURLE_RECV_ERROR && strncmp(t->message, "Recv failure", 12) == 0;
+    if (os_errno == 0 && (code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || lost))
+        curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno);
+    return (int)os_errno;
+}
+
 static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enum phase last)
 {
     struct transfer *t = job->transfer;
-    long os_errno = t->os_errno;
-    if (os_errno == 0)
-        curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno);
+    int os_errno = os_errno_of(t, code);
     job->result.error.exitcode = (int)code;
-    job->result.error.os_errno = (int)os_errno;
-    enum err_type type = curl_err_type(code, last, (int)os_errno, t->message);
+    job->result.error.os_errno = os_errno;
+    enum err_type type = curl_err_type(code, last, os_errno, t->message);
     finish_failed(f, job, type, last, t->message[0] ? t->message : curl_easy_strerror(code));
 }
 
