@@ -300,8 +300,10 @@ void batch_release(struct batch *b)
 
 void batch_pause(struct batch *b, bool paused)
 {
-    if (b->state != BATCH_ENDED)
-        sched_batch_pause(b->sched, paused);
+    if (b->state == BATCH_ENDED)
+        return;
+    sched_batch_pause(b->sched, paused);
+    b->all->params.wake(b->all->params.arg); /* it may launch now: nothing else would say so */
 }
 
 void batch_drop_content(struct batch *b, size_t index)
