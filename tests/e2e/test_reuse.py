@@ -150,6 +150,10 @@ def test_slow_ndjson_reader_holds_the_launches(gatherd, origin):
             before = len(origin.seen)
             origin.wait(lambda: len(origin.seen) > before, 1.0)
         assert len(origin.seen) < 1000, "the batch ran on without a reader"
+        resumed = time.monotonic()
         reply = proc.parse_reply(proc.read_all(sock))
+    took = time.monotonic() - resumed
+    print("read on in %.2f s" % took)
+    assert took < 3 * proc.scale(), "the batch goes on late after the reader came back"
     results, summary = contract.ndjson(reply, members, {"include": ["body"]})
     assert summary["counts"]["ok"] == 1500 and len(results) == 1500

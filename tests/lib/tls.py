@@ -87,6 +87,8 @@ class Authority:
             .not_valid_before(now + first * DAY)
             .not_valid_after(now + last * DAY)
         )
+        # Strict verifiers (Python 3.13's default) want both key identifiers.
+        extensions.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         builder = builder.add_extension(

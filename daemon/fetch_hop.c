@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fetch_hop - one hop of one job: begun with its slots in hand, named, launched, and ended in one of
+ * four ways: done, failed, denied, or on to the next hop of a redirect. Called by the turn of fetch.c;
+ * the resolver and curl_uv call back within that turn.
+ *
+ * Each end goes through fetch_account_hop() exactly once, so the hop's time is in the result before
+ * anything else is decided; the next hop begins to wait at that same microsecond.
+ */
+#include "fetch_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "curl_err.h"
+
+/* What a launch costs of a turn's budget: a warm start some 20 us, a TLS handshake 400 to 900 us. */
+enum { LAUNCH_COST_PLAIN = 1, LAUNCH_COST_TLS = 4 };
+
+/* --- the end of a hop --- */
+
+static struct result_hop *add_hop(struct result *r)
+{
+    struct result_extra *x = result_extra(r);
+    if (x == NULL)
+        return NULL;
+    struct result_hop *hops = realloc(x->hops, (x->hop_count + 1) * sizeof *hops);
+    if (hops == NULL)
+        return NULL;
+    x->hops = hops;
+    return &hops[x->hop_count++];
+}
+
+/* include=redirects: the hop as it was, before the next one changes the result's fields. */
+static void record_hop(struct fetch_job *job, const struct transfer *t, enum phase last)
+{
+    struct result *r = &job->result;
+    struct result_hop *hop = (job->include & INCLUDE_REDIRECTS) != 0 ? add_hop(r) : NULL;
+    if (hop == NULL)
+        return;
+    *hop = (struct result_hop){
+        .url = strdup(t->url.text),
+        .status = t->status,
+        .remote_ip = r->remote_ip,
+        .remote_port = r->remote_port,
+    };
+    timings_clear(&hop->timings);
+    hop_timings(&t->marks, last, &hop->timings);
+}
+
+/* Takes the hop's time and sizes; the transfer still exists. */
+enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now_us)
+{
+    struct transfer *t = job->transfer;
+    enum phase last = transfer_account(t, now_us);
+    if (t->marks.first_byte != TIME_NULL) {
+        int64_t first = t->marks.first_byte < now_us ? t->marks.first_byte : now_us;
+        job->result.ttfb_us = job->work_us + (first - job->dispatched_us);
+    }
+    job->result.error.sent |= t->sends > 0;
+    job->work_us += now_us - job->dispatched_us;
+    job->result.end_us = now_us;
+    metrics_add(f->params.metrics, METRIC_FETCH_HOPS, t->sends);
+    if (t->opened_us != TIME_NULL)
+        metrics_add(f->params.metrics, METRIC_FETCH_CONNECTS, 1);
+    else if (t->sends > 0)
+        metrics_add(f->params.metrics, METRIC_FETCH_REUSED, 1);
+    return last;
+}
+
+static void finish_done(struct fetch *f, struct fetch_job *job)
+{
+    struct result *r = &job->result;
+    transfer_finish_content(job->transfer);
+    r->truncated = job->transfer->cut == CUT_BODY;
+    r->state = MEMBER_DONE;
+    r->ok = r->status < 400;
+    r->error = (struct result_error){.type = ERR_NONE};
+    fetch_end_job(f, job);
+}
+
+void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type type,
+                          enum phase phase, const char *message)
+{
+    struct result *r = &job->result;
+    r->state = MEMBER_FAILED;
+    fetch_set_error(r, type, phase);
+    fetch_set_message(r, message);
+    fetch_end_job(f, job);
+}
+
+/* --- redirects --- */
+
+/* RFC 9110, 15.4, as browsers do it: 303 makes everything but HEAD a GET, 301 and 302 make a POST one. */
+static void redirect_method(struct fetch_job *job, int status)
+{
+    bool head = strcmp(job->method, "HEAD") == 0;
+    bool post = strcmp(job->method, "POST") == 0;
+    if ((status == 303 && !head) || ((status == 301 || status == 302) && post)) {
+        job->method = "GET";
+        job->without_body = true;
+    }
+}
+
+static bool redirect_wanted(const struct fetch_job *job, const struct transfer *t)
+{
+    int s = t->status;
+    bool is_redirect = s == 301 || s == 302 || s == 303 || s == 307 || s == 308;
+    return is_redirect && t->location != NULL && job->member->opts->max_redirects > 0;
+}
+
+/* What described the answer that led on; the next hop fills it anew. */
+static void forget_answer(struct result *r)
+{
+    r->status = 0;
+    r->http_version = 0;
+    r->remote_ip = (struct ip_addr){0};
+    r->remote_port = 0;
+    r->ttfb_us = TIME_NULL;
+}
+
+/* Out of libcurl, slots given back, into the queue again for the next hop's origin. */
+static void requeue(struct fetch *f, struct fetch_job *job, struct url *next)
+{
+    heap_remove(&f->deadlines, &job->deadline);
+    sched_release(&job->entry);
+    fetch_give_back_transfer(job->pool, job->transfer);
+    job->transfer = NULL;
+    job->waiting_since_us = job->result.end_us;
+    job->state = FETCH_QUEUED;
+    if (!fetch_queue_job(f, job, next, true))
+        fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
+}
+
+static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase last)
+{
+    struct transfer *t = job->transfer;
+    struct url next;
+    struct verdict v;
+    const char *why = NULL;
+    if (job->result.num_redirects >= job->member->opts->max_redirects) {
+        fetch_finish_failed(f, job, ERR_TOO_MANY_REDIRECTS, last, NULL);
+        return;
+    }
+    if (!url_resolve(&t->url, t->location, strlen(t->location), &next, &why)) {
+        fetch_finish_failed(f, job, ERR_URL_INVALID, last, why);
+        return;
+    }
+    record_hop(job, t, last);
+    job->result.num_redirects++;
+    job->left_origin |= !url_same_origin(&t->url, &next);
+    redirect_method(job, t->status);
+    forget_answer(&job->result);
+    fetch_note_url(job, &next);
+    if (!policy_check_host(job->pool->env.policy, next.host, &next.ip, next.port, &v)) {
+        fetch_set_denial(&job->result, &v, PHASE_QUEUE);
+        fetch_end_job(f, job);
+    } else {
+        requeue(f, job, &next);
+    }
+    url_fini(&next);
+}
+
+/* --- a transfer has ended --- */
+
+static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
+{
+    struct transfer *t = job->transfer;
+    switch (t->cut) {
+    case CUT_POLICY:
+        fetch_set_denial(&job->result, &t->verdict, last);
+        fetch_end_job(f, job);
+        return;
+    case CUT_HEAD:
+        fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, last, NULL);
+        return;
+    case CUT_FOLDED:
+        fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last, "the head begins with a folded line");
+        return;
+    case CUT_RESENT:
+        fetch_finish_failed(f, job, ERR_CONNECTION_TERMINATED, last,
+                      "the connection died after the request was sent; it is not idempotent, so it "
+                      "was not sent again");
+        return;
+    default:
+        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last, "out of memory");
+    }
+}
+
+/* libcurl keeps the errno of earlier transfers of a handle: only a failed system call has one. */
+static int os_errno_of(const struct transfer *t, CURLcode code)
+{
+    long os_errno = t->os_errno;
+    bool lost = code == CURLE_RECV_ERROR && strncmp(t->message, "Recv failure", 12) == 0;
+    if (os_errno == 0 && (code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || lost))
+        curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno);
+    return (int)os_errno;
+}
+
+static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enum phase last)
+{
+    struct transfer *t = job->transfer;
+    int os_errno = os_errno_of(t, code);
+    job->result.error.exitcode = (int)code;
+    job->result.error.os_errno = os_errno;
+    enum err_type type = curl_err_type(code, last, os_errno, t->message);
+    fetch_finish_failed(f, job, type, last, t->message[0] ? t->message : curl_easy_strerror(code));
+}
+
+void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
+{
+    struct fetch *f = arg;
+    char *private = NULL;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+    struct transfer *t = (struct transfer *)(void *)private;
+    struct fetch_job *job = t->owner;
+    if (job == NULL || job->state != FETCH_ACTIVE)
+        return; /* cut already; its removal is on the closing list */
+    enum phase last = fetch_account_hop(f, job, clock_us());
+    bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT;
+    if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
+        end_cut(f, job, last);
+    else if (code != CURLE_OK && !cut_on_purpose)
+        end_error(f, job, code, last);
+    else if (redirect_wanted(job, t))
+        follow_redirect(f, job, last);
+    else
+        finish_done(f, job);
+}
+
+/* --- dispatch --- */
+
+int64_t fetch_timeout_at(const struct fetch_job *job)
+{
+    return job->dispatched_us + job->member->opts->timeout_us - job->work_us;
+}
+
+int64_t fetch_connect_timeout_at(const struct fetch_job *job)
+{
+    return job->dispatched_us + job->member->opts->connect_timeout_us;
+}
+
+bool fetch_set_deadline(struct fetch *f, struct fetch_job *job)
+{
+    int64_t whole = fetch_timeout_at(job), connect = fetch_connect_timeout_at(job);
+    bool connected = transfer_connected(job->transfer);
+    return heap_set(&f->deadlines, &job->deadline, connected || whole < connect ? whole : connect);
+}
+
+/* The second of the four checks: only allowed addresses reach libcurl. */
+static size_t allowed_addresses(const struct fetch_job *job, const struct resolve_answer *answer,
+                                struct ip_addr *out, struct verdict *v)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < answer->count; i++)
+        if (policy_check_address(job->pool->env.policy, &answer->addresses[i],
+                                 job->transfer->url.port, v))
+            out[n++] = answer->addresses[i];
+    return n;
+}
+
+static void launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *addresses, size_t n)
+{
+    if (transfer_launch(job->transfer, addresses, n))
+        return;
+    fetch_account_hop(f, job, clock_us());
+    fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_CONNECT, "out of memory");
+}
+
+static void launch_answer(struct fetch *f, struct fetch_job *job,
+                          const struct resolve_answer *answer)
+{
+    struct ip_addr addresses[RESOLVE_ADDRESSES_MAX];
+    struct verdict v;
+    if (answer->error != ERR_NONE) {
+        fetch_account_hop(f, job, clock_us());
+        fetch_finish_failed(f, job, answer->error, PHASE_DNS, answer->message);
+        return;
+    }
+    size_t n = allowed_addresses(job, answer, addresses, &v);
+    if (n == 0) {
+        fetch_account_hop(f, job, clock_us());
+        fetch_set_denial(&job->result, &v, PHASE_DNS);
+        fetch_end_job(f, job);
+        return;
+    }
+    launch(f, job, addresses, n);
+}
+
+static void on_resolved(struct resolve_query *q, const struct resolve_answer *answer)
+{
+    struct transfer *t = LIST_CONTAINER(q, struct transfer, query);
+    struct fetch_job *job = t->owner;
+    t->marks.dns_end = clock_us();
+    launch_answer(job->pool->engine, job, answer);
+}
+
+static void look_up(struct fetch *f, struct fetch_job *job)
+{
+    struct transfer *t = job->transfer;
+    bool failed = false;
+    t->query.done = on_resolved;
+    const struct resolve_answer *answer = resolve_start(f->resolve, &t->query, t->url.host, &failed);
+    if (answer != NULL) {
+        launch_answer(f, job, answer);
+    } else if (failed) {
+        fetch_account_hop(f, job, clock_us());
+        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_DNS, "out of memory");
+    }
+}
+
+/* The URL of the hop: kept from submit, or parsed again from the same text. */
+static bool take_url(struct fetch *f, struct fetch_job *job, struct url *out, const char **why)
+{
+    if (job->url == NULL)
+        return url_parse(job->member->url, job->member->url_len, out, why);
+    *out = *job->url;
+    *job->url = (struct url){0};
+    fetch_drop_url(f, job);
+    return true;
+}
+
+static bool begin_hop(struct fetch *f, struct fetch_job *job)
+{
+    const struct member_opts *opts = job->member->opts;
+    struct transfer_hop hop = {
+        .opts = opts,
+        .method = job->method,
+        .send_body = opts->body != NULL && !job->without_body,
+        .first_hop_origin = !job->left_origin,
+        .may_follow = opts->max_redirects > 0,
+        .include = job->include,
+        .traceparent = job->traceparent,
+        .body_cap = opts->max_response_bytes,
+        .result = &job->result,
+        .dispatched_us = job->dispatched_us,
+    };
+    const char *why = NULL;
+    if (!take_url(f, job, &hop.url, &why))
+        return false;
+    job->transfer = fetch_take_transfer(job->pool);
+    if (job->transfer == NULL) {
+        url_fini(&hop.url);
+        return false;
+    }
+    job->transfer->owner = job;
+    transfer_begin(job->transfer, &hop);
+    return true;
+}
+
+int fetch_dispatch(struct fetch *f, struct fetch_job *job)
+{
+    int64_t now = clock_us();
+    fetch_account_wait(job, now);
+    job->state = FETCH_ACTIVE;
+    job->dispatched_us = now;
+    if (job->result.start_us == TIME_NULL)
+        job->result.start_us = now;
+    if (!begin_hop(f, job) || !fetch_set_deadline(f, job)) {
+        timings_add(&job->result.timings, PHASE_CONNECT, 0);
+        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_CONNECT, "out of memory");
+        return LAUNCH_COST_PLAIN;
+    }
+    int cost = job->transfer->url.https ? LAUNCH_COST_TLS : LAUNCH_COST_PLAIN;
+    if (job->transfer->url.ip.family != 0)
+        launch(f, job, NULL, 0);
+    else
+        look_up(f, job);
+    return cost;
+}

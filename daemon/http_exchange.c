@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_exchange - one request of a client and its answer. Called by libmicrohttpd inside MHD_run(), by
+ * http_routes with answers, and by the turn of http_front.c, on the loop's thread.
+ *
+ * Owns the exchange: target, body, answer. It is suspended from the end of its body until its answer is
+ * there, and whenever a streamed answer has nothing to send; libmicrohttpd is blind then, so a duplicate
+ * of its descriptor is watched for the hang-up, from 30 ms on, which spares short requests the system calls.
+ * Answers are queued only inside exchange_on_access(); everyone else marks and resumes.
+ */
+#include "http_internal.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+enum {
+    STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
+    WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
+    OVERLONG_BODY_SWALLOWED = 65536, /* read beyond limits.body_bytes, to be able to say 413 */
+};
+
+/* --- clients that leave --- */
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+    struct watch *w = handle->data;
+    struct front *f = w->front;
+    close(w->fd);
+    free(w);
+    front_handle_closed(f);
+}
+
+void exchange_stop_watch(struct exchange *ex)
+{
+    struct watch *w = ex->watch;
+    if (w == NULL)
+        return;
+    ex->watch = NULL;
+    w->exchange = NULL;
+    uv_poll_stop(&w->poll);
+    uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+}
+
+void exchange_resume(struct exchange *ex)
+{
+    if (!ex->suspended)
+        return;
+    ex->suspended = false;
+    list_remove(&ex->node);
+    list_append(&ex->front->resuming, &ex->node);
+    front_wake_loop(ex->front);
+}
+
+static void on_hang_up(uv_poll_t *poll, int status, int events)
+{
+    struct watch *w = poll->data;
+    struct exchange *ex = w->exchange;
+    if (status == 0 && (events & UV_DISCONNECT) == 0)
+        return;
+    ex->gone = true;
+    exchange_stop_watch(ex);
+    exchange_resume(ex);
+}
+
+static void watch_start(struct exchange *ex)
+{
+    struct front *f = ex->front;
+    struct watch *w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return;
+    w->fd = fcntl(ex->client->fd, F_DUPFD_CLOEXEC, 0);
+    if (w->fd < 0 || uv_poll_init(f->params.loop, &w->poll, w->fd) != 0) {
+        if (w->fd >= 0)
+            close(w->fd);
+        free(w);
+        return;
+    }
+    w->front = f;
+    w->exchange = ex;
+    w->poll.data = w;
+    ex->watch = w;
+    f->open_handles++;
+    uv_poll_start(&w->poll, UV_DISCONNECT, on_hang_up);
+}
+
+/* The suspended list is in order of time: those that are old enough stand in front. */
+void exchange_on_watch_timer(uv_timer_t *timer)
+{
+    struct front *f = timer->data;
+    int64_t old = clock_us() - WATCH_AFTER_US;
+    struct list *node, *next;
+    LIST_FOREACH_SAFE(node, next, &f->suspended) {
+        struct exchange *ex = LIST_CONTAINER(node, struct exchange, node);
+        if (ex->suspended_us > old) {
+            uv_timer_start(&f->watch_timer, exchange_on_watch_timer, WATCH_AFTER_US / 1000, 0);
+            return;
+        }
+        if (ex->watch == NULL)
+            watch_start(ex);
+    }
+}
+
+static void suspend(struct exchange *ex)
+{
+    struct front *f = ex->front;
+    ex->suspended = true;
+    ex->suspended_us = clock_us();
+    list_append(&f->suspended, &ex->node);
+    client_clear_deadline(ex->client);
+    MHD_suspend_connection(ex->connection);
+    if (!uv_is_active((uv_handle_t *)&f->watch_timer)) {
+        uv_update_time(f->params.loop);
+        uv_timer_start(&f->watch_timer, exchange_on_watch_timer, WATCH_AFTER_US / 1000 + 1, 0);
+    }
+}
+
+/* --- answers --- */
+
+void answer_header(struct answer *a, const char *name, const char *fmt, ...)
+{
+    va_list args;
+    assert(a->header_count < FRONT_HEADERS_MAX);
+    a->headers[a->header_count].name = name;
+    va_start(args, fmt);
+    vsnprintf(a->headers[a->header_count].value, sizeof a->headers[0].value, fmt, args);
+    va_end(args);
+    a->header_count++;
+}
+
+static void count_answer(struct front *f, int status)
+{
+    metrics_add(f->params.metrics, status < 400   ? METRIC_HTTP_2XX
+                                   : status < 500 ? METRIC_HTTP_4XX
+                                                  : METRIC_HTTP_5XX, 1);
+}
+
+void front_answer(struct exchange *ex, struct answer *a)
+{
+    assert(!ex->answered);
+    ex->answer = *a;
+    ex->answered = true;
+    a->body = (struct buf){0};
+    count_answer(ex->front, a->status);
+    exchange_resume(ex);
+}
+
+void front_wake(struct exchange *ex)
+{
+    if (ex->queued)
+        exchange_resume(ex);
+}
+
+static void answer_problem(struct exchange *ex, const struct problem *p)
+{
+    struct answer a = {.status = p->status, .content_type = PROBLEM_MEDIA_TYPE, .close = true};
+    buf_init(&a.body, 0);
+    problem_print(p, &a.body);
+    if (p->status == 401)
+        answer_header(&a, "WWW-Authenticate", "Bearer");
+    front_answer(ex, &a);
+}
+
+/* Moves what fill() makes into libmicrohttpd's buffer; suspends when there is nothing. */
+static ssize_t on_stream_read(void *arg, uint64_t pos, char *to, size_t max)
+{
+    struct exchange *ex = arg;
+    struct buf *b = &ex->answer.body;
+    (void)pos;
+    if (ex->gone)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    while (ex->unread_from == b->len && !ex->stream_ended) {
+        buf_clear(b);
+        ex->unread_from = 0;
+        enum fill state = ex->answer.fill(ex->answer.arg, b);
+        ex->stream_ended = state == FILL_END;
+        if (b->failed)
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        if (b->len == 0 && state == FILL_WAIT) {
+            suspend(ex);
+            return 0;
+        }
+    }
+    size_t n = b->len - ex->unread_from;
+    if (n == 0)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (n > max)
+        n = max;
+    memcpy(to, b->data + ex->unread_from, n);
+    ex->unread_from += n;
+    client_set_deadline(ex->client, ex->client->server->conf->send_timeout_us);
+    return (ssize_t)n;
+}
+
+static struct MHD_Response *make_response(struct exchange *ex)
+{
+    struct answer *a = &ex->answer;
+    struct MHD_Response *r;
+    if (a->fill != NULL) {
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK, on_stream_read, ex,
+                                              NULL);
+    } else {
+        /* the exchange, and with it the body, outlives the response */
+        r = MHD_create_response_from_buffer(a->body.len, a->body.data, MHD_RESPMEM_PERSISTENT);
+    }
+    if (r == NULL)
+        return NULL;
+    if (a->content_type != NULL)
+        MHD_add_response_header(r, "Content-Type", a->content_type);
+    for (size_t i = 0; i < a->header_count; i++)
+        MHD_add_response_header(r, a->headers[i].name, a->headers[i].value);
+    MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(r, "Cache-Control", "no-store");
+    if (a->close || ex->front->draining)
+        MHD_add_response_header(r, "Connection", "close");
+    return r;
+}
+
+static enum MHD_Result queue_answer(struct exchange *ex)
+{
+    struct MHD_Response *r = make_response(ex);
+    if (r == NULL)
+        return MHD_NO;
+    ex->queued = true;
+    client_set_deadline(ex->client, ex->client->server->conf->send_timeout_us);
+    enum MHD_Result rc = MHD_queue_response(ex->connection, (unsigned)ex->answer.status, r);
+    MHD_destroy_response(r);
+    return rc;
+}
+
+/* --- the head --- */
+
+struct collect {
+    struct http_field *fields;
+    size_t count, max;
+};
+
+static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_len,
+                                const char *value, size_t value_len)
+{
+    struct collect *c = arg;
+    (void)kind;
+    if (c->count < c->max)
+        c->fields[c->count] = (struct http_field){name, value != NULL ? value : "", name_len, value_len};
+    c->count++;
+    return MHD_YES;
+}
+
+static void collect_head(struct exchange *ex, struct http_field *fields, const char *method,
+                         const char *version)
+{
+    struct collect c = {fields, 0, HTTP_FIELDS_MAX};
+    const union MHD_ConnectionInfo *size =
+        MHD_get_connection_info(ex->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    MHD_get_connection_values_n(ex->connection, MHD_HEADER_KIND, on_field, &c);
+    ex->head = (struct http_head){
+        .method = method,
+        .target = ex->target,
+        .version = version,
+        .fields = fields,
+        .count = c.count,
+        .head_bytes = size != NULL ? size->header_size : 0,
+    };
+}
+
+static const char *bearer(const struct http_head *head, size_t *n)
+{
+    static const char scheme[] = "Bearer ";
+    const struct http_field *f = http_find(head, "Authorization");
+    *n = 0;
+    if (f == NULL || f->value_len < sizeof scheme || strncasecmp(f->value, scheme, 7) != 0)
+        return "";
+    *n = f->value_len - 7;
+    return f->value + 7;
+}
+
+/* Probes may ask without a token; by exact path only. */
+static bool is_exempt(const struct exchange *ex)
+{
+    return strcmp(ex->target, "/-/healthy") == 0 || strcmp(ex->target, "/-/ready") == 0;
+}
+
+static bool check_token(struct exchange *ex, struct problem *p)
+{
+    const struct tokens *tokens = ex->client->server->tokens;
+    size_t n;
+    snprintf(ex->identity, sizeof ex->identity, "%s", ex->client->address);
+    if (tokens == NULL || is_exempt(ex))
+        return true;
+    const char *token = bearer(&ex->head, &n);
+    const char *name = tokens_find(tokens, token, n);
+    if (name == NULL) {
+        problem_set(p, 401, "a valid token is needed: Authorization: Bearer TOKEN");
+        return false;
+    }
+    snprintf(ex->identity, sizeof ex->identity, "%s", name);
+    return true;
+}
+
+static bool check_head(struct exchange *ex, struct problem *p)
+{
+    const struct server *s = ex->client->server;
+    bool tcp = s->socket.family != AF_UNIX;
+    if (!http_check_shape(&ex->head, p) ||
+        (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
+        !http_check_site(&ex->head, p) || !check_token(ex, p))
+        return false;
+    int64_t length = http_content_length(&ex->head);
+    if (length <= ex->front->params.limits->body_bytes)
+        return true;
+    problem_set(p, 413, "the body has %lld bytes, limits.body_bytes is %lld", (long long)length,
+                (long long)ex->front->params.limits->body_bytes);
+    return false;
+}
+
+static void split_target(struct exchange *ex)
+{
+    char *mark = strchr(ex->target, '?');
+    ex->query = mark != NULL ? mark + 1 : ex->target + strlen(ex->target);
+    if (mark != NULL)
+        *mark = '\0';
+}
+
+static enum MHD_Result on_head(struct exchange *ex, const char *method, const char *version)
+{
+    struct http_field fields[HTTP_FIELDS_MAX + 1];
+    struct problem p;
+    ex->head_seen = true;
+    collect_head(ex, fields, method, version);
+    client_set_deadline(ex->client, ex->client->server->conf->body_timeout_us);
+    if (!check_head(ex, &p)) {
+        answer_problem(ex, &p);
+        return queue_answer(ex);
+    }
+    split_target(ex);
+    ex->told_handler = true;
+    ex->front->params.handler.on_head(ex->front->params.handler.arg, ex);
+    ex->head.fields = NULL;
+    ex->head.count = 0;
+    return ex->answered ? queue_answer(ex) : MHD_YES;
+}
+
+/* --- the body --- */
+
+static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
+{
+    size_t limit = (size_t)ex->front->params.limits->body_bytes;
+    if (ex->body_too_large) {
+        ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
+        return ex->unread_from > OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
+    }
+    if (ex->body.len + n > limit) {
+        ex->body_too_large = true;
+        buf_fini(&ex->body);
+        return MHD_YES;
+    }
+    buf_add(&ex->body, data, n);
+    return ex->body.failed ? MHD_NO : MHD_YES;
+}
+
+static void on_body_end(struct exchange *ex, const char *method, const char *version)
+{
+    struct http_field fields[HTTP_FIELDS_MAX + 1];
+    struct problem p;
+    client_clear_deadline(ex->client);
+    if (ex->body_too_large) {
+        problem_set(&p, 413, "the body is larger than limits.body_bytes (%lld)",
+                    (long long)ex->front->params.limits->body_bytes);
+        ex->unread_from = 0;
+        answer_problem(ex, &p);
+        return;
+    }
+    collect_head(ex, fields, method, version);
+    ex->front->params.handler.on_request(ex->front->params.handler.arg, ex);
+    ex->head.fields = NULL;
+    ex->head.count = 0;
+}
+
+/* libmicrohttpd calls this for the head, for each piece of the body, at its end, and after each resume. */
+enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *upload,
+                                 size_t *upload_size, void **con_cls)
+{
+    struct exchange *ex = *con_cls;
+    (void)arg;
+    (void)url;
+    if (ex == NULL || ex->gone)
+        return MHD_NO;
+    ex->connection = connection;
+    if (!ex->head_seen)
+        return on_head(ex, method, version);
+    if (*upload_size > 0) {
+        size_t n = *upload_size;
+        *upload_size = 0;
+        return ex->queued ? MHD_YES : on_body(ex, upload, n);
+    }
+    if (!ex->answered)
+        on_body_end(ex, method, version);
+    if (ex->answered)
+        return ex->queued ? MHD_YES : queue_answer(ex);
+    suspend(ex);
+    return MHD_YES;
+}
+
+/* --- life --- */
+
+/* The request line is in: the exchange begins here, with the target as it was sent. */
+void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connection *connection)
+{
+    struct server *s = arg;
+    struct client *c = client_of(connection);
+    if (c == NULL)
+        return NULL;
+    struct exchange *ex = calloc(1, sizeof *ex);
+    if (ex == NULL)
+        return NULL;
+    ex->target = strdup(target);
+    if (ex->target == NULL) {
+        free(ex);
+        return NULL;
+    }
+    ex->front = s->front;
+    ex->client = c;
+    ex->connection = connection;
+    list_init(&ex->node);
+    buf_init(&ex->body, 0);
+    c->exchange = ex;
+    s->front->exchange_count++;
+    return ex;
+}
+
+static void exchange_free(struct exchange *ex)
+{
+    exchange_stop_watch(ex);
+    list_remove(&ex->node);
+    buf_fini(&ex->body);
+    buf_fini(&ex->answer.body);
+    free(ex->target);
+    ex->client->exchange = NULL;
+    ex->front->exchange_count--;
+    free(ex);
+}
+
+void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct server *s = arg;
+    struct exchange *ex = *con_cls;
+    (void)connection;
+    (void)why;
+    if (ex == NULL)
+        return;
+    *con_cls = NULL;
+    client_set_deadline(ex->client, s->conf->keep_alive_us);
+    if (ex->told_handler)
+        s->front->params.handler.on_finished(s->front->params.handler.arg, ex);
+    exchange_free(ex);
+}
+
+/* --- accessors --- */
+
+const struct http_head *exchange_head(const struct exchange *ex)
+{
+    return &ex->head;
+}
+
+const char *exchange_path(const struct exchange *ex)
+{
+    return ex->target;
+}
+
+const char *exchange_query(const struct exchange *ex)
+{
+    return ex->query;
+}
+
+const char *exchange_body(const struct exchange *ex, size_t *n)
+{
+    *n = ex->body.len;
+    return ex->body.data != NULL ? ex->body.data : "";
+}
+
+void exchange_drop_body(struct exchange *ex)
+{
+    buf_fini(&ex->body);
+}
+
+const char *exchange_identity(const struct exchange *ex)
+{
+    return ex->identity;
+}
+
+void *exchange_listener_data(const struct exchange *ex)
+{
+    return ex->client->server->data;
+}
+
+void exchange_set_data(struct exchange *ex, void *data)
+{
+    ex->data = data;
+}
+
+void *exchange_data(const struct exchange *ex)
+{
+    return ex->data;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_internal - what the two halves of the front share: http_front.c has sockets, connections,
+ * deadlines and the turn; http_exchange.c has one request, from its first line to the end of its answer.
+ * Private to them.
+ */
+#ifndef GATHERD_HTTP_INTERNAL_H
+#define GATHERD_HTTP_INTERNAL_H
+
+#include <microhttpd.h>
+
+#include "heap.h"
+#include "http_front.h"
+#include "http_listen.h"
+#include "list.h"
+
+#define SERVERS_MAX 64 /* listening sockets */
+
+struct server { /* one listening socket */
+    struct front *front;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    struct http_socket socket;
+    const struct config_listener *conf;
+    const struct tokens *tokens;
+    void *data;
+    char listener[64]; /* its name; the configuration it stands in may be replaced */
+    bool open;
+};
+
+struct client { /* one connection */
+    struct front *front;
+    struct server *server;
+    struct list node;
+    struct heap_node deadline;
+    int fd;
+    char address[64];
+    struct exchange *exchange; /* the request being worked on */
+};
+
+struct watch { /* of a suspended exchange's client */
+    uv_poll_t poll;
+    struct exchange *exchange; /* NULL = the exchange has gone on without it */
+    struct front *front;
+    int fd;
+};
+
+struct exchange {
+    struct list node;    /* front->suspended, front->resuming or none */
+    struct front *front;
+    struct client *client;
+    struct MHD_Connection *connection;
+    char *target; /* raw */
+    char *query;  /* in target */
+    struct http_head head;
+    struct buf body;
+    char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
+    bool head_seen, body_too_large, told_handler, answered, queued, gone, suspended;
+    int64_t suspended_us;
+    struct watch *watch;
+    struct answer answer;
+    size_t unread_from; /* of answer.body, when streaming */
+    bool stream_ended;
+    void *data;
+};
+
+struct front {
+    struct front_params params;
+    struct server servers[SERVERS_MAX];
+    size_t server_count;
+    struct list clients, suspended, resuming;
+    size_t client_count, exchange_count;
+    struct heap deadlines;
+    uv_timer_t deadline_timer, watch_timer;
+    bool dirty, draining;
+    size_t open_handles; /* uv handles not yet closed */
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* --- http_front.c --- */
+
+void front_wake_loop(struct front *f);     /* MHD_run() is wanted in this turn's end */
+void front_handle_closed(struct front *f); /* a uv handle counted in open_handles is gone */
+
+/* The connection is shut down when after_us have passed and nobody set another deadline or cleared it. */
+void client_set_deadline(struct client *c, int64_t after_us);
+void client_clear_deadline(struct client *c);
+struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not accounted for */
+
+/* --- http_exchange.c --- */
+
+/* libmicrohttpd's callbacks for a request; arg is the struct server. */
+void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connection *connection);
+enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection, const char *url,
+                                   const char *method, const char *version, const char *upload,
+                                   size_t *upload_size, void **con_cls);
+void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
+                           enum MHD_RequestTerminationCode why);
+
+/* Puts a suspended exchange on front->resuming; one that is not suspended is left alone. */
+void exchange_resume(struct exchange *ex);
+
+/* The hang-up watch: begun by a timer of the front for exchanges suspended for 30 ms. */
+void exchange_on_watch_timer(uv_timer_t *timer);
+void exchange_stop_watch(struct exchange *ex);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * transfer_request - what a hop sends: method, header fields, body, HTTP version, and the addresses it
+ * may go to, as options of its easy handle. Private to transfer.
+ */
+#ifndef GATHERD_TRANSFER_REQUEST_H
+#define GATHERD_TRANSFER_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "transfer.h"
+
+/* Sets the options, after curl_easy_reset(); addresses as in transfer_launch(). The lists that libcurl
+ * borrows stand in t. False when memory runs out. */
+bool transfer_set_request(struct transfer *t, const struct ip_addr *addresses, size_t count)
+    __attribute__((warn_unused_result));
+
+#endif
