@@ -178,6 +178,10 @@ static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
     case CUT_FOLDED:
         fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last, "the head begins with a folded line");
         return;
+    case CUT_LENGTH:
+        fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last,
+                            "Content-Length is no number below 2^63");
+        return;
     case CUT_RESENT:
         fetch_finish_failed(f, job, ERR_CONNECTION_TERMINATED, last,
                       "the connection died after the request was sent; it is not idempotent, so it "
@@ -204,6 +208,12 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
     int os_errno = os_errno_of(t, code);
     job->result.error.exitcode = (int)code;
     job->result.error.os_errno = os_errno;
+    if (code == CURLE_OUT_OF_MEMORY && t->in_head && last >= PHASE_WAIT) {
+        /* how libcurl before 8.6 says that a line is longer than its 100 KB */
+        fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, last,
+                            "a line of the answer's head is longer than 100 KB");
+        return;
+    }
     enum err_type type = curl_err_type(code, last, os_errno, t->message);
     fetch_finish_failed(f, job, type, last, t->message[0] ? t->message : curl_easy_strerror(code));
 }

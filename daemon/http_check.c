@@ -4,8 +4,8 @@
  * has been read and its body has not. Pure, any thread.
  *
  * libmicrohttpd 0.9.75 takes two Content-Length fields, Content-Length beside Transfer-Encoding, folded
- * lines and NUL bytes. The last two are visible only as a head that is longer on the wire than its parts
- * add up to.
+ * lines, NUL bytes and bare LF. The last three are visible only in where its strings lie in memory; see
+ * check_bytes().
  */
 #include "http_check.h"
 
@@ -92,15 +92,35 @@ static bool check_line(const struct http_head *head, struct problem *p)
     return false;
 }
 
-/* Bytes the wire had beyond what was parsed: NUL, folded lines, blanks before a colon. */
+static size_t distance(const char *from, const char *to)
+{
+    return (size_t)((uintptr_t)to - (uintptr_t)from);
+}
+
+/* Blanks between colon and value; a value that was moved (a folded line) is out of any range. */
+static size_t blanks_before(const struct http_field *f)
+{
+    return distance(f->name + f->name_len + 1, f->value);
+}
+
+/* libmicrohttpd before 1.0 takes NUL bytes, folded lines and bare LF, and shows none of them. But it
+ * parses in place: each line must end two bytes (CR, LF) before the next one begins, and all lines
+ * together must be what was on the wire. */
 static bool check_bytes(const struct http_head *head, struct problem *p)
 {
-    size_t parsed = strlen(head->method) + strlen(head->target) + strlen(head->version) + 4 + 2;
-    for (size_t i = 0; i < head->count; i++)
-        parsed += head->fields[i].name_len + head->fields[i].value_len + 4;
-    if (head->head_bytes <= parsed)
+    const char *end = head->version + strlen(head->version);
+    size_t sum = strlen(head->method) + strlen(head->target) + strlen(head->version) + 2 + 2 + 2;
+    bool good = true;
+    for (size_t i = 0; good && i < head->count; i++) {
+        const struct http_field *f = &head->fields[i];
+        size_t blanks = blanks_before(f);
+        good = distance(end, f->name) == 2 && blanks < head->head_bytes;
+        sum += f->name_len + 1 + blanks + f->value_len + 2;
+        end = f->value + f->value_len;
+    }
+    if (!head->in_place || (good && sum == head->head_bytes))
         return true;
-    problem_set(p, 400, "the head has NUL bytes, folded lines or superfluous blanks around values");
+    problem_set(p, 400, "the head has NUL bytes, folded lines or lines that do not end in CR LF");
     return false;
 }
 

@@ -267,6 +267,7 @@ static void collect_head(struct exchange *ex, struct http_field *fields, const c
         .fields = fields,
         .count = c.count,
         .head_bytes = size != NULL ? size->header_size : 0,
+        .in_place = MHD_VERSION < 0x01000000,
     };
 }
 
@@ -431,6 +432,8 @@ void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connect
     ex->connection = connection;
     list_init(&ex->node);
     buf_init(&ex->body, 0);
+    if (c->requests++ > 0) /* the first one's head is timed from the accept */
+        client_set_deadline(c, s->conf->head_timeout_us);
     c->exchange = ex;
     s->front->exchange_count++;
     return ex;

@@ -36,6 +36,7 @@ struct client { /* one connection */
     struct heap_node deadline;
     int fd;
     char address[64];
+    size_t requests; /* begun on it */
     struct exchange *exchange; /* the request being worked on */
 };
 

@@ -243,13 +243,32 @@ static char *copy_bytes(const char *s, size_t n)
     return copy;
 }
 
+/* RFC 9112, 6.3: framing that cannot be understood is an error; libcurl reads such an answer to the end
+ * of the connection. A list of equal numbers is its business. */
+static bool length_is_sound(const char *value, size_t n)
+{
+    size_t digits = 0;
+    while (digits < n && value[digits] >= '0' && value[digits] <= '9')
+        digits++;
+    while (digits > 0 && value[0] == '0') {
+        value++;
+        digits--;
+    }
+    return digits < 19 || (digits == 19 && memcmp(value, "9223372036854775807", 19) <= 0);
+}
+
 /* One header field, name and value trimmed. The first Location counts, as in browsers. */
 static bool take_field(struct transfer *t, const char *name, size_t name_len, const char *value,
                        size_t value_len)
 {
+    t->cut = CUT_MEMORY; /* until it went well */
     if (t->location == NULL && parse_equal_nocase(name, name_len, "Location")) {
         t->location = copy_bytes(value, value_len);
         if (t->location == NULL)
+            return false;
+    } else if (parse_equal_nocase(name, name_len, "Content-Length")) {
+        t->cut = CUT_LENGTH;
+        if (!length_is_sound(value, value_len))
             return false;
     } else if (parse_equal_nocase(name, name_len, "Retry-After") && value_len < 64) {
         char text[64];
@@ -259,6 +278,7 @@ static bool take_field(struct transfer *t, const char *name, size_t name_len, co
     }
     if (t->include & INCLUDE_HEADERS)
         keep_header(t, name, name_len, value, value_len);
+    t->cut = CUT_NONE;
     return true;
 }
 
@@ -296,11 +316,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         end--;
     while (start < end && is_blank(line[start]))
         start++;
-    if (!take_field(t, line, (size_t)(colon - line), line + start, end - start)) {
-        t->cut = CUT_MEMORY;
-        return 0;
-    }
-    return n;
+    return take_field(t, line, (size_t)(colon - line), line + start, end - start) ? n : 0;
 }
 
 /* --- callbacks: the answer's body --- */

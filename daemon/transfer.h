@@ -41,6 +41,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
+    CUT_LENGTH,   /* a Content-Length that is no number below 2^63 */
     CUT_MEMORY,
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
