@@ -4,6 +4,10 @@
  */
 #include "access.h"
 
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
 static bool load_tokens(struct access_set *a, const struct config *config, struct buf *errors)
 {
     bool ok = true;
@@ -17,6 +21,16 @@ static bool load_tokens(struct access_set *a, const struct config *config, struc
     return ok;
 }
 
+/* libcurl would say so only when the first https member has failed. */
+static bool check_ca_file(const struct config *config, struct buf *errors)
+{
+    const char *path = config->fetch.ca_file;
+    if (path == NULL || path[0] == '\0' || access(path, R_OK) == 0)
+        return true;
+    buf_printf(errors, "fetch.ca_file: %s: %s\n", path, strerror(errno));
+    return false;
+}
+
 bool access_load(struct access_set *a, const struct config *config, struct buf *errors)
 {
     bool ok = true;
@@ -26,6 +40,7 @@ bool access_load(struct access_set *a, const struct config *config, struct buf *
         ok = ok && a->policies[i] != NULL;
     }
     ok = load_tokens(a, config, errors) && ok;
+    ok = check_ca_file(config, errors) && ok;
     if (!ok)
         access_free(a);
     return ok;

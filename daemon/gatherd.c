@@ -218,7 +218,8 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     routes_reload(g->routes, next);
     front_reload(g->front, &next->limits);
     if (!install_policies(g, access, next))
-        LOG_ERROR("config", "out of memory: some policies are still the old ones");
+        LOG_ERROR("config", "no room for another policy since the start, or no memory: some are still "
+                            "the old ones; restart");
     for (size_t i = 0; i < next->listener_count; i++) {
         const struct config_listener *l = &next->listeners[i];
         const struct pool_slot *slot = find_slot(g, l->policy);

@@ -126,7 +126,7 @@ static bool check_bytes(const struct http_head *head, struct problem *p)
 
 bool http_check_shape(const struct http_head *head, struct problem *p)
 {
-    return check_line(head, p) && check_fields(head, p) && check_framing(head, p) &&
+    return check_fields(head, p) && check_line(head, p) && check_framing(head, p) &&
            check_bytes(head, p);
 }
 

@@ -24,7 +24,7 @@
 enum {
     STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
-    OVERLONG_BODY_SWALLOWED = 65536, /* read beyond limits.body_bytes, to be able to say 413 */
+    OVERLONG_BODY_SWALLOWED = 65536, /* and limits.body_bytes again: read to be able to say 413 */
 };
 
 /* --- clients that leave --- */
@@ -247,16 +247,17 @@ static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *
 {
     struct collect *c = arg;
     (void)kind;
-    if (c->count < c->max)
-        c->fields[c->count] = (struct http_field){name, value != NULL ? value : "", name_len, value_len};
-    c->count++;
+    if (c->count == c->max)
+        return MHD_NO;
+    c->fields[c->count++] =
+        (struct http_field){name, value != NULL ? value : "", name_len, value_len};
     return MHD_YES;
 }
 
 static void collect_head(struct exchange *ex, struct http_field *fields, const char *method,
                          const char *version)
 {
-    struct collect c = {fields, 0, HTTP_FIELDS_MAX};
+    struct collect c = {fields, 0, HTTP_FIELDS_MAX + 1}; /* one more: too many shows */
     const union MHD_ConnectionInfo *size =
         MHD_get_connection_info(ex->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     MHD_get_connection_values_n(ex->connection, MHD_HEADER_KIND, on_field, &c);
@@ -313,6 +314,11 @@ static bool check_head(struct exchange *ex, struct problem *p)
         (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
         !http_check_site(&ex->head, p) || !check_token(ex, p))
         return false;
+    if (ex->head.head_bytes > (size_t)ex->front->params.limits->head_bytes) {
+        problem_set(p, 431, "the request's head has %zu bytes, limits.head_bytes is %lld",
+                    ex->head.head_bytes, (long long)ex->front->params.limits->head_bytes);
+        return false;
+    }
     int64_t length = http_content_length(&ex->head);
     if (length <= ex->front->params.limits->body_bytes)
         return true;
@@ -355,7 +361,7 @@ static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
     size_t limit = (size_t)ex->front->params.limits->body_bytes;
     if (ex->body_too_large) {
         ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
-        return ex->unread_from > OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
+        return ex->unread_from > limit + OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
     }
     if (ex->body.len + n > limit) {
         ex->body_too_large = true;

@@ -161,23 +161,26 @@ static void get_field(const struct http_head *head, const char *name, char *out,
     out[n] = '\0';
 }
 
-/* The value of ?format=, which the view is chosen by before the body is read; "" = not given. */
-static bool get_format(const char *query, char *out, size_t max)
+/* The value of ?format=, which the view is chosen by before the body is read. Returns how often it was
+ * given; a name that does not fit or has escapes is no view's. */
+static int get_format(const char *query, char *out, size_t max)
 {
-    static const char key[] = "format=";
+    static const char key[] = "format";
+    const size_t key_len = sizeof key - 1;
+    int times = 0;
     for (const char *at = query; at != NULL; at = strchr(at, '&')) {
         at += *at == '&';
-        if (strncmp(at, key, sizeof key - 1) != 0)
+        if (strncmp(at, key, key_len) != 0 || strchr("=&", at[key_len]) == NULL)
             continue;
-        at += sizeof key - 1;
-        size_t n = strcspn(at, "&");
+        const char *value = at + key_len + (at[key_len] == '=');
+        size_t n = strcspn(value, "&");
         if (n >= max)
             n = max - 1;
-        memcpy(out, at, n);
+        memcpy(out, value, n);
         out[n] = '\0';
-        return true;
+        times++;
     }
-    return false;
+    return times;
 }
 
 /* All Accept fields as one list (RFC 9110, 5.3). */
@@ -201,7 +204,12 @@ static bool choose_view(struct call *c, const struct http_head *head, struct pro
     char format[16];
     struct buf accept;
     buf_init(&accept, 0);
-    bool by_format = get_format(exchange_query(c->exchange), format, sizeof format);
+    int times = get_format(exchange_query(c->exchange), format, sizeof format);
+    bool by_format = times > 0;
+    if (times > 1) {
+        problem_set(p, 400, "format is given twice");
+        return false;
+    }
     const char *wanted = join_accept(head, &accept);
     c->encoder = encode_pick(wanted, by_format ? format : NULL);
     buf_fini(&accept);

@@ -90,6 +90,8 @@ static int parse_options(int argc, char **argv, struct options *o)
             print_help(stdout);
             return EX_OK;
         } else {
+            if (c == 'o')
+                fprintf(stderr, "gatherd: more than %d options -o; use a file\n", OVERRIDES_MAX);
             fprintf(stderr, "Try `gatherd --help'.\n");
             return EX_USAGE;
         }

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "arena.h"
 #include "log.h"
 #include "resolve_ares.h"
 #include "table.h"
@@ -45,6 +46,7 @@ struct file_mark {
 
 struct resolve {
     struct resolve_params params;
+    struct arena memory; /* the names of the servers */
     struct table names;
     struct list lists[NAME_STATES];
     size_t counts[NAME_STATES];
@@ -247,6 +249,8 @@ static void on_timer(uv_timer_t *timer)
 
 /* Channels */
 
+static void resolve_free(struct resolve *r);
+
 static void part_closed(void *arg)
 {
     struct resolve *r = arg;
@@ -254,7 +258,7 @@ static void part_closed(void *arg)
         return;
     void (*closed)(void *arg) = r->closed;
     void *closed_arg = r->closed_arg;
-    free(r);
+    resolve_free(r);
     closed(closed_arg);
 }
 
@@ -348,6 +352,25 @@ static void check_resolv_conf(struct resolve *r)
 
 /* Life */
 
+/* The caller's list may go with its configuration; a reload asks for the servers again. */
+static bool copy_servers(struct resolve *r)
+{
+    const char **copy = arena_calloc(&r->memory, r->params.server_count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < r->params.server_count; i++) {
+        copy[i] = arena_strdup(&r->memory, r->params.servers[i]);
+        if (!copy[i])
+            return false;
+    }
+    r->params.servers = copy;
+    return copy != NULL;
+}
+
+static void resolve_free(struct resolve *r)
+{
+    arena_fini(&r->memory);
+    free(r);
+}
+
 struct resolve *resolve_create(const struct resolve_params *params, const char **why)
 {
     struct resolve *r = calloc(1, sizeof *r);
@@ -362,11 +385,12 @@ struct resolve *resolve_create(const struct resolve_params *params, const char *
     for (int i = 0; i < NAME_STATES; i++)
         list_init(&r->lists[i]);
     list_init(&r->retired);
-    if (table_init(&r->names))
+    arena_init(&r->memory);
+    if (table_init(&r->names) && copy_servers(r))
         r->channel = channel_create(r, why);
     if (!r->channel) {
         table_fini(&r->names);
-        free(r);
+        resolve_free(r);
         return NULL;
     }
     uv_timer_init(r->params.loop, &r->timer);

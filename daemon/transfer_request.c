@@ -132,6 +132,13 @@ static bool add_traceparent(struct transfer *t)
     return ok;
 }
 
+/* Methods for which "no body" is said by Content-Length: 0 (RFC 9110, 8.6). */
+static bool method_expects_body(const char *method)
+{
+    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
+           strcmp(method, "PATCH") == 0;
+}
+
 static bool set_headers(struct transfer *t)
 {
     struct own_fields own = {false, false, false};
@@ -139,15 +146,14 @@ static bool set_headers(struct transfer *t)
         return false;
     if (t->traceparent != NULL && !own.traceparent && !add_traceparent(t))
         return false;
-    if (t->send_body) {
-        /* no 100-continue: a server that ignores it costs a second */
-        if (!add_line(&t->headers, "Expect:"))
-            return false;
-        const char *type = t->opts->body_is_json ? "Content-Type: application/json"
-                                                 : "Content-Type:"; /* none, unless the member says */
-        if (!own.content_type && !add_line(&t->headers, type))
-            return false;
-    }
+    /* no 100-continue: a server that ignores it costs a second */
+    if (t->send_body && !add_line(&t->headers, "Expect:"))
+        return false;
+    if ((t->send_body || method_expects_body(t->method)) && !own.content_type &&
+        !add_line(&t->headers, t->send_body && t->opts->body_is_json
+                                   ? "Content-Type: application/json"
+                                   : "Content-Type:")) /* else libcurl would make one up */
+        return false;
     if (!own.accept_encoding)
         curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, "");
     else
@@ -155,13 +161,6 @@ static bool set_headers(struct transfer *t)
     if (t->headers != NULL)
         curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     return true;
-}
-
-/* Methods for which "no body" is said by Content-Length: 0 (RFC 9110, 8.6). */
-static bool method_expects_body(const char *method)
-{
-    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
-           strcmp(method, "PATCH") == 0;
 }
 
 static void set_method(struct transfer *t)
