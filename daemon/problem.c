@@ -12,13 +12,15 @@
 
 void problem_set(struct problem *p, int status, const char *fmt, ...)
 {
+    char text[2 * sizeof p->detail]; /* longer, so that the cut is ours */
     va_list args;
     *p = (struct problem){.status = status, .offset = -1};
     va_start(args, fmt);
-    vsnprintf(p->detail, sizeof p->detail, fmt, args);
+    vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    size_t n = strlen(p->detail);
-    p->detail[utf8_prefix(p->detail, n, n)] = '\0';
+    size_t n = utf8_prefix(text, strlen(text), sizeof p->detail - 1);
+    memcpy(p->detail, text, n);
+    p->detail[n] = '\0';
 }
 
 const char *problem_title(int status)
