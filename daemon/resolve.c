@@ -444,17 +444,37 @@ static struct resolve_name *name_current(struct resolve *r, const char *text)
     return name;
 }
 
+/* localhost and what ends in .localhost is this machine, whatever a file or a server says (RFC 6761). */
+static bool is_localhost(const char *name)
+{
+    static const char word[] = "localhost";
+    size_t n = strlen(name), len = sizeof word - 1;
+    if (n > 0 && name[n - 1] == '.')
+        n--;
+    return n >= len && memcmp(name + n - len, word, len) == 0 &&
+           (n == len || name[n - len - 1] == '.');
+}
+
+/* Names that need no look-up: literals and localhost. */
+static bool answer_known(struct resolve *r, const char *name)
+{
+    struct ip_addr *to = r->answer.addresses;
+    bool local = is_localhost(name);
+    if (local ? !ip_parse("127.0.0.1", &to[0]) || !ip_parse("::1", &to[1]) : !ip_parse(name, &to[0]))
+        return false;
+    r->answer.error = ERR_NONE;
+    r->answer.message = "";
+    r->answer.count = local ? 2 : 1;
+    return true;
+}
+
 const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
                                            const char *text, bool *failed)
 {
     int64_t lookups = r->lookups;
     *failed = false;
-    if (ip_parse(text, &r->answer.addresses[0])) {
-        r->answer.error = ERR_NONE;
-        r->answer.message = "";
-        r->answer.count = 1;
+    if (answer_known(r, text))
         return &r->answer;
-    }
     struct resolve_name *name = name_current(r, text);
     *failed = name == NULL;
     if (!name)

@@ -73,7 +73,7 @@ struct resolve *resolve_create(const struct resolve_params *params, const char *
 void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg);
 
 /* Asks for a name (lower case, punycode, no trailing check) or an address without brackets. Returns
- * the answer at once when it is an address, in the cache or in /etc/hosts (valid until the next
+ * the answer at once when it is an address, localhost, in the cache or in /etc/hosts (valid until the next
  * call into the resolver; the query is not used), or NULL: the query waits and its done is called
  * in a later resolve_turn(). NULL with *failed = true: no memory. */
 const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
