@@ -37,6 +37,29 @@ static long max_connects(const struct fetch *f)
     return (long)(f->params.limits->in_flight + f->params.config->idle_connections);
 }
 
+static void pool_drop_idle(struct fetch_pool *p)
+{
+    struct list *node;
+    while ((node = list_pop(&p->idle)) != NULL)
+        transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
+    p->idle_count = 0;
+}
+
+/* Frees the pool; closed is called with the engine once for each multi it had. */
+static void pool_close(struct fetch_pool *p, void (*closed)(void *arg))
+{
+    pool_drop_idle(p);
+    for (int lane = 0; lane < TRANSFER_LANES; lane++)
+        if (p->env.multis[lane] != NULL)
+            curl_uv_close(p->env.multis[lane], closed, p->engine);
+    free(p);
+}
+
+static void on_nothing(void *arg)
+{
+    (void)arg;
+}
+
 struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
 {
     struct fetch_pool *p = calloc(1, sizeof *p);
@@ -49,18 +72,19 @@ struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
         .arg = f->params.wake_arg,
     };
     p->env = (struct transfer_env){
-        .multi = curl_uv_create(&params),
+        .multis = {curl_uv_create(&params), curl_uv_create(&params)},
+        .libcurl_8_1 = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100,
         .policy = policy,
         .fetch = f->params.config,
         .limits = f->params.limits,
         .answer_held = &f->answer_held,
     };
-    if (p->env.multi == NULL) {
-        free(p);
-        return NULL;
-    }
     p->engine = f;
     list_init(&p->idle);
+    if (p->env.multis[LANE_HTTP1] == NULL || p->env.multis[LANE_HTTP2] == NULL) {
+        pool_close(p, on_nothing);
+        return NULL;
+    }
     list_append(&f->pools, &p->node);
     return p;
 }
@@ -81,7 +105,8 @@ void fetch_reload(struct fetch *f, const struct config_fetch *config,
         struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
         p->env.fetch = config;
         p->env.limits = limits;
-        curl_uv_set_max_connects(p->env.multi, max_connects(f));
+        for (int lane = 0; lane < TRANSFER_LANES; lane++)
+            curl_uv_set_max_connects(p->env.multis[lane], max_connects(f));
     }
     sched_set_limits(f->sched, &sched);
     resolve_reload(f->resolve);
@@ -106,14 +131,6 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
     }
     list_prepend(&p->idle, &t->node);
     p->idle_count++;
-}
-
-static void pool_drop_idle(struct fetch_pool *p)
-{
-    struct list *node;
-    while ((node = list_pop(&p->idle)) != NULL)
-        transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
-    p->idle_count = 0;
 }
 
 /* --- states --- */
@@ -370,9 +387,12 @@ static void on_sweep_timer(uv_timer_t *timer)
     size_t sockets = 0;
     LIST_FOREACH_SAFE(node, next, &f->pools) {
         struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
-        if (curl_uv_sockets(p->env.multi) > 0)
-            curl_uv_sweep(p->env.multi, idle_s(f));
-        sockets += curl_uv_sockets(p->env.multi);
+        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+            struct curl_uv *m = p->env.multis[lane];
+            if (curl_uv_sockets(m) > 0)
+                curl_uv_sweep(m, idle_s(f));
+            sockets += curl_uv_sockets(m);
+        }
     }
     if (sockets == 0)
         uv_timer_stop(timer);
@@ -443,8 +463,10 @@ static bool run_pools(struct fetch *f)
     bool pending = false;
     LIST_FOREACH_SAFE(node, next, &f->pools) {
         struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
-        curl_uv_turn(p->env.multi, MESSAGES_MAX, fetch_transfer_done, f);
-        pending |= curl_uv_pending(p->env.multi);
+        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+            curl_uv_turn(p->env.multis[lane], MESSAGES_MAX, fetch_transfer_done, f);
+            pending |= curl_uv_pending(p->env.multis[lane]);
+        }
     }
     return pending;
 }
@@ -545,11 +567,8 @@ void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg)
     f->closed_arg = arg;
     f->open_parts = 4; /* two timers, the resolver, and this function */
     while ((node = list_pop(&f->pools)) != NULL) {
-        struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
-        pool_drop_idle(p);
-        f->open_parts++;
-        curl_uv_close(p->env.multi, part_closed, f);
-        free(p);
+        f->open_parts += TRANSFER_LANES;
+        pool_close(LIST_CONTAINER(node, struct fetch_pool, node), part_closed);
     }
     resolve_close(f->resolve, part_closed, f);
     uv_close((uv_handle_t *)&f->timer, on_timer_closed);

@@ -89,7 +89,8 @@ void transfer_begin(struct transfer *t, struct transfer_hop *hop)
     t->include = hop->include;
     t->body_cap = hop->body_cap;
     t->result = hop->result;
-    t->multiplex = false;
+    t->multi = t->env->multis[transfer_wants_http2(t) ? LANE_HTTP2 : LANE_HTTP1];
+    t->starts++;
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
@@ -122,7 +123,7 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     }
     if (t->opened_us == TIME_NULL)
         t->opened_us = clock_us();
-    curl_socket_t fd = curl_uv_open_socket(t->env->multi, address);
+    curl_socket_t fd = curl_uv_open_socket(t->multi, address);
     if (fd == CURL_SOCKET_BAD)
         t->os_errno = errno;
     return fd;
@@ -370,11 +371,6 @@ static void digest_body(struct transfer *t, const char *data, size_t n)
  * curl_easy_reset(), and appends a folded line to it: a head that begins with a folded line writes
  * to freed memory (fixed by curl cd1c611b24). CURLOPT_HEADER has it show us each line of the head
  * before it stores it; such a line is refused here. */
-static bool header_store_is_sound(void)
-{
-    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100;
-}
-
 static size_t on_head_copy(struct transfer *t, const char *line, size_t n)
 {
     if (t->field_seen || n == 0 || (line[0] != ' ' && line[0] != '\t'))
@@ -389,7 +385,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     size_t n = size * count;
     if (t->cut == CUT_CLOSED)
         return 0;
-    if (t->in_head && !header_store_is_sound())
+    if (t->in_head && !t->env->libcurl_8_1)
         return on_head_copy(t, data, n);
     if (!t->body_started && !begin_body(t)) {
         t->cut = CUT_MEMORY;
@@ -414,14 +410,14 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, curl_uv_close_socket);
-    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->env->multi);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->multi);
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
     curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-    if (!header_store_is_sound())
+    if (!t->env->libcurl_8_1)
         curl_easy_setopt(e, CURLOPT_HEADER, 1L);
     if (t->url.https) {
         curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls);
@@ -454,7 +450,7 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
 
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count)
 {
-    if (!set_options(t, addresses, count) || curl_uv_add(t->env->multi, t->easy) != CURLM_OK)
+    if (!set_options(t, addresses, count) || curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;
     t->added = true;
     return true;
@@ -655,7 +651,7 @@ void transfer_end(struct transfer *t)
 {
     resolve_cancel(&t->query);
     if (t->added)
-        curl_uv_remove(t->env->multi, t->easy);
+        curl_uv_remove(t->multi, t->easy);
     t->added = false;
     free_hop(t);
     t->owner = NULL;

@@ -24,9 +24,14 @@
 #include "spec.h"
 #include "url.h"
 
+/* HTTP/1.1 and HTTP/2 have connections of their own: a request that may speak HTTP/2 would else be put
+ * on a kept HTTP/1.1 connection to the same origin. */
+enum transfer_lane { LANE_HTTP1, LANE_HTTP2, TRANSFER_LANES };
+
 /* What all transfers of one pool share; borrowed, outlives them. */
 struct transfer_env {
-    struct curl_uv *multi;
+    struct curl_uv *multis[TRANSFER_LANES];
+    bool libcurl_8_1; /* the libcurl found at run time is 8.1 or newer */
     const struct policy *policy;
     const struct config_fetch *fetch;
     const struct config_limits *limits;
@@ -51,6 +56,8 @@ struct transfer {
     void *owner;        /* the engine's job; NULL while pooled */
     const struct transfer_env *env;
     CURL *easy;
+    struct curl_uv *multi; /* of env, the hop's lane */
+    unsigned starts;    /* since it was made */
     bool added;         /* is in the multi */
 
     /* the request; url and slists owned */

@@ -189,16 +189,16 @@ static void set_method(struct transfer *t)
 
 /* HTTP/2 by default only where the libcurl found at run time is 8.1 or newer: older ones lack fixes
  * for aborted streams that are reported as complete (curl #10693, #10715). */
-static bool http2_is_sound(void)
+bool transfer_wants_http2(const struct transfer *t)
 {
-    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100;
+    int version = t->opts->http_version;
+    return t->url.https &&
+           (version == HTTP_VERSION_2 || (version == HTTP_VERSION_AUTO && t->env->libcurl_8_1));
 }
 
 static void set_http_version(struct transfer *t)
 {
-    int version = t->opts->http_version;
-    bool two = version == HTTP_VERSION_2 || (version == HTTP_VERSION_AUTO && http2_is_sound());
-    two = two && t->url.https;
+    bool two = transfer_wants_http2(t);
     curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION,
                      (long)(two ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
     t->multiplex = two && !t->opts->fresh_connection;
@@ -211,7 +211,6 @@ static void set_http_version(struct transfer *t)
 /* libcurl gets the addresses from us and never looks a name up: "+host:port:address,...". */
 static bool set_addresses(struct transfer *t, const struct ip_addr *addresses, size_t count)
 {
-    static _Thread_local unsigned starts;
     if (count == 0)
         return true;
     struct buf line;
@@ -226,8 +225,8 @@ static bool set_addresses(struct transfer *t, const struct ip_addr *addresses, s
     bool ok = !line.failed && add_line(&t->resolve, text);
     buf_fini(&line);
     curl_easy_setopt(t->easy, CURLOPT_RESOLVE, t->resolve);
-    /* entries never expire while in use; one transfer in 1,024 lets libcurl prune old ones */
-    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, (++starts & 1023) == 0 ? 60L : -1L);
+    /* entries never expire while in use; one start in 1,024 lets libcurl prune old ones */
+    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, (t->starts & 1023) == 0 ? 60L : -1L);
     return ok;
 }
 bool transfer_set_request(struct transfer *t, const struct ip_addr *addresses, size_t count)

@@ -11,6 +11,9 @@
 
 #include "transfer.h"
 
+/* Whether the hop may speak HTTP/2; its url and opts are set. */
+bool transfer_wants_http2(const struct transfer *t);
+
 /* Sets the options, after curl_easy_reset(); addresses as in transfer_launch(). The lists that libcurl
  * borrows stand in t. False when memory runs out. */
 bool transfer_set_request(struct transfer *t, const struct ip_addr *addresses, size_t count)
