@@ -258,15 +258,19 @@ bool fetch_set_deadline(struct fetch *f, struct fetch_job *job)
     return heap_set(&f->deadlines, &job->deadline, connected || whole < connect ? whole : connect);
 }
 
-/* The second of the four checks: only allowed addresses reach libcurl. */
+/* The second of the four checks: only allowed addresses reach libcurl. A name that leads to gatherd
+ * itself by one of its addresses is refused whole. */
 static size_t allowed_addresses(const struct fetch_job *job, const struct resolve_answer *answer,
                                 struct ip_addr *out, struct verdict *v)
 {
     size_t n = 0;
-    for (size_t i = 0; i < answer->count; i++)
+    for (size_t i = 0; i < answer->count; i++) {
         if (policy_check_address(job->pool->env.policy, &answer->addresses[i],
                                  job->transfer->url.port, v))
             out[n++] = answer->addresses[i];
+        else if (v->type == ERR_PROXY_LOOP_DETECTED)
+            return 0;
+    }
     return n;
 }
 
