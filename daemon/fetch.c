@@ -72,7 +72,6 @@ struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
         .arg = f->params.wake_arg,
     };
     p->env = (struct transfer_env){
-        .multis = {curl_uv_create(&params), curl_uv_create(&params)},
         .libcurl_8_1 = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100,
         .policy = policy,
         .fetch = f->params.config,
@@ -81,9 +80,12 @@ struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
     };
     p->engine = f;
     list_init(&p->idle);
-    if (p->env.multis[LANE_HTTP1] == NULL || p->env.multis[LANE_HTTP2] == NULL) {
-        pool_close(p, on_nothing);
-        return NULL;
+    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+        p->env.multis[lane] = curl_uv_create(&params);
+        if (p->env.multis[lane] == NULL) {
+            pool_close(p, on_nothing);
+            return NULL;
+        }
     }
     list_append(&f->pools, &p->node);
     return p;

@@ -175,6 +175,10 @@ static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
     case CUT_HEAD:
         fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, last, NULL);
         return;
+    case CUT_STATUS:
+        fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last,
+                            "the status is no number of three digits");
+        return;
     case CUT_FOLDED:
         fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last, "the head begins with a folded line");
         return;

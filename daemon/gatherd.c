@@ -196,7 +196,7 @@ static bool can_take(const struct gatherd *g, const struct config *next)
     struct buf names;
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const char *name = g->config->listeners[i].name;
-        if (find_listener(next, name) != NULL)
+        if (find_listener(next, name) != NULL || !front_has_listener(g->front, name))
             continue;
         LOG_ERROR("config", "listener.%s is gone: that needs a restart", name);
         return false;

@@ -23,7 +23,10 @@
 #include "clock.h"
 #include "log.h"
 
-enum { POOL_BYTES_OVER_HEAD = 8192 /* connection memory beyond limits.head_bytes */ };
+enum {
+    POOL_BYTES_OVER_HEAD = 8192, /* connection memory beyond limits.head_bytes */
+    BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
+};
 
 void front_wake_loop(struct front *f)
 {
@@ -186,15 +189,13 @@ static void on_server_timer(uv_timer_t *timer)
     front_wake_loop(s->front);
 }
 
-/* Far beyond our own deadlines: it only catches what they cannot see (CLOSE_WAIT, MHD bug 7192). */
-static unsigned backstop_s(const struct config_listener *c)
-{
-    int64_t us = c->head_timeout_us;
-    us = us > c->body_timeout_us ? us : c->body_timeout_us;
-    us = us > c->send_timeout_us ? us : c->send_timeout_us;
-    us = us > c->keep_alive_us ? us : c->keep_alive_us;
-    return (unsigned)(us / US_PER_S + 2);
-}
+/* From 1.0 on libmicrohttpd can refuse folded lines and bare LF by itself, and must: it unfolds a line
+ * before we see it. Before 1.0 http_check measures them. */
+#if MHD_VERSION >= 0x01000000
+#define STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+#else
+#define STRICTNESS
+#endif
 
 static struct MHD_Daemon *start_daemon(struct server *s)
 {
@@ -205,11 +206,12 @@ static struct MHD_Daemon *start_daemon(struct server *s)
         MHD_OPTION_LISTEN_SOCKET, s->socket.fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)l->clients,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)l->head_bytes + POOL_BYTES_OVER_HEAD,
-        MHD_OPTION_CONNECTION_TIMEOUT, backstop_s(s->conf),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)BACKSTOP_S,
         MHD_OPTION_URI_LOG_CALLBACK, exchange_on_request_line, s,
         MHD_OPTION_NOTIFY_COMPLETED, exchange_on_completed, s,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
+        STRICTNESS
         MHD_OPTION_END);
 }
 
@@ -273,6 +275,14 @@ void front_reload_listener(struct front *f, const struct config_listener *conf,
         s->tokens = tokens;
         s->data = data;
     }
+}
+
+bool front_has_listener(const struct front *f, const char *name)
+{
+    for (size_t i = 0; i < f->server_count; i++)
+        if (strcmp(f->servers[i].listener, name) == 0)
+            return true;
+    return false;
 }
 
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max)

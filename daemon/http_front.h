@@ -91,6 +91,9 @@ void front_reload(struct front *f, const struct config_limits *limits);
 void front_reload_listener(struct front *f, const struct config_listener *conf,
                            const struct tokens *tokens, void *data);
 
+/* Whether an address of a listener of that name is open. */
+bool front_has_listener(const struct front *f, const char *name);
+
 /* Where it listens, for policies: fills at most max, returns how many. */
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max);
 

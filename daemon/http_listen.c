@@ -99,6 +99,8 @@ static bool open_unix(const char *text, const char *path, mode_t mode, struct ht
     if (rc != 0)
         return fail("bind", text);
     snprintf(s->path, sizeof s->path, "%s", path);
+    struct stat st;
+    s->inode = stat(path, &st) == 0 ? st.st_ino : 0;
     snprintf(s->name, sizeof s->name, "%s", text);
     return listen(s->fd, SOMAXCONN) == 0 || fail("listen", text);
 }
@@ -146,7 +148,8 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
 void http_socket_close(struct http_socket *s)
 {
     int saved = errno;
-    if (s->path[0] != '\0')
+    struct stat st;
+    if (s->path[0] != '\0' && lstat(s->path, &st) == 0 && st.st_ino == s->inode)
         unlink(s->path);
     if (s->fd >= 0)
         close(s->fd);

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "cidr.h"
 #include "config.h"
@@ -17,7 +18,8 @@ struct http_socket {
     struct ip_addr address;
     uint16_t port;  /* the real one, also when 0 was asked */
     char name[128]; /* "127.0.0.1:4284", "[::1]:4284", "unix:/run/..." */
-    char path[108]; /* of a Unix socket; unlinked at close */
+    char path[108]; /* of a Unix socket; unlinked at close while it is still ours */
+    ino_t inode;
 };
 
 /* Opens what `bind` of the listener names, in order. With the built-in default an address the machine

@@ -299,6 +299,13 @@ static enum fill fill_whole(void *arg, struct buf *out)
     return FILL_END;
 }
 
+static enum fill fill_nothing(void *arg, struct buf *out)
+{
+    (void)arg;
+    (void)out;
+    return FILL_END;
+}
+
 static void answer_whole(struct call *c)
 {
     const struct batch_view *v = batch_view(c->batch);
@@ -307,10 +314,11 @@ static void answer_whole(struct call *c)
     add_server_timing(&a, v);
     buf_init(&a.body, 0);
     c->encoder->begin(&a.body, v);
-    if (fill_whole(c, &a.body) == FILL_MORE) {
+    if (fill_whole(c, &a.body) == FILL_MORE)
         a.fill = fill_whole;
-        a.arg = c;
-    }
+    else if (a.body.len > 2 * PIECE_BYTES)
+        a.fill = fill_nothing; /* a piece may be one large body: send_timeout is for each part taken */
+    a.arg = c;
     answer_now(c, &a);
 }
 

@@ -18,7 +18,7 @@
 #define METRICS_TABLE(X) \
     X(BATCHES_ACCEPTED, COUNTER, "gatherd_batches_total", "", "Batches admitted.") \
     X(BATCHES_REFUSED_FULL, COUNTER, "gatherd_batches_refused_total", "reason=\"full\"", \
-      "Batches refused with 429 or 503.") \
+      "Batches refused with 503.") \
     X(BATCHES_REFUSED_DRAINING, COUNTER, "gatherd_batches_refused_total", "reason=\"draining\"", \
       "") \
     X(BATCHES_CLIENT_GONE, COUNTER, "gatherd_batches_client_gone_total", "", \

@@ -40,8 +40,8 @@ void notify_send(const struct notify *n, const char *fmt, ...)
     va_start(args, fmt);
     int len = vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || len < 0)
+    int fd = len < 0 ? -1 : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return;
     size_t path_len = strlen(n->path);
     memcpy(to.sun_path, n->path, path_len);

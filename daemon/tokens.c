@@ -46,8 +46,10 @@ static bool token_is_good(const char *s, size_t n)
     return n >= TOKEN_MIN_BYTES && n <= TOKEN_MAX_BYTES;
 }
 
-static const char *add_line(struct tokens *t, char *line)
+static const char *add_line(struct tokens *t, char *line, size_t n)
 {
+    if (strlen(line) != n)
+        return "holds a NUL byte";
     line[strcspn(line, "\r\n")] = '\0';
     if (line[0] == '\0' || line[0] == '#')
         return NULL;
@@ -75,8 +77,9 @@ static bool read_lines(struct tokens *t, FILE *file, const char *path, struct bu
     char *line = NULL;
     size_t cap = 0;
     bool ok = true;
-    for (int n = 1; getline(&line, &cap, file) >= 0; n++) {
-        const char *why = add_line(t, line);
+    ssize_t len;
+    for (int n = 1; (len = getline(&line, &cap, file)) >= 0; n++) {
+        const char *why = add_line(t, line, (size_t)len);
         if (why == NULL)
             continue;
         buf_printf(errors, "%s:%d: %s\n", path, n, why);
@@ -85,6 +88,10 @@ static bool read_lines(struct tokens *t, FILE *file, const char *path, struct bu
     if (line != NULL)
         OPENSSL_cleanse(line, cap);
     free(line);
+    if (ferror(file)) {
+        buf_printf(errors, "%s: %s\n", path, strerror(errno));
+        ok = false;
+    }
     if (ok && t->count == 0) {
         buf_printf(errors, "%s: holds no token; write a line name:token\n", path);
         ok = false;
@@ -95,13 +102,13 @@ static bool read_lines(struct tokens *t, FILE *file, const char *path, struct bu
 static FILE *open_private(const char *path, struct buf *errors)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us up */
     if (fd < 0 || fstat(fd, &st) != 0) {
         buf_printf(errors, "%s: %s\n", path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
         buf_printf(errors, "%s: is no regular file\n", path);
     } else if ((st.st_mode & 077) != 0) {
-        buf_printf(errors, "%s: others can read it (mode %04o); chmod 600 it\n", path,
+        buf_printf(errors, "%s: others have access to it (mode %04o); chmod 600 it\n", path,
                    (unsigned)(st.st_mode & 07777));
     } else {
         FILE *file = fdopen(fd, "r");

@@ -76,6 +76,13 @@ static void drop_headers(struct result *r)
     r->extra->has_headers = false;
 }
 
+static enum transfer_lane lane_of(const struct transfer *t)
+{
+    if (!t->url.https)
+        return LANE_PLAIN;
+    return transfer_wants_http2(t) ? LANE_HTTP2 : LANE_HTTP1;
+}
+
 void transfer_begin(struct transfer *t, struct transfer_hop *hop)
 {
     t->url = hop->url;
@@ -89,7 +96,7 @@ void transfer_begin(struct transfer *t, struct transfer_hop *hop)
     t->include = hop->include;
     t->body_cap = hop->body_cap;
     t->result = hop->result;
-    t->multi = t->env->multis[transfer_wants_http2(t) ? LANE_HTTP2 : LANE_HTTP1];
+    t->multi = t->env->multis[lane_of(t)];
     t->starts++;
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
@@ -197,14 +204,26 @@ static int64_t parse_retry_after(const char *value)
     return us > 0 ? us : 0;
 }
 
-static void begin_head(struct transfer *t, const char *line, size_t n)
+/* A status line. A status of four digits is refused here: libcurl 8 reads the first three. */
+static bool begin_head(struct transfer *t, const char *line, size_t n)
 {
     const char *space = memchr(line, ' ', n);
-    t->status = space != NULL && n - (size_t)(space - line) > 3 ? (int)strtol(space, NULL, 10) : 0;
+    long status = space != NULL && n - (size_t)(space - line) > 3 ? strtol(space, NULL, 10) : 0;
+    bool sound = status >= 0 && status <= 999;
+    t->status = sound ? (int)status : 0;
     free(t->location);
     t->location = NULL;
     t->retry_after_us = TIME_NULL;
     drop_headers(t->result);
+    if (!sound)
+        t->cut = CUT_STATUS;
+    return sound;
+}
+
+/* A continuation with nothing before it (RFC 9112, 5.2: to be rejected or ignored). */
+static bool begins_folded(const struct transfer *t, const char *line, size_t n)
+{
+    return !t->field_seen && n > 0 && (line[0] == ' ' || line[0] == '\t');
 }
 
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
@@ -302,8 +321,11 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         return 0;
     }
     if (!t->body_started && n > 5 && memcmp(line, "HTTP/", 5) == 0) {
-        begin_head(t, line, n);
-        return n;
+        return begin_head(t, line, n) ? n : 0;
+    }
+    if (begins_folded(t, line, n)) {
+        t->cut = CUT_FOLDED;
+        return 0;
     }
     if (line[0] == '\r' || line[0] == '\n')
         t->in_head = t->in_head && t->status < 200;
@@ -370,10 +392,11 @@ static void digest_body(struct transfer *t, const char *data, size_t n)
 /* libcurl before 8.1 stores header fields for an API of its own, keeps a pointer to the last one over
  * curl_easy_reset(), and appends a folded line to it: a head that begins with a folded line writes
  * to freed memory (fixed by curl cd1c611b24). CURLOPT_HEADER has it show us each line of the head
- * before it stores it; such a line is refused here. */
+ * before it stores it; such a line is refused here. With a newer one on_header() refuses it, so that
+ * the outcome is the same. */
 static size_t on_head_copy(struct transfer *t, const char *line, size_t n)
 {
-    if (t->field_seen || n == 0 || (line[0] != ' ' && line[0] != '\t'))
+    if (!begins_folded(t, line, n))
         return n;
     t->cut = CUT_FOLDED;
     return 0;

@@ -24,9 +24,10 @@
 #include "spec.h"
 #include "url.h"
 
-/* HTTP/1.1 and HTTP/2 have connections of their own: a request that may speak HTTP/2 would else be put
- * on a kept HTTP/1.1 connection to the same origin. */
-enum transfer_lane { LANE_HTTP1, LANE_HTTP2, TRANSFER_LANES };
+/* Each has connections of its own. A request that may speak HTTP/2 would else be put on a kept
+ * HTTP/1.1 connection to the same origin, and one for http:// (libcurl 8.14) on a kept TLS connection
+ * to the same port: what it gets would depend on who asked before. */
+enum transfer_lane { LANE_PLAIN, LANE_HTTP1, LANE_HTTP2, TRANSFER_LANES };
 
 /* What all transfers of one pool share; borrowed, outlives them. */
 struct transfer_env {
@@ -45,6 +46,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
+    CUT_STATUS,   /* a status below 0 or above 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63 */
     CUT_MEMORY,

@@ -158,7 +158,8 @@ def test_failure_is_cached_briefly(gatherd, origin, dns):
 
 
 def test_server_that_comes_back(gatherd, origin, dns):
-    """A first query that is lost is asked again."""
+    """A first query that is lost is asked again: after 1 s by c-ares before 1.32, after 0.25 s and
+    more by newer ones, which go by how quick the server was until then."""
     dns.add("lost.dns.test", silent=True)
     import threading
 
@@ -169,7 +170,7 @@ def test_server_that_comes_back(gatherd, origin, dns):
     thread.start()
     result = gatherd.one(at("lost.dns.test", origin))
     thread.join()
-    assert result["ok"] is True and result["timings_ms"]["dns"] >= 500
+    assert result["ok"] is True and result["timings_ms"]["dns"] >= 200
 
 
 def test_odd_names(gatherd, origin, dns):

@@ -66,6 +66,9 @@ def test_plain_http_on_the_tls_port(gatherd, origin):
 
 
 def test_https_spoken_to_as_http(gatherd, tls_origin):
+    """Also where a TLS connection to the port is kept: libcurl 8.14 would send it over that one."""
+    for more in ({}, {"http_version": "1.1"}):
+        assert gatherd.one({"url": tls_origin.url("/size/1"), **more})["ok"] is True
     result = gatherd.one(tls_origin.url("/size/1").replace("https:", "http:"))
     assert result["state"] == "failed" and result["error"]["type"] in (
         "connection_terminated",

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_batch - the batch's state machine on a clock that only the test moves, over an engine that
- * does what the test says and when: it keeps fetch.h's promises (done is always later, a cancelled
- * job's result is final at once) with the real scheduler, and sends nothing. batch.c is included, so
- * that its allocations can fail.
+ * does what the test says and when: it keeps fetch.h's promises (done is always later, the result
+ * of a cancelled job is final at once) with the real scheduler, and sends nothing. batch.c is
+ * included, so that its allocations can fail.
  *
  * What a batch promises its owner is asserted in the callbacks themselves, so in every test: each
- * member is reported once, the end is told once and last, neither from inside a call into the batch,
- * and every member's phases add up to its time since the start.
+ * member is reported once, the end is told once and last, neither from inside a call into the
+ * batch, and every member's phases add up to its time since the start.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -500,7 +500,8 @@ static void test_all_done(void **state)
     size_t woken = w.woken;
     engine_deliver(&w.fetch, SIZE_MAX);
     assert_int_equal(r.calls, 3);
-    assert_int_equal(r.ends, 0); /* the end is told in the runner's turn, and the loop must not sleep */
+    /* The end is told in the runner's turn, and the loop must not sleep before it. */
+    assert_int_equal(r.ends, 0);
     assert_true(w.woken > woken);
     assert_int_equal(batches_running(w.batches), 0);
     turn(&w);
@@ -754,7 +755,8 @@ static void test_timer(void **state)
     assert_int_equal(uv_timer_get_due_in(&w.batches->timer), 890);
     start(&w, &early, &(struct script){.count = 1, .deadline_us = 300 * MS + 1});
     turn(&w);
-    assert_int_equal(uv_timer_get_due_in(&w.batches->timer), 291); /* rounded up: never a look too early */
+    /* rounded up: never a look too early */
+    assert_int_equal(uv_timer_get_due_in(&w.batches->timer), 291);
     engine_launch(&w.fetch);
     answer(&early, 0, 200);
     settle_all(&w);
@@ -999,7 +1001,7 @@ static void test_release_inside_on_end(void **state)
     close_world(&w);
 }
 
-/* In the first, a middle and the last report, by an answer and by a deadline that reports them all. */
+/* In the first, a middle and the last report, by an answer and by a deadline. */
 static void test_release_inside_on_item(void **state)
 {
     (void)state;
@@ -1224,7 +1226,9 @@ static void test_pause(void **state)
     start(&w, &other, &(struct script){.count = 1});
     turn(&w);
     assert_int_equal(engine_launch(&w.fetch), 1); /* others are not held up */
+    size_t woken = w.woken;
     batch_pause(r.batch, false);
+    assert_true(w.woken > woken); /* nothing else tells the engine */
     assert_int_equal(engine_launch(&w.fetch), 1);
     batch_pause(r.batch, true);
     now_us += 95 * MS;
@@ -1342,7 +1346,7 @@ static void random_start(struct world *w, struct run *r, bool *used)
         end_run(r);
     *used = true;
     start(w, r, &(struct script){
-                    .count = rand() % 4 == 0 ? (size_t)(500 + rand() % 1000) : (size_t)(1 + rand() % 9),
+                    .count = (size_t)(rand() % 4 == 0 ? 500 + rand() % 1000 : 1 + rand() % 9),
                     .concurrency = 1 + rand() % 4,
                     .deadline_us = 1 + rand() % (200 * MS),
                     .stop_on_error = rand() % 4 == 0,

@@ -57,7 +57,7 @@ static struct notify init(const char *socket_name, const char *watchdog, const c
     return n;
 }
 
-/* The service manager: a datagram socket at a path, or at an abstract name when it begins with '@'. */
+/* The service manager: a datagram socket at a path, or at an abstract name (a leading '@'). */
 static int manager_open(const char *name)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};

@@ -178,7 +178,8 @@ static void test_messages(void **state)
 {
     (void)state;
     struct buf errors;
-    const char *text = "alice:short-secret\n" GOOD "bob:tiny-secret\nmy-secret-alone\nx y:secret-0123456789\n";
+    const char *text = "alice:short-secret\n" GOOD "bob:tiny-secret\n"
+                       "my-secret-alone\nx y:secret-0123456789\n";
     write_file(text, strlen(text), 0600);
     buf_init(&errors, 0);
     assert_null(tokens_load(path, &errors));
@@ -203,7 +204,8 @@ static void test_nothing_in_it(void **state)
 static void test_modes(void **state)
 {
     (void)state;
-    static const mode_t good[] = {0600, 0400, 0700}, bad[] = {0640, 0604, 0620, 0602, 0610, 0644, 0666};
+    static const mode_t good[] = {0600, 0400, 0700};
+    static const mode_t bad[] = {0640, 0604, 0620, 0602, 0610, 0644, 0666};
     struct buf errors;
     buf_init(&errors, 0);
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
@@ -235,7 +237,8 @@ static void test_no_file(void **state)
 static void test_nul(void **state)
 {
     (void)state;
-    static const char short_one[] = "alice:01234567\0009abcdef0\n", in_name[] = "al\0ice:0123456789abcdef\n";
+    static const char short_one[] = "alice:01234567\0009abcdef0\n";
+    static const char in_name[] = "al\0ice:0123456789abcdef\n";
     write_file(short_one, sizeof short_one - 1, 0600);
     check_refused(":1: the token must be");
     write_file(in_name, sizeof in_name - 1, 0600);
