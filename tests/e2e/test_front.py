@@ -455,6 +455,8 @@ SMUGGLE = {
     "nul": ["X-A: a\0b", "Content-Length: 23"],
     "folded": ["X-A: a\r\n b", "Content-Length: 23"],
     "folded-tab": ["X-A: a\r\n\tb", "Content-Length: 23"],
+    "bare-lf": ["X-A: a\nX-B: b", "Content-Length: 23"],
+    "bare-cr": ["X-A: a\rX-B: b", "Content-Length: 23"],
     "name-parens": ["X(Y): 1", "Content-Length: 23"],
     "no-colon": ["nothing", "Content-Length: 23"],
 }

@@ -240,9 +240,9 @@ static void test_nul(void **state)
     static const char short_one[] = "alice:01234567\0009abcdef0\n";
     static const char in_name[] = "al\0ice:0123456789abcdef\n";
     write_file(short_one, sizeof short_one - 1, 0600);
-    check_refused(":1: the token must be");
+    check_refused(":1: holds a NUL byte");
     write_file(in_name, sizeof in_name - 1, 0600);
-    check_refused(":1: needs the form");
+    check_refused(":1: holds a NUL byte");
 }
 
 static void test_destroy_nothing(void **state)
