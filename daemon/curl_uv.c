@@ -51,6 +51,7 @@ struct curl_uv {
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
+    bool starved;        /* no descriptor was left for a socket */
     bool closing;
     void (*wake)(void *arg);
     void *arg;
@@ -231,8 +232,10 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
 {
     int fd = socket(address->family, address->socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
                     address->protocol);
-    if (fd < 0)
+    if (fd < 0) {
+        m->starved |= errno == EMFILE || errno == ENFILE;
         return CURL_SOCKET_BAD;
+    }
     struct socket_watch *stale = watch_find(m, fd);
     if (stale != NULL)
         watch_destroy(stale); /* closed behind our back in this very call */
@@ -405,6 +408,13 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
 bool curl_uv_pending(const struct curl_uv *m)
 {
     return m->timer_due || m->may_have_msg;
+}
+
+bool curl_uv_starved(struct curl_uv *m)
+{
+    bool starved = m->starved;
+    m->starved = false;
+    return starved;
 }
 
 size_t curl_uv_sockets(const struct curl_uv *m)

@@ -59,6 +59,9 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s);
 /* Whether curl_uv_turn() has something to do now. */
 bool curl_uv_pending(const struct curl_uv *m);
 
+/* Whether a socket was refused for want of descriptors since the last call. */
+bool curl_uv_starved(struct curl_uv *m);
+
 /* Sockets open, for gauges and the idle sweep. */
 size_t curl_uv_sockets(const struct curl_uv *m);
 

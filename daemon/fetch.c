@@ -27,6 +27,8 @@ enum {
     MESSAGES_MAX = 128,
     CLOSINGS_MAX = 32,
     DONES_MAX = 512,
+    STARVED_US = 10000000, /* how long the want of descriptors is remembered */
+    RATE_WINDOW_MIN_US = 20000, /* a shorter burst says too little */
     URLS_KEPT_MAX = 2048, /* parsed URLs kept for waiting jobs; beyond, they are parsed again */
 };
 
@@ -459,27 +461,47 @@ static void run_ended(struct fetch *f)
     }
 }
 
+/* No descriptor was left for a connection: for a while each start first closes what is idle. (libcurl looks
+ * once a second, when a transfer starts, so a sweep now would come to nothing.) */
+static void make_room(struct fetch *f)
+{
+    struct list *node, *next;
+    LIST_FOREACH_SAFE(node, next, &f->pools)
+        LIST_CONTAINER(node, struct fetch_pool, node)->env.starved_until_us =
+            clock_us() + STARVED_US;
+}
+
 static bool run_pools(struct fetch *f)
 {
     struct list *node, *next;
-    bool pending = false;
+    bool pending = false, starved = false;
     LIST_FOREACH_SAFE(node, next, &f->pools) {
         struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
         for (int lane = 0; lane < TRANSFER_LANES; lane++) {
             curl_uv_turn(p->env.multis[lane], MESSAGES_MAX, fetch_transfer_done, f);
+            starved |= curl_uv_starved(p->env.multis[lane]);
             pending |= curl_uv_pending(p->env.multis[lane]);
         }
     }
+    if (starved)
+        make_room(f);
     return pending;
 }
 
+/* Members a second while there is work; idle time says nothing. A window ends after a second, or when
+ * the last member has. */
 static void measure_rate(struct fetch *f)
 {
     int64_t now = clock_us(), passed = now - f->rate_since_us;
-    if (passed < US_PER_S)
+    int64_t n = f->finished - f->rate_finished;
+    bool idle = sched_running(f->sched) == 0;
+    bool full = passed >= US_PER_S || (idle && passed >= RATE_WINDOW_MIN_US);
+    if (!full && !idle)
         return;
-    double seen = (double)(f->finished - f->rate_finished) * 1e6 / (double)passed;
-    f->rate = f->rate == 0 ? seen : 0.7 * f->rate + 0.3 * seen;
+    if (full && n > 0) {
+        double seen = (double)n * 1e6 / (double)passed;
+        f->rate = f->rate == 0 ? seen : 0.7 * f->rate + 0.3 * seen;
+    }
     f->rate_finished = f->finished;
     f->rate_since_us = now;
 }
@@ -608,7 +630,10 @@ size_t fetch_active(const struct fetch *f)
 
 double fetch_rate(const struct fetch *f)
 {
-    return f->rate > 1 ? f->rate : 1;
+    int64_t passed = clock_us() - f->rate_since_us, n = f->finished - f->rate_finished;
+    double live = passed >= RATE_WINDOW_MIN_US ? (double)n * 1e6 / (double)passed : 0;
+    double rate = live > f->rate ? live : f->rate;
+    return rate > 1 ? rate : 1;
 }
 
 void fetch_gauge(struct fetch *f)

@@ -464,7 +464,8 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
     if (f->ca_file != NULL)
         curl_easy_setopt(e, CURLOPT_CAINFO, f->ca_file);
     curl_easy_setopt(e, CURLOPT_USERAGENT, f->user_agent);
-    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)(f->idle_time_us / US_PER_S + 1));
+    bool starved = t->marks.dispatched < t->env->starved_until_us;
+    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, starved ? 1L : (long)(f->idle_time_us / US_PER_S + 1));
     /* ours runs first; this only lifts libcurl's 300 s */
     curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(t->opts->timeout_us / US_PER_MS + 1000));
     set_callbacks(t);

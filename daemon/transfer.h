@@ -36,6 +36,7 @@ struct transfer_env {
     const struct policy *policy;
     const struct config_fetch *fetch;
     const struct config_limits *limits;
+    int64_t starved_until_us; /* descriptors ran out: until then idle connections give theirs up */
     int64_t *answer_held; /* bytes of bodies and headers held for answers, all members */
 };
 
