@@ -21,6 +21,7 @@
 #include <openssl/evp.h>
 
 #include "clock.h"
+#include "curl_options.h"
 #include "parse.h"
 #include "text_length.h"
 #include "transfer_request.h"
@@ -454,20 +455,16 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
 {
     CURL *e = t->easy;
     const struct config_fetch *f = t->env->fetch;
+    bool starved = t->marks.dispatched < t->env->starved_until_us;
+    const struct curl_options options = {
+        .ca_file = f->ca_file,
+        .user_agent = f->user_agent,
+        .max_age_s = starved ? 1 : (long)(f->idle_time_us / US_PER_S + 1),
+        .connect_timeout_ms = (long)(t->opts->timeout_us / US_PER_MS + 1000),
+    };
     curl_easy_reset(e);
     curl_easy_setopt(e, CURLOPT_CURLU, t->url.handle);
-    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(e, CURLOPT_PROXY, ""); /* not from the environment either */
-    curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
-    curl_easy_setopt(e, CURLOPT_CAPATH, NULL); /* else the bundle is parsed anew: 19 ms each */
-    if (f->ca_file != NULL)
-        curl_easy_setopt(e, CURLOPT_CAINFO, f->ca_file);
-    curl_easy_setopt(e, CURLOPT_USERAGENT, f->user_agent);
-    bool starved = t->marks.dispatched < t->env->starved_until_us;
-    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, starved ? 1L : (long)(f->idle_time_us / US_PER_S + 1));
-    /* ours runs first; this only lifts libcurl's 300 s */
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(t->opts->timeout_us / US_PER_MS + 1000));
+    curl_options_set(e, &options);
     set_callbacks(t);
     return transfer_set_request(t, addresses, count);
 }
