@@ -327,8 +327,7 @@ static bool read_line(struct reader *r, const struct lines *l, struct member *m)
 {
     struct place at = {.index = l->number - 1};
     if (l->comments) {
-        m->url = request_copy(r, l->text, l->len);
-        m->url_len = l->len;
+        request_set_url(r, m, request_copy(r, l->text, l->len), l->len);
         m->opts = r->shared;
         return true;
     }
@@ -418,10 +417,13 @@ struct batch_spec *request_parse(const struct request_input *in, struct request_
         return NULL;
     }
     arena_init(&r.spec->arena);
+    origins_init(&r.origins, &r.spec->arena);
     request_memory_begin(&r);
     bool ok = guarded_read(&r);
     request_memory_end(&r);
     buf_fini(&r.text);
+    r.spec->origin_count = r.origins.count;
+    origins_fini(&r.origins);
     if (ok)
         return r.spec;
     spec_destroy(r.spec);

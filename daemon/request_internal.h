@@ -24,6 +24,7 @@
 #include "buf.h"
 #include "request.h"
 #include "spec.h"
+#include "target.h"
 
 struct json_t;
 
@@ -63,6 +64,7 @@ struct reader {
     struct json_t *requests, *defaults; /* of the batch object; NULL = not there */
     struct json_t *ids;                 /* an object used as a set; NULL = no id yet */
     struct buf text;                    /* one `json` value written anew */
+    struct origins origins;             /* of the members' URLs */
 };
 
 /* --- request_field.c -------------------------------------------------------------------------- */
@@ -125,6 +127,10 @@ struct json_t *request_param_value(const struct field *f, const char *text);
 /* One element of the array or one line: a URL string or an object. */
 bool request_read_member(struct reader *r, const struct place *at, struct json_t *value,
                          struct member *m);
+
+/* The member's URL, n bytes of the spec's memory followed by a NUL. What it says is no fault of the
+ * request: a URL that is refused fails its member alone. */
+void request_set_url(struct reader *r, struct member *m, const char *url, size_t n);
 
 /* A copy of the options in the spec, with the method filled in. */
 const struct member_opts *request_finish_opts(struct reader *r, const struct draft *d);

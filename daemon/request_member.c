@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "parse.h"
+#include "url.h"
 
 #define ID_BYTES_MAX 256
 #define METHOD_BYTES_MAX 64
@@ -26,11 +27,27 @@
 
 /* --- url, id, method -------------------------------------------------------------------------- */
 
-/* What the URL says is judged later, for this member alone. */
+void request_set_url(struct reader *r, struct member *m, const char *url, size_t n)
+{
+    struct target target;
+    const char *why;
+    m->url = url;
+    m->url_len = (uint32_t)n;
+    if (target_parse(&r->origins, url, n, &target, &why)) {
+        m->origin = target.origin;
+        m->text = target.text;
+        m->text_len = target.len;
+        return;
+    }
+    if (why == url_no_memory)
+        request_out_of_memory(r);
+    m->why = why;
+}
+
 static bool set_url_text(struct reader *r, struct member *m, const json_t *value)
 {
-    m->url_len = json_string_length(value);
-    m->url = request_copy(r, json_string_value(value), m->url_len);
+    size_t n = json_string_length(value);
+    request_set_url(r, m, request_copy(r, json_string_value(value), n), n);
     return true;
 }
 

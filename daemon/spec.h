@@ -45,17 +45,25 @@ struct member_opts {
     int64_t max_response_bytes;
 };
 
+struct origin;
+
 struct member {
     const char *url; /* as posted, any bytes; NUL-terminated beyond url_len */
-    size_t url_len;
+    union {
+        const char *text; /* the normalised URL, often url itself: see target.h */
+        const char *why;  /* where origin is NULL: what is wrong with the URL, a static sentence */
+    };
+    const struct origin *origin; /* shared with other members; NULL: the URL is refused */
     const char *id; /* NULL = none */
     const struct member_opts *opts;
+    uint32_t url_len, text_len;
 };
 
 struct batch_spec {
     struct arena arena; /* holds all of this, the struct itself excepted */
     struct member *members;
     size_t count; /* 1 .. limits.requests */
+    uint32_t origin_count; /* different origins of the members: their index is below it */
     int concurrency;          /* already lowered to limits.in_flight */
     int concurrency_per_host; /* already lowered to limits.per_host */
     int64_t deadline_us;

@@ -26,12 +26,13 @@
 #define HOST_ROOM (HOST_MAX + 2) /* a final dot and a NUL, or an address */
 #define ORIGIN_EXTRA (sizeof("https://[]:65535") - 1)
 
-#define WHY_MEMORY "out of memory"
 #define WHY_PORT "the port is no number from 1 to 65535"
 #define WHY_NO_IPV6 "the host in brackets is no IPv6 address"
 #define WHY_NO_HOST "the host is missing"
 #define WHY_HOST_LONG "the host is longer than 253 bytes"
 #define WHY_HOST_CHARACTER "the host has a character that no host name has"
+
+const char url_no_memory[] = "out of memory";
 
 struct scheme {
     const char *prefix;
@@ -168,7 +169,7 @@ static const char *explain_curl(CURLUcode code)
 {
     switch (code) {
     case CURLUE_OUT_OF_MEMORY:
-        return WHY_MEMORY;
+        return url_no_memory;
     case CURLUE_BAD_PORT_NUMBER:
         return WHY_PORT;
     case CURLUE_BAD_IPV6:
@@ -316,7 +317,7 @@ static const char *write_host(CURLU *handle, const char *host, const struct ip_a
     char text[HOST_ROOM + 2];
 
     snprintf(text, sizeof(text), ip->family == 6 ? "[%s]" : "%s", host);
-    return curl_url_set(handle, CURLUPART_HOST, text, 0) ? WHY_MEMORY : NULL;
+    return curl_url_set(handle, CURLUPART_HOST, text, 0) ? url_no_memory : NULL;
 }
 
 /* Reads the host from the handle and, where it is not in its one spelling, writes it back. `plain`:
@@ -404,7 +405,7 @@ static const char *read_rest(struct url *out, const char *host)
     if (code && code != CURLUE_NO_QUERY)
         why = explain_curl(code);
     else
-        why = write_block(out, host, path, query ? query : "") ? NULL : WHY_MEMORY;
+        why = write_block(out, host, path, query ? query : "") ? NULL : url_no_memory;
     curl_free(path);
     curl_free(query);
     return why;
@@ -419,7 +420,7 @@ static const char *read_handle(const char *tame, bool plain, struct url *out)
 
     out->handle = curl_url();
     if (!out->handle)
-        return WHY_MEMORY;
+        return url_no_memory;
     code = curl_url_set(out->handle, CURLUPART_URL, tame, CURLU_DISALLOW_USER);
     if (code)
         return explain_curl(code);
@@ -443,7 +444,7 @@ static const char *parse_parts(const char *s, size_t n, const struct scheme *sch
     if (3 * n + 1 > sizeof(on_stack))
         tame = malloc(3 * n + 1);
     if (!tame)
-        return WHY_MEMORY;
+        return url_no_memory;
     plain = copy_tame(s, n, scheme, authority, tame);
     out->https = scheme == &schemes[true];
     why = read_handle(tame, plain, out);
@@ -541,7 +542,7 @@ bool url_resolve(const struct url *base, const char *location, size_t n, struct 
     joined = malloc(kept + n);
     if (!joined) {
         memset(out, 0, sizeof(*out));
-        *why = WHY_MEMORY;
+        *why = url_no_memory;
         return false;
     }
     memcpy(joined, base->text, kept);

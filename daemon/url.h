@@ -16,6 +16,9 @@
 
 #define URL_BYTES_MAX 65536 /* longest URL taken; a Location header of 64 KiB is refused */
 
+/* The one reason of a refusal that is not the URL's fault: "out of memory". */
+extern const char url_no_memory[];
+
 struct url {
     CURLU *handle;     /* owned; may be handed to CURLOPT_CURLU; no fragment, no userinfo */
     char *text;        /* owned; normalised URL without fragment; host and origin share its block */
@@ -35,7 +38,7 @@ struct url {
  * host whose last label is a number but that is no address is refused. Bytes >= 0x80 of path and
  * query are percent-encoded, dot segments resolved, an empty query dropped.
  * On success *out is filled and must be given to url_fini(). On failure *out is empty and *why says
- * why; "out of memory" is one of the reasons. */
+ * why; url_no_memory is one of the reasons. */
 bool url_parse(const char *s, size_t n, struct url *out, const char **why);
 
 /* Resolves a Location header against base (RFC 3986; blanks around it are dropped, an empty one is

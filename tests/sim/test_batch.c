@@ -409,7 +409,8 @@ static struct batch_spec *make_spec(const struct script *script)
     spec->stop_on_error = script->stop_on_error;
     for (size_t i = 0; i < script->count; i++) {
         const char *url = script->url ? script->url : A;
-        spec->members[i] = (struct member){.url = url, .url_len = strlen(url), .opts = &options};
+        spec->members[i] = (struct member){
+            .url = url, .url_len = (uint32_t)strlen(url), .opts = &options};
     }
     return spec;
 }

@@ -408,7 +408,8 @@ static struct job *make_job(struct test *t, const char *url)
         .queue_timeout_us = -1,
         .max_response_bytes = 1 << 20,
     };
-    j->member = (struct member){.url = j->url, .url_len = strlen(j->url), .opts = &j->opts};
+    j->member =
+        (struct member){.url = j->url, .url_len = (uint32_t)strlen(j->url), .opts = &j->opts};
     j->job.member = &j->member;
     j->job.pool = t->pool;
     j->job.batch = t->batch;

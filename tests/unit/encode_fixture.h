@@ -75,7 +75,8 @@ static inline char *copy(const char *s)
 static inline struct result *add(const char *url, enum member_state state)
 {
     struct result *r = &results[spec.count];
-    members[spec.count] = (struct member){.url = url, .url_len = strlen(url), .opts = &opts};
+    members[spec.count] =
+        (struct member){.url = url, .url_len = (uint32_t)strlen(url), .opts = &opts};
     spec.count++;
     result_init(r);
     r->state = state;

@@ -117,9 +117,9 @@ static void test_every_limit(void **state)
     static const struct encoder *const all[] = {&encode_json, &encode_ndjson, &encode_text};
     add_three();
     members[1].url = "http://user:p@b.example";
-    members[1].url_len = strlen(members[1].url);
+    members[1].url_len = (uint32_t)strlen(members[1].url);
     members[2].url = "http://b.example/0123456789/0123456789/0123456789\x1B";
-    members[2].url_len = strlen(members[2].url);
+    members[2].url_len = (uint32_t)strlen(members[2].url);
     for (size_t i = 0; i < 3; i++) {
         render(all[i]);
         size_t whole = out.len;
