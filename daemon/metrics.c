@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * metrics - the table printed as Prometheus text (exposition format 0.0.4) when GET /metrics asks.
- * Runs on the front's loop over a sum that the caller made; owns nothing.
+ * Runs on the front's loop over a sum that the caller made; owns nothing. metrics_observe_turn() is
+ * called by each loop's thread for its own instance.
  *
  * The kernel is asked for what it knows of the process at the moment of printing. The start time is
  * the boot clock's reading at which /proc/self/stat says the process began, carried over to the
@@ -34,6 +35,40 @@ static const struct row {
 #undef X
 };
 
+static const struct {
+    int64_t us;
+    const char *text;
+} turn_bounds[METRICS_TURN_BUCKETS] = {
+#define X(us, text) {us, text},
+    METRICS_TURN_BOUNDS(X)
+#undef X
+    {INT64_MAX, "+Inf"},
+};
+
+/* --- counting -------------------------------------------------------------------------------- */
+
+void metrics_observe_turn(struct metrics *m, int64_t us)
+{
+    size_t i = 0;
+    while (us > turn_bounds[i].us)
+        i++;
+    metrics_raise(&m->turn.bucket[i], 1);
+    metrics_raise(&m->turn.sum_us, us);
+}
+
+void metrics_sum(struct metrics *out, const struct metrics *one)
+{
+    for (int i = 0; i < METRIC_COUNT; i++)
+        metrics_add(out, (enum metric)i, metrics_get(one, (enum metric)i));
+    for (int i = 0; i < ERR_COUNT; i++)
+        metrics_raise(&out->errors[i], metrics_load(&one->errors[i]));
+    for (int i = 0; i < METRICS_TURN_BUCKETS; i++)
+        metrics_raise(&out->turn.bucket[i], metrics_load(&one->turn.bucket[i]));
+    metrics_raise(&out->turn.sum_us, metrics_load(&one->turn.sum_us));
+}
+
+/* --- the tables ------------------------------------------------------------------------------ */
+
 static void add_head(struct buf *out, const char *name, const char *type, const char *help)
 {
     const char *const parts[] = {"# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"};
@@ -63,7 +98,7 @@ static void add_table(struct buf *out, const struct metrics *m)
         const struct row *row = &rows[i];
         if (i == 0 || strcmp(row->name, rows[i - 1].name) != 0)
             add_head(out, row->name, row->kind == KIND_GAUGE ? "gauge" : "counter", row->help);
-        add_row(out, row, m->value[i]);
+        add_row(out, row, metrics_get(m, (enum metric)i));
     }
 }
 
@@ -76,9 +111,34 @@ static void add_errors(struct buf *out, const struct metrics *m)
         BUF_ADD_LITERAL(out, "{type=\"");
         buf_add_str(out, err_name((enum err_type)type));
         BUF_ADD_LITERAL(out, "\"} ");
-        buf_add_int(out, m->errors[type]);
+        buf_add_int(out, metrics_load(&m->errors[type]));
         buf_add_char(out, '\n');
     }
+}
+
+/* Buckets are cumulative in print, and the count is the last of them, so that the two always agree. */
+static void add_turns(struct buf *out, const struct metrics *m)
+{
+    static const char name[] = "gatherd_loop_turn_seconds";
+    int64_t count = 0;
+    add_head(out, name, "histogram", "Time that turns of the loop took, without sleeping.");
+    for (int i = 0; i < METRICS_TURN_BUCKETS; i++) {
+        count += metrics_load(&m->turn.bucket[i]);
+        buf_add_str(out, name);
+        BUF_ADD_LITERAL(out, "_bucket{le=\"");
+        buf_add_str(out, turn_bounds[i].text);
+        BUF_ADD_LITERAL(out, "\"} ");
+        buf_add_int(out, count);
+        buf_add_char(out, '\n');
+    }
+    buf_add_str(out, name);
+    BUF_ADD_LITERAL(out, "_sum ");
+    buf_add_seconds(out, metrics_load(&m->turn.sum_us));
+    buf_add_char(out, '\n');
+    buf_add_str(out, name);
+    BUF_ADD_LITERAL(out, "_count ");
+    buf_add_int(out, count);
+    buf_add_char(out, '\n');
 }
 
 /* --- the process ----------------------------------------------------------------------------- */
@@ -201,6 +261,7 @@ static void add_process(struct buf *out)
 void metrics_print(const struct metrics *m, struct buf *out)
 {
     add_table(out, m);
+    add_turns(out, m);
     add_errors(out, m);
     add_head(out, "gatherd_build_info", "gauge", "Always 1; the version is the label.");
     BUF_ADD_LITERAL(out, "gatherd_build_info{version=\"" PACKAGE_VERSION "\"} 1\n");

@@ -4,6 +4,11 @@
  * and checked against gatherd(8) from here. An instance is a plain struct of counters that belongs
  * to one loop; instances are added up before printing. Gauges are list lengths: the owner
  * sets them just before printing. Labels are fixed words from these tables, never a URL.
+ *
+ * Threads: only the owner's thread writes an instance, and through the functions below; any thread may
+ * read it, with metrics_get(), metrics_sum() or metrics_print(). Loads and stores are relaxed atomics:
+ * on 64 bits they are plain moves, without a lock prefix. A reader sees each value whole, but not
+ * all of one moment; what was counted stays counted.
  */
 #ifndef GATHERD_METRICS_H
 #define GATHERD_METRICS_H
@@ -59,6 +64,20 @@
     X(ANSWER_BYTES_HELD, GAUGE, "gatherd_answer_bytes", "", \
       "Bodies and headers held for answers, bytes.")
 
+/* Upper bounds of the buckets of gatherd_loop_turn_seconds: X(microseconds, "seconds"), rising; what is
+ * longer than the last counts in +Inf only. */
+#define METRICS_TURN_BOUNDS(X) \
+    X(100, "0.0001") \
+    X(250, "0.00025") \
+    X(500, "0.0005") \
+    X(1000, "0.001") \
+    X(2500, "0.0025") \
+    X(5000, "0.005") \
+    X(10000, "0.01") \
+    X(20000, "0.02") \
+    X(50000, "0.05") \
+    X(100000, "0.1")
+
 enum metric {
 #define X(symbol, kind, name, labels, help) METRIC_##symbol,
     METRICS_TABLE(X)
@@ -66,23 +85,62 @@ enum metric {
     METRIC_COUNT
 };
 
+enum {
+#define X(us, text) +1
+    METRICS_TURN_BUCKETS = METRICS_TURN_BOUNDS(X) + 1 /* the last is +Inf */
+#undef X
+};
+
 struct metrics {
     int64_t value[METRIC_COUNT];
     int64_t errors[ERR_COUNT]; /* gatherd_member_errors_total{type="..."} */
+    struct {
+        int64_t bucket[METRICS_TURN_BUCKETS]; /* each turn is in one; they are added up when printed */
+        int64_t sum_us;
+    } turn; /* gatherd_loop_turn_seconds */
 };
+
+static inline int64_t metrics_load(const int64_t *at)
+{
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
+/* By the owner: nobody else writes, so two steps lose nothing. */
+static inline void metrics_raise(int64_t *at, int64_t n)
+{
+    __atomic_store_n(at, metrics_load(at) + n, __ATOMIC_RELAXED);
+}
 
 static inline void metrics_add(struct metrics *m, enum metric id, int64_t n)
 {
-    m->value[id] += n;
+    metrics_raise(&m->value[id], n);
 }
 
 static inline void metrics_set(struct metrics *m, enum metric id, int64_t v)
 {
-    m->value[id] = v;
+    __atomic_store_n(&m->value[id], v, __ATOMIC_RELAXED);
 }
 
-/* Appends the Prometheus text exposition (version 0.0.4): the table, the errors family (every
- * type, also those at 0), gatherd_build_info{version="..."} 1, process_start_time_seconds,
+static inline int64_t metrics_get(const struct metrics *m, enum metric id)
+{
+    return metrics_load(&m->value[id]);
+}
+
+/* A member ended with this error. */
+static inline void metrics_add_error(struct metrics *m, enum err_type type)
+{
+    metrics_raise(&m->errors[type], 1);
+}
+
+/* A turn of the loop took us microseconds, without sleeping. */
+void metrics_observe_turn(struct metrics *m, int64_t us);
+
+/* Adds every value of `one` (any thread's) to `out` (the caller's own), gauges too. Begin with a zeroed
+ * struct. */
+void metrics_sum(struct metrics *out, const struct metrics *one);
+
+/* Appends the Prometheus text exposition (version 0.0.4): the table, the histogram of turns,
+ * the errors family (every type, also those at 0), gatherd_build_info{version="..."} 1, process_start_time_seconds,
  * process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds, process_max_fds
  * (from /proc/self; a line that cannot be read is left out). */
 void metrics_print(const struct metrics *m, struct buf *out);

@@ -101,7 +101,15 @@ static void read_sample(struct exposition *e, const char *line, const char *fami
     else
         assert_int_equal(sscanf(line, "%79s %39s", s->name, s->text), 2);
     snprintf(s->type, sizeof s->type, "%s", type);
-    assert_string_equal(s->name, family);
+    if (strcmp(type, "histogram") == 0) {
+        size_t n = strlen(family);
+        assert_memory_equal(s->name, family, n);
+        assert_true(strcmp(s->name + n, "_bucket") == 0 || strcmp(s->name + n, "_sum") == 0 ||
+                    strcmp(s->name + n, "_count") == 0);
+        assert_int_equal(strncmp(s->labels, "le=\"", 4) == 0, strcmp(s->name + n, "_bucket") == 0);
+    } else {
+        assert_string_equal(s->name, family);
+    }
     check_labels(s->labels);
     char *end, again[256];
     s->value = strtod(s->text, &end);
@@ -125,7 +133,8 @@ static void read_head(struct exposition *e, const char *help, const char *type_l
     assert_true(ends_with(text, "."));
     assert_int_equal(sscanf(type_line, "# TYPE %79s %15s", name, type), 2);
     assert_string_equal(name, family);
-    assert_true(strcmp(type, "counter") == 0 || strcmp(type, "gauge") == 0);
+    assert_true(strcmp(type, "counter") == 0 || strcmp(type, "gauge") == 0 ||
+                strcmp(type, "histogram") == 0);
     check_name(family, type);
     /* One family stands together and has one head. */
     for (size_t i = 0; i < e->count; i++)
@@ -178,12 +187,13 @@ static void test_format(void **state)
     (void)state;
     struct metrics m = {0};
     parse(&parsed, &m);
-    /* table, errors without ERR_NONE, build_info, five of the process */
-    assert_int_equal(parsed.count, METRIC_COUNT + ERR_COUNT - 1 + 1 + 5);
+    /* table, buckets with sum and count, errors without ERR_NONE, build_info, five of the process */
+    assert_int_equal(parsed.count,
+                     METRIC_COUNT + METRICS_TURN_BUCKETS + 2 + ERR_COUNT - 1 + 1 + 5);
     size_t names = 0;
     for (int i = 0; i < METRIC_COUNT; i++)
         names += i == 0 || strcmp(rows[i].name, rows[i - 1].name) != 0;
-    assert_int_equal(parsed.families, names + 1 + 1 + 5);
+    assert_int_equal(parsed.families, names + 1 + 1 + 1 + 5);
 }
 
 /* Each metric has a value of its own, so that a mixed-up row shows. */
@@ -219,6 +229,78 @@ static void test_every_value_is_printed(void **state)
         assert_true(s->value == 500 + i);
     }
     assert_null(find(&parsed, "gatherd_member_errors_total", "type=\"\""));
+}
+
+static double turn_bucket(const char *le)
+{
+    char labels[40];
+    snprintf(labels, sizeof labels, "le=\"%s\"", le);
+    const struct sample *s = find(&parsed, "gatherd_loop_turn_seconds_bucket", labels);
+    assert_non_null(s);
+    assert_string_equal(s->type, "histogram");
+    return s->value;
+}
+
+/* A bound belongs to its bucket; what is printed counts everything up to it. */
+static void test_turns(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t us;
+        const char *le;
+        double count;
+    } turns[] = {{0, "0.0001", 2},      {100, "0.0001", 2},   {101, "0.00025", 3},
+                 {500, "0.0005", 4},    {501, "0.001", 5},    {2500, "0.0025", 6},
+                 {5000, "0.005", 7},    {9999, "0.01", 8},    {20000, "0.02", 9},
+                 {50000, "0.05", 10},   {100000, "0.1", 11},  {100001, "+Inf", 12}};
+    struct metrics m = {0};
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++)
+        metrics_observe_turn(&m, turns[i].us);
+    parse(&parsed, &m);
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++)
+        assert_true(turn_bucket(turns[i].le) == turns[i].count);
+    assert_string_equal(find(&parsed, "gatherd_loop_turn_seconds_sum", "")->text, "0.288702");
+    assert_string_equal(find(&parsed, "gatherd_loop_turn_seconds_count", "")->text, "12");
+}
+
+/* The text of a bound is what it says in seconds, and bounds rise. */
+static void test_turn_bounds(void **state)
+{
+    (void)state;
+    for (int i = 0; i + 1 < METRICS_TURN_BUCKETS; i++) {
+        double us = strtod(turn_bounds[i].text, NULL) * 1e6;
+        assert_true(us > (double)turn_bounds[i].us - 0.01 && us < (double)turn_bounds[i].us + 0.01);
+        assert_true(turn_bounds[i].us < turn_bounds[i + 1].us);
+    }
+    assert_string_equal(turn_bounds[METRICS_TURN_BUCKETS - 1].text, "+Inf");
+}
+
+/* Two instances and their sum: whatever the struct has, nothing is forgotten. */
+static void test_sum(void **state)
+{
+    (void)state;
+    struct metrics one, two, sum = {0};
+    int64_t *a = (int64_t *)&one, *b = (int64_t *)&two;
+    const int64_t *s = (const int64_t *)&sum;
+    const size_t n = sizeof sum / sizeof *s;
+    for (size_t i = 0; i < n; i++) {
+        a[i] = 1000 + (int64_t)i;
+        b[i] = INT64_C(5000000000) * (int64_t)i;
+    }
+    metrics_sum(&sum, &one);
+    metrics_sum(&sum, &two);
+    for (size_t i = 0; i < n; i++)
+        assert_true(s[i] == a[i] + b[i]);
+}
+
+static void test_error_is_counted(void **state)
+{
+    (void)state;
+    struct metrics m = {0};
+    metrics_add_error(&m, ERR_CONNECTION_REFUSED);
+    metrics_add_error(&m, ERR_CONNECTION_REFUSED);
+    assert_int_equal(m.errors[ERR_CONNECTION_REFUSED], 2);
+    assert_int_equal(metrics_get(&m, METRIC_MEMBERS_FAILED), 0);
 }
 
 static void test_build_info(void **state)
@@ -336,6 +418,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_format),
         cmocka_unit_test(test_every_value_is_printed),
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_turn_bounds),
+        cmocka_unit_test(test_sum),
+        cmocka_unit_test(test_error_is_counted),
         cmocka_unit_test(test_build_info),
         cmocka_unit_test(test_descriptors),
         cmocka_unit_test(test_own_descriptor_is_left_out),
