@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -207,8 +208,15 @@ static bool cpu_us(int64_t *out)
     return true;
 }
 
+/* From Linux 6.2 on the directory's size is the number of descriptors. Before, they have to be listed,
+ * which takes some 8 ms for 10,000. */
 static bool open_fds(int64_t *out)
 {
+    struct stat st;
+    if (stat("/proc/self/fd", &st) == 0 && st.st_size > 0) {
+        *out = st.st_size;
+        return true;
+    }
     DIR *dir = opendir("/proc/self/fd");
     if (!dir)
         return false;
