@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * resolve - see resolve.h. Called by fetch on its loop's thread. Owns the names, the cache and the
- * channels (resolve_ares), and one timer.
+ * resolve - see resolve.h. Called by fetch on its loop's thread. Owns the names that are not yet
+ * told, the channels (resolve_ares), and one timer; the cache only when it was given none.
  *
  * A name's state is the list it is on; name_move() is the one mover:
  *   PENDING   wants a look-up, the bound is reached
  *   FRESH     in flight for less than a second: counts
  *   OLD       in flight for longer: does not count
- *   FINISHED  answered, waiters to be told by the next resolve_turn()
- *   CACHED    answered, nobody waits; coldest first
- * An answer that nobody waits for goes to CACHED at once; that is how resolve_start() can return
- * what c-ares found in the hosts file while it was asked.
+ *   FINISHED  answered and in the cache, waiters to be told by the next resolve_turn(), then freed
+ * c-ares may answer while it is asked (the hosts file): resolve_start() then finds its name FINISHED
+ * and returns the answer.
  *
- * A new resolv.conf or a reload begins a new generation: what an older one finds out is told to
- * those who wait and then forgotten.
+ * A new resolv.conf or a reload begins a new generation of the cache, and who shares it follows with
+ * a new channel before it asks again: what an older generation finds out is told to those who wait
+ * and then forgotten.
  */
 #include "resolve.h"
 
@@ -25,16 +25,15 @@
 #include "arena.h"
 #include "log.h"
 #include "resolve_ares.h"
+#include "resolve_cache.h"
 #include "table.h"
 
 #define DNS_PORT 53
-#define CACHED_MAX 10000
-#define COLD_CHECKED 2      /* expired names freed for each new one */
 #define IN_FLIGHT_MAX 10000 /* c-ares has 65536 query numbers and needs two a name */
 #define FRESH_MS 1000
 #define STAT_MS 1000
 
-enum name_state { NAME_PENDING, NAME_FRESH, NAME_OLD, NAME_FINISHED, NAME_CACHED, NAME_STATES };
+enum name_state { NAME_PENDING, NAME_FRESH, NAME_OLD, NAME_FINISHED, NAME_STATES };
 
 /* What tells one version of resolv.conf from the next. */
 struct file_mark {
@@ -54,9 +53,11 @@ struct resolve {
     struct list retired; /* channels that drain */
     size_t handles;      /* the timer and the channels, while open */
     uv_timer_t timer;    /* runs while names are PENDING: the oldest FRESH one gets OLD */
-    uint64_t generation;
+    struct resolve_cache *cache, *own_cache;
+    uint64_t generation; /* of the cache, for which the channel was made */
     struct file_mark mark;
     uint64_t stat_ms;             /* loop time of the last look at resolv.conf */
+    uint64_t failed_ms;           /* loop time when no new channel was to be had */
     struct resolve_answer answer; /* what resolve_start() returns */
     int64_t lookups, cache_hits;
     bool closing;
@@ -72,8 +73,8 @@ struct resolve_name {
     struct resolve_question question;
     enum name_state state;
     uint64_t generation; /* in which it was asked for */
-    uint64_t time_ms;    /* loop time: in flight: since; answered: good until */
-    enum err_type error;
+    uint64_t since_ms;   /* loop time: in flight */
+    enum err_type error; /* the answer, when FINISHED */
     const char *message;
     size_t count;
     struct ip_addr *addresses;
@@ -119,16 +120,6 @@ static bool same_name(const struct table_node *node, const void *text)
     return strcmp(LIST_CONTAINER(node, struct resolve_name, in_table)->text, text) == 0;
 }
 
-static void drop_cold(struct resolve *r)
-{
-    for (int i = 0; i < COLD_CHECKED; i++) {
-        struct resolve_name *cold = name_first(r, NAME_CACHED);
-        if (!cold || (cold->time_ms > now_ms(r) && r->counts[NAME_CACHED] < CACHED_MAX))
-            return;
-        name_free(cold);
-    }
-}
-
 static struct resolve_name *name_find(struct resolve *r, const char *text)
 {
     uint64_t hash = table_hash(&r->names, text, strlen(text));
@@ -142,7 +133,6 @@ static struct resolve_name *name_create(struct resolve *r, const char *text)
     struct resolve_name *name = calloc(1, sizeof *name + n + 1);
     if (!name)
         return NULL;
-    drop_cold(r);
     memcpy(name->text, text, n + 1);
     name->resolve = r;
     name->state = NAME_PENDING;
@@ -154,33 +144,20 @@ static struct resolve_name *name_create(struct resolve *r, const char *text)
     return name;
 }
 
-/* Answered and told: kept, unless it stems from before a reload. */
-static void name_settle(struct resolve_name *name)
+/* The answer is kept with the name until it is told, whatever becomes of the cache's copy. */
+static void name_store(struct resolve_name *name, const struct resolve_answer *answer)
 {
-    struct resolve *r = name->resolve;
-    if (name->generation != r->generation) {
-        name_free(name);
-        return;
-    }
-    name_move(name, NAME_CACHED);
-    while (r->counts[NAME_CACHED] > CACHED_MAX)
-        name_free(name_first(r, NAME_CACHED));
-}
-
-static void name_store(struct resolve_name *name, const struct resolve_answer *answer, int ttl_s)
-{
-    name->time_ms = now_ms(name->resolve) + (uint64_t)ttl_s * 1000;
+    size_t bytes = answer->count * sizeof name->addresses[0];
     name->error = answer->error;
     name->message = answer->message;
     name->count = answer->count;
     if (answer->count == 0)
         return;
-    name->addresses = malloc(answer->count * sizeof name->addresses[0]);
+    name->addresses = malloc(bytes);
     if (name->addresses) {
-        memcpy(name->addresses, answer->addresses, answer->count * sizeof name->addresses[0]);
+        memcpy(name->addresses, answer->addresses, bytes);
         return;
     }
-    name->time_ms = now_ms(name->resolve);
     name->error = ERR_DNS_ERROR;
     name->message = "out of memory";
     name->count = 0;
@@ -197,54 +174,41 @@ static void name_answer(const struct resolve_name *name, struct resolve_answer *
 
 /* Look-ups */
 
+static void name_finish(struct resolve_name *name, const struct resolve_answer *answer)
+{
+    struct resolve *r = name->resolve;
+    name_store(name, answer);
+    name_move(name, NAME_FINISHED);
+    r->params.wake(r->params.arg);
+}
+
 static void on_answered(struct resolve_question *question, const struct resolve_answer *answer,
                         int ttl_s)
 {
     struct resolve_name *name = LIST_CONTAINER(question, struct resolve_name, question);
-    struct resolve *r = name->resolve;
-    name_store(name, answer, ttl_s);
-    if (list_empty(&name->waiters))
-        name_settle(name);
-    else
-        name_move(name, NAME_FINISHED);
-    r->params.wake(r->params.arg);
+    uint64_t now = now_ms(name->resolve);
+    resolve_cache_put(name->resolve->cache, name->text, name->generation, now,
+                      now + (uint64_t)ttl_s * 1000, answer);
+    name_finish(name, answer);
+}
+
+/* While a name waited for the bound another loop may have learnt its answer. */
+static bool learnt_elsewhere(struct resolve *r, struct resolve_name *name)
+{
+    struct resolve_answer answer;
+    if (list_empty(&name->waiters) || !resolve_cache_get(r->cache, name->text, now_ms(r), &answer))
+        return false;
+    name_finish(name, &answer);
+    return true;
 }
 
 static void look_up(struct resolve *r, struct resolve_name *name)
 {
-    free(name->addresses);
-    name->addresses = NULL;
-    name->count = 0;
     name->generation = r->generation;
-    name->time_ms = now_ms(r);
+    name->since_ms = now_ms(r);
     name_move(name, NAME_FRESH);
     r->lookups++;
     resolve_ares_ask(r->channel, &name->question, name->text);
-}
-
-static void on_timer(uv_timer_t *timer);
-
-/* Asks for as many names as may be asked for now. */
-static void pump(struct resolve *r)
-{
-    struct resolve_name *name;
-    uint64_t now = now_ms(r);
-    while ((name = name_first(r, NAME_FRESH)) && now - name->time_ms >= FRESH_MS)
-        name_move(name, NAME_OLD);
-    while ((name = name_first(r, NAME_PENDING)) &&
-           r->counts[NAME_FRESH] < (size_t)r->params.lookups &&
-           r->counts[NAME_FRESH] + r->counts[NAME_OLD] < IN_FLIGHT_MAX)
-        look_up(r, name);
-    name = name_first(r, NAME_FRESH);
-    if (name && r->counts[NAME_PENDING] > 0)
-        uv_timer_start(&r->timer, on_timer, name->time_ms + FRESH_MS - now, 0);
-    else
-        uv_timer_stop(&r->timer);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    pump(timer->data);
 }
 
 /* Channels */
@@ -320,22 +284,30 @@ static void reap_retired(struct resolve *r)
     }
 }
 
-void resolve_reload(struct resolve *r)
+/* Follows the cache's generation with a new channel. When there is none to be had the old one stays,
+ * what it finds out is not kept, and a second later it is tried again. */
+static void renew_channel(struct resolve *r)
 {
     const char *why;
-    struct resolve_name *name;
+    uint64_t generation = resolve_cache_generation(r->cache);
     struct resolve_ares *channel = channel_create(r, &why);
-    r->generation++;
-    while ((name = name_first(r, NAME_CACHED)))
-        name_free(name);
     if (!channel) {
+        r->failed_ms = now_ms(r);
         LOG_ERROR("resolve", "the old name servers stay: %s", why);
-        memset(&r->mark, 0, sizeof r->mark); /* the next look finds a change and tries again */
         return;
     }
+    r->generation = generation;
     list_append(&r->retired, resolve_ares_node(r->channel));
     r->channel = channel;
     reap_retired(r);
+}
+
+void resolve_reload(struct resolve *r)
+{
+    if (r->own_cache)
+        resolve_cache_renew(r->own_cache, 0);
+    if (resolve_cache_generation(r->cache) != r->generation)
+        renew_channel(r);
 }
 
 static void check_resolv_conf(struct resolve *r)
@@ -346,8 +318,48 @@ static void check_resolv_conf(struct resolve *r)
     struct file_mark mark = file_look(r->params.resolv_conf);
     if (file_same(&mark, &r->mark))
         return;
+    r->mark = mark;
     LOG_INFO("resolve", "%s changed: read again", r->params.resolv_conf);
-    resolve_reload(r);
+    resolve_cache_renew(r->cache, r->generation);
+}
+
+/* Before a name is asked for. */
+static void check_channel(struct resolve *r)
+{
+    check_resolv_conf(r);
+    if (resolve_cache_generation(r->cache) != r->generation && now_ms(r) - r->failed_ms >= STAT_MS)
+        renew_channel(r);
+}
+
+/* The bound */
+
+static void on_timer(uv_timer_t *timer);
+
+/* Asks for as many names as may be asked for now. */
+static void pump(struct resolve *r)
+{
+    struct resolve_name *name;
+    uint64_t now = now_ms(r);
+    if (r->counts[NAME_PENDING] > 0)
+        check_channel(r);
+    while ((name = name_first(r, NAME_FRESH)) && now - name->since_ms >= FRESH_MS)
+        name_move(name, NAME_OLD);
+    while ((name = name_first(r, NAME_PENDING)) &&
+           r->counts[NAME_FRESH] < (size_t)r->params.lookups &&
+           r->counts[NAME_FRESH] + r->counts[NAME_OLD] < IN_FLIGHT_MAX) {
+        if (!learnt_elsewhere(r, name))
+            look_up(r, name);
+    }
+    name = name_first(r, NAME_FRESH);
+    if (name && r->counts[NAME_PENDING] > 0)
+        uv_timer_start(&r->timer, on_timer, name->since_ms + FRESH_MS - now, 0);
+    else
+        uv_timer_stop(&r->timer);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    pump(timer->data);
 }
 
 /* Life */
@@ -367,8 +379,18 @@ static bool copy_servers(struct resolve *r)
 
 static void resolve_free(struct resolve *r)
 {
+    resolve_cache_destroy(r->own_cache);
     arena_fini(&r->memory);
     free(r);
+}
+
+static bool borrow_cache(struct resolve *r)
+{
+    r->cache = r->params.cache;
+    if (!r->cache)
+        r->cache = r->own_cache = resolve_cache_create();
+    r->generation = r->cache ? resolve_cache_generation(r->cache) : 0;
+    return r->cache != NULL;
 }
 
 struct resolve *resolve_create(const struct resolve_params *params, const char **why)
@@ -386,7 +408,7 @@ struct resolve *resolve_create(const struct resolve_params *params, const char *
         list_init(&r->lists[i]);
     list_init(&r->retired);
     arena_init(&r->memory);
-    if (table_init(&r->names) && copy_servers(r))
+    if (table_init(&r->names) && copy_servers(r) && borrow_cache(r))
         r->channel = channel_create(r, why);
     if (!r->channel) {
         table_fini(&r->names);
@@ -427,23 +449,6 @@ void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg)
 
 /* Queries */
 
-/* The name with an answer or a look-up that is good now, or NULL. */
-static struct resolve_name *name_current(struct resolve *r, const char *text)
-{
-    struct resolve_name *name = name_find(r, text);
-    if (name && (name->state != NAME_CACHED || name->time_ms > now_ms(r)))
-        return name;
-    check_resolv_conf(r); /* frees what is cached when it changed */
-    name = name_find(r, text);
-    if (name)
-        name_move(name, NAME_PENDING);
-    else
-        name = name_create(r, text);
-    if (name)
-        pump(r);
-    return name;
-}
-
 /* localhost and what ends in .localhost is this machine, whatever a file or a server says (RFC 6761). */
 static bool is_localhost(const char *name)
 {
@@ -468,28 +473,47 @@ static bool answer_known(struct resolve *r, const char *name)
     return true;
 }
 
-const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
-                                           const char *text, bool *failed)
+/* The name's look-up is under way, or about to be, or just told: joins its waiters. */
+static const struct resolve_answer *name_join(struct resolve_name *name, struct resolve_query *q)
 {
-    int64_t lookups = r->lookups;
-    *failed = false;
-    if (answer_known(r, text))
-        return &r->answer;
-    struct resolve_name *name = name_current(r, text);
-    *failed = name == NULL;
-    if (!name)
-        return NULL;
-    if (name->state == NAME_CACHED || name->state == NAME_FINISHED) {
-        if (r->lookups == lookups)
-            r->cache_hits++;
-        if (name->state == NAME_CACHED)
-            name_move(name, NAME_CACHED); /* the warmest now */
+    struct resolve *r = name->resolve;
+    if (name->state == NAME_FINISHED) {
+        r->cache_hits++;
         name_answer(name, &r->answer);
         return &r->answer;
     }
     q->name = name;
     list_append(&name->waiters, &q->node);
     return NULL;
+}
+
+static const struct resolve_answer *name_ask(struct resolve_name *name, struct resolve_query *q)
+{
+    struct resolve *r = name->resolve;
+    pump(r);
+    if (name->state != NAME_FINISHED)
+        return name_join(name, q);
+    name_answer(name, &r->answer);
+    name_free(name);
+    return &r->answer;
+}
+
+const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
+                                           const char *text, bool *failed)
+{
+    *failed = false;
+    if (answer_known(r, text))
+        return &r->answer;
+    struct resolve_name *name = r->names.count > 0 ? name_find(r, text) : NULL;
+    if (name)
+        return name_join(name, q);
+    if (resolve_cache_get(r->cache, text, now_ms(r), &r->answer)) {
+        r->cache_hits++;
+        return &r->answer;
+    }
+    name = name_create(r, text);
+    *failed = name == NULL;
+    return name ? name_ask(name, q) : NULL;
 }
 
 void resolve_cancel(struct resolve_query *q)
@@ -514,7 +538,7 @@ static size_t deliver(struct resolve_name *name)
         q->name = NULL;
         q->done(q, &answer);
     }
-    name_settle(name);
+    name_free(name);
     return n;
 }
 
@@ -535,5 +559,5 @@ void resolve_get_stats(const struct resolve *r, struct resolve_stats *out)
     out->cache_hits = r->cache_hits;
     out->in_flight = r->counts[NAME_FRESH] + r->counts[NAME_OLD];
     out->waiting = r->counts[NAME_PENDING];
-    out->cached = r->counts[NAME_CACHED];
+    out->cached = resolve_cache_count(r->cache);
 }

@@ -2,21 +2,23 @@
  *
  * resolve - names to addresses by c-ares on the loop: no threads, real time-outs, TTLs, /etc/hosts.
  *
- * One look-up per name is in flight, whoever waits for it; answers are cached by name for their TTL
- * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s), 10,000 names at most.
+ * One look-up per name is in flight, whoever waits for it; answers are kept by name for their TTL
+ * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s) in a resolve_cache, 10,000 names at most.
+ * Resolvers of several loops may share one: a name that two of them want at the same moment is asked
+ * for twice, no more.
  *
  * At most `lookups` names are in flight; one that is older than 1 s no longer counts, but 10,000
  * are the end of it. Names beyond wait in order. A waiter may leave at any time; the look-up runs
  * out by itself (c-ares cannot cancel one: 7 s with one silent server, up to 15 s since 1.32).
  *
  * /etc/hosts comes first, then the servers. resolv.conf is looked at at most once a second before a
- * look-up; when it changed, the cache is emptied, new look-ups go to a new channel and the old one
- * drains. Servers that are given stand alone: nothing of resolv.conf counts then, nor its search
+ * look-up; when it changed, the cache is emptied (once, whoever shares it), new look-ups of every
+ * resolver go to a new channel and the old one drains. Servers that are given stand alone: nothing of resolv.conf counts then, nor its search
  * list. Addresses come ordered: IPv6 first where the machine has a global IPv6 source address, else
  * IPv4.
  *
  * Callbacks never run inside resolve_start() or c-ares: answers are put on a list and delivered by
- * resolve_turn(). One thread.
+ * resolve_turn(). One thread per resolver; ares_library_init() is the program's, before the first.
  */
 #ifndef GATHERD_RESOLVE_H
 #define GATHERD_RESOLVE_H
@@ -34,6 +36,7 @@
 #define RESOLVE_ADDRESSES_MAX 32 /* kept of one answer; a name with 1,000 A is cut */
 
 struct resolve;
+struct resolve_cache;
 
 struct resolve_answer {
     enum err_type error; /* ERR_NONE, ERR_DNS_ERROR, ERR_DNS_TIMEOUT */
@@ -57,6 +60,9 @@ struct resolve_params {
     size_t server_count;
     const char *resolv_conf; /* NULL = /etc/resolv.conf; for tests */
     uint16_t port;           /* of servers that name none; 0 = 53 */
+
+    /* Shared with resolvers of other loops; borrowed until `closed`. NULL = one of its own. */
+    struct resolve_cache *cache;
 
     /* resolve_turn() has work. Called from callbacks of the loop and from inside resolve_start():
      * may only take note. */
@@ -86,12 +92,14 @@ void resolve_cancel(struct resolve_query *q);
  * done may start and cancel queries. */
 size_t resolve_turn(struct resolve *r);
 
-/* Empties the cache and re-reads resolv.conf (SIGHUP). */
+/* Re-reads resolv.conf (SIGHUP) and empties the cache if it is the resolver's own. Who shares one
+ * calls resolve_cache_renew() once instead, and each resolver follows from its next look-up on. */
 void resolve_reload(struct resolve *r);
 
 struct resolve_stats {
     int64_t lookups, cache_hits; /* since start */
-    size_t in_flight, waiting, cached; /* names; waiting: for the bound, not yet asked for */
+    size_t in_flight, waiting;   /* names; waiting: for the bound, not yet asked for */
+    size_t cached;               /* names in the cache, whoever shares it */
 };
 void resolve_get_stats(const struct resolve *r, struct resolve_stats *out);
 

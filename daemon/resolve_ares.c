@@ -230,7 +230,6 @@ static void handle_closed(struct resolve_ares *c)
     void (*closed)(void *arg) = c->params.closed;
     void *arg = c->params.arg;
     free(c);
-    ares_library_cleanup();
     closed(arg);
 }
 
@@ -392,21 +391,18 @@ static int channel_init(struct resolve_ares *c)
 struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params, const char **why)
 {
     struct resolve_ares *c = calloc(1, sizeof *c);
-    int rc = c ? ares_library_init(ARES_LIB_INIT_ALL) : ARES_ENOMEM;
-    if (rc != ARES_SUCCESS) {
-        *why = ares_strerror(rc);
-        free(c);
+    if (!c) {
+        *why = "out of memory";
         return NULL;
     }
     c->params = *params;
     list_init(&c->sockets);
     list_init(&c->node);
-    rc = channel_init(c);
+    int rc = channel_init(c);
     if (rc != ARES_SUCCESS)
         *why = ares_strerror(rc);
     if (rc != ARES_SUCCESS || !set_servers(c, why)) {
         ares_destroy(c->channel);
-        ares_library_cleanup();
         free(c);
         return NULL;
     }

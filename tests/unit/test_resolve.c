@@ -18,9 +18,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <ares.h>
 #include <uv.h>
 
 #include "resolve.h"
+#include "resolve_cache.h"
 
 #define TYPE_A 1
 #define TYPE_CNAME 5
@@ -34,6 +36,7 @@
 #define GUARD_MS 20000
 #define ENTRIES 40
 #define PORTS 16
+#define LOOP_NAMES 400
 
 /* What the server says about a name, and how often it was asked. */
 struct entry {
@@ -67,7 +70,8 @@ struct test {
     int held, held_max; /* replies that wait for their delay */
     uint16_t source_ports[PORTS];
     int source_port_count;
-    struct resolve *resolve;
+    struct resolve_cache *cache;     /* NULL = the resolver's own */
+    struct resolve *resolve, *other; /* other: shares the cache */
     bool woken, expired, paused, closed;
 };
 
@@ -197,7 +201,7 @@ static uint64_t answer(struct test *t, const struct packet *query, struct packet
 
 static void on_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
-    static char space[PACKET_MAX];
+    static _Thread_local char space[PACKET_MAX];
     (void)handle;
     (void)suggested;
     *buf = uv_buf_init(space, sizeof space);
@@ -256,7 +260,7 @@ static void note_source(struct test *t, const struct sockaddr *peer)
 static void on_udp(uv_udp_t *udp, ssize_t n, const uv_buf_t *buf, const struct sockaddr *peer,
                    unsigned flags)
 {
-    static struct packet query, reply;
+    static _Thread_local struct packet query, reply;
     struct listener *listener = udp->data;
     struct test *t = udp->loop->data;
     (void)flags;
@@ -284,7 +288,7 @@ static void on_client_closed(uv_handle_t *client)
 /* Queries are short: each comes whole, though several may come in one read. */
 static void on_tcp(uv_stream_t *client, ssize_t n, const uv_buf_t *buf)
 {
-    static struct packet query, reply;
+    static _Thread_local struct packet query, reply;
     const struct listener *listener = client->data;
     const uint8_t *at = (const uint8_t *)buf->base, *end = at + (n > 0 ? n : 0);
     if (n < 0)
@@ -383,6 +387,8 @@ static void step(struct test *t)
     if (t->woken) {
         t->woken = false;
         resolve_turn(t->resolve);
+        if (t->other)
+            resolve_turn(t->other);
     }
 }
 
@@ -428,13 +434,18 @@ static void close_handle(uv_handle_t *handle, void *arg)
                              : NULL);
 }
 
-static void resolver_close(struct test *t)
+static void close_one(struct test *t, struct resolve *r)
 {
     t->closed = false;
-    resolve_close(t->resolve, on_resolver_closed, t);
+    resolve_close(r, on_resolver_closed, t);
     assert_false(t->closed);
     while (!t->closed)
         uv_run(&t->loop, UV_RUN_ONCE);
+}
+
+static void resolver_close(struct test *t)
+{
+    close_one(t, t->resolve);
     t->resolve = NULL;
 }
 
@@ -457,6 +468,7 @@ static void resolver_open(struct test *t, int lookups)
                                     .lookups = lookups,
                                     .servers = t->servers,
                                     .server_count = 1,
+                                    .cache = t->cache,
                                     .wake = on_wake,
                                     .arg = t};
     t->resolve = resolve_create(&params, &why);
@@ -485,18 +497,23 @@ static void on_done(struct resolve_query *q, const struct resolve_answer *answer
 }
 
 /* True when the answer came at once. */
-static bool ask(struct test *t, struct waiter *w, const char *name)
+static bool ask_of(struct resolve *r, struct waiter *w, const char *name)
 {
     bool failed;
     memset(w, 0, sizeof *w);
     w->query.done = on_done;
-    const struct resolve_answer *now = resolve_start(t->resolve, &w->query, name, &failed);
+    const struct resolve_answer *now = resolve_start(r, &w->query, name, &failed);
     assert_false(failed);
     if (!now)
         return false;
     w->answer = *now;
     w->told = 1;
     return true;
+}
+
+static bool ask(struct test *t, struct waiter *w, const char *name)
+{
+    return ask_of(t->resolve, w, name);
 }
 
 static void wait_for(struct test *t, struct waiter *w)
@@ -958,6 +975,151 @@ static void test_reload(void **state)
     wait_for(t, &slow);
 }
 
+static struct resolve *sharer_open(struct test *t, struct resolve_cache *cache, const char *path)
+{
+    const char *why = NULL;
+    struct resolve_params params = {.loop = &t->loop,
+                                    .lookups = 1,
+                                    .resolv_conf = path,
+                                    .port = t->port,
+                                    .cache = cache,
+                                    .wake = on_wake,
+                                    .arg = t};
+    struct resolve *r = resolve_create(&params, &why);
+    if (!r)
+        fail_msg("%s", why);
+    return r;
+}
+
+/* What one finds out the other knows, also while it waits for its turn; a new generation, whoever
+ * begins it, is followed by both. */
+static void test_shared_cache(void **state)
+{
+    struct test *t = *state;
+    struct waiter w, slow, same, waits;
+    struct resolve_cache *cache = resolve_cache_create();
+    char path[] = "test_resolve.XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_non_null(cache);
+    t->entries[0] = (struct entry){.name = "one.test", .a = 1, .ttl = 60};
+    t->entries[1] = (struct entry){.name = "slow.test", .a = 1, .ttl = 60, .delay_ms = 60};
+    write_file(path, "nameserver 127.0.0.1\n");
+    t->resolve = sharer_open(t, cache, path);
+    t->other = sharer_open(t, cache, path);
+
+    look_up(t, &w, "one.test");
+    assert_true(ask_of(t->other, &w, "one.test"));
+    assert_int_equal(t->entries[0].asked_a, 1);
+
+    assert_false(ask(t, &slow, "slow.test"));
+    assert_false(ask_of(t->other, &same, "slow.test")); /* at the same moment: twice */
+    t->entries[2] = (struct entry){.name = "two.test", .a = 1, .ttl = 60};
+    assert_false(ask_of(t->other, &waits, "two.test"));
+    wait_for(t, &slow);
+    wait_for(t, &same);
+    assert_int_equal(t->entries[1].asked_a, 2);
+    wait_for(t, &waits);
+
+    t->entries[3] = (struct entry){.name = "dead.test", .silent = true};
+    t->entries[4] = (struct entry){.name = "three.test", .a = 1, .ttl = 60};
+    ask_of(t->other, &same, "dead.test");
+    assert_false(ask_of(t->other, &waits, "three.test")); /* behind it, for a second */
+    look_up(t, &w, "three.test");
+    wait_for(t, &waits);
+    assert_int_equal(t->entries[4].asked_a, 1);
+
+    write_file(path, "# another one\nnameserver 127.0.0.2\n");
+    resolve_cache_renew(cache, 0);
+    assert_int_equal(stats(t).cached, 0);
+    uint64_t generation = resolve_cache_generation(cache);
+    for (int i = 0; i < 2; i++) {
+        ask_of(i == 0 ? t->other : t->resolve, &w, t->entries[4 * i].name);
+        wait_for(t, &w);
+        assert_address(&w.answer.addresses[0], "11.0.0.0");
+    }
+    pause_ms(t, 1100);
+    write_file(path, "nameserver 127.0.0.1\n");
+    assert_false(ask(t, &w, "new.test"));
+    assert_false(ask_of(t->other, &slow, "slow.test"));
+    wait_for(t, &slow);
+    wait_for(t, &w);
+    assert_address(&slow.answer.addresses[0], "10.0.0.0");
+    assert_int_equal(resolve_cache_generation(cache), generation + 1);
+    unlink(path);
+    close_one(t, t->other);
+    resolver_close(t);
+    resolve_cache_destroy(cache);
+    t->other = NULL;
+}
+
+/* Two loops, two threads, two servers, one cache: between them they ask for each name once or, when
+ * both want it at the same moment, twice. */
+struct loop_worker {
+    uv_thread_t thread;
+    struct test *test;
+    struct waiter waiters[LOOP_NAMES];
+    int failed, told;
+};
+
+static void loop_work(void *arg)
+{
+    struct loop_worker *w = arg;
+    struct test *t = w->test;
+    char name[32];
+    bool failed;
+    for (int i = 0; i < LOOP_NAMES; i++) {
+        snprintf(name, sizeof name, "host-%d.test", i);
+        w->waiters[i].query.done = on_done;
+        w->told += resolve_start(t->resolve, &w->waiters[i].query, name, &failed) != NULL;
+        w->failed += failed;
+        if (i % 16 == 15)
+            uv_run(&t->loop, UV_RUN_NOWAIT);
+        if (i == LOOP_NAMES / 2)
+            resolve_cache_renew(t->cache, 0);
+    }
+    while (stats(t).in_flight + stats(t).waiting > 0 && !t->expired) {
+        uv_run(&t->loop, UV_RUN_ONCE);
+        resolve_turn(t->resolve);
+    }
+    resolve_turn(t->resolve);
+    for (int i = 0; i < LOOP_NAMES; i++) {
+        w->told += w->waiters[i].told;
+        w->failed += w->waiters[i].answer.error != ERR_NONE;
+    }
+}
+
+static void test_two_loops(void **state)
+{
+    struct loop_worker *workers = calloc(2, sizeof *workers);
+    void *other = NULL;
+    struct resolve_cache *cache = resolve_cache_create();
+    assert_non_null(workers);
+    assert_int_equal(setup(&other), 0);
+    for (int i = 0; i < 2; i++) {
+        struct test *t = workers[i].test = i == 0 ? *state : other;
+        t->any_name = true;
+        t->cache = cache;
+        resolver_open(t, 20);
+    }
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(uv_thread_create(&workers[i].thread, loop_work, &workers[i]), 0);
+    int64_t lookups = 0;
+    for (int i = 0; i < 2; i++) {
+        uv_thread_join(&workers[i].thread);
+        assert_int_equal(workers[i].told, LOOP_NAMES);
+        assert_int_equal(workers[i].failed, 0);
+        lookups += stats(workers[i].test).lookups;
+        assert_true(stats(workers[i].test).cached <= LOOP_NAMES);
+        resolver_close(workers[i].test);
+    }
+    assert_in_range(lookups, LOOP_NAMES, 2 * LOOP_NAMES);
+    assert_int_equal(teardown(&other), 0);
+    resolve_cache_destroy(cache);
+    free(workers);
+}
+
 /* Given servers stand alone: no search list, whatever resolv.conf says. */
 static void test_given_servers_do_not_search(void **state)
 {
@@ -1049,11 +1211,16 @@ int main(void)
         TEST(test_cache_is_bounded),
         TEST(test_resolv_conf_changes),
         TEST(test_reload),
+        TEST(test_shared_cache),
+        TEST(test_two_loops),
         TEST(test_given_servers_do_not_search),
         TEST(test_server_texts),
         TEST(test_close_in_flight),
     };
     unsetenv("LOCALDOMAIN");
     unsetenv("RES_OPTIONS");
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    ares_library_init(ARES_LIB_INIT_ALL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    ares_library_cleanup();
+    return failed;
 }
