@@ -18,6 +18,7 @@
 #include "buf.h"
 #include "clock.h"
 #include "log.h"
+#include "slots.h"
 #include "summary.h"
 
 enum {
@@ -42,6 +43,7 @@ struct batch {
     struct batch_params params;
     struct batch_spec *spec;
     struct batch_item *items;
+    struct slots *slots; /* the batch's concurrency */
     struct sched_batch *sched;
     struct heap_node deadline;
     size_t submitted;   /* items handed to the engine */
@@ -99,6 +101,7 @@ static void batch_free(struct batch *b)
     for (size_t i = 0; b->items != NULL && i < b->submitted; i++)
         fetch_result_free(all->params.fetch, &b->items[i].job.result);
     sched_batch_leave(b->sched);
+    slots_destroy(b->slots);
     heap_remove(&all->deadlines, &b->deadline);
     spec_destroy(b->spec);
     free(b->items);
@@ -232,9 +235,10 @@ static bool prepare(struct batch *b)
         lead = DEADLINE_LEAD_US;
     b->items = calloc(b->spec->count, sizeof *b->items);
     b->identity = strdup(b->params.identity);
-    if (b->items == NULL || b->identity == NULL)
+    b->slots = slots_create(b->spec->concurrency, 1);
+    if (b->items == NULL || b->identity == NULL || b->slots == NULL)
         return false;
-    b->sched = fetch_join(b->all->params.fetch, b->identity, b->spec->concurrency,
+    b->sched = fetch_join(b->all->params.fetch, b->identity, b->slots,
                           b->spec->concurrency_per_host);
     return b->sched != NULL &&
            heap_set(&b->all->deadlines, &b->deadline,

@@ -20,6 +20,7 @@
 
 #include "clock.h"
 #include "fetch_internal.h"
+#include "slots.h"
 
 /* Bounds of one turn: launches by what they cost, messages, removals (12 us plain, 57 us TLS) and `done` calls. */
 enum {
@@ -101,7 +102,6 @@ void fetch_pool_set_policy(struct fetch_pool *p, const struct policy *policy)
 void fetch_reload(struct fetch *f, const struct config_fetch *config,
                   const struct config_limits *limits)
 {
-    const struct sched_limits sched = {(int)limits->in_flight, (int)limits->per_host};
     struct list *node, *next;
     f->params.config = config;
     f->params.limits = limits;
@@ -112,7 +112,8 @@ void fetch_reload(struct fetch *f, const struct config_fetch *config,
         for (int lane = 0; lane < TRANSFER_LANES; lane++)
             curl_uv_set_max_connects(p->env.multis[lane], max_connects(f));
     }
-    sched_set_limits(f->sched, &sched);
+    slots_set_limit(f->slots, (int)limits->in_flight);
+    sched_set_limit_origin(f->sched, (int)limits->per_host);
     resolve_reload(f->resolve);
     f->params.wake(f->params.wake_arg);
 }
@@ -538,19 +539,18 @@ static struct resolve *create_resolver(struct fetch *f, const char **why)
 
 struct fetch *fetch_create(const struct fetch_params *params, const char **why)
 {
-    const struct sched_limits limits = {
-        .daemon = (int)params->limits->in_flight,
-        .origin = (int)params->limits->per_host,
-    };
     struct fetch *f = calloc(1, sizeof *f);
     *why = "out of memory";
     if (f == NULL)
         return NULL;
     f->params = *params;
-    f->sched = sched_create(&limits);
+    f->slots = slots_create((int)params->limits->in_flight, 1);
+    const struct sched_params sched = {f->slots, .limit_origin = (int)params->limits->per_host};
+    f->sched = f->slots != NULL ? sched_create(&sched) : NULL;
     f->resolve = f->sched != NULL ? create_resolver(f, why) : NULL;
     if (f->resolve == NULL) {
         sched_destroy(f->sched);
+        slots_destroy(f->slots);
         free(f);
         return NULL;
     }
@@ -574,6 +574,7 @@ static void part_closed(void *arg)
     void *closed_arg = f->closed_arg;
     heap_fini(&f->deadlines);
     sched_destroy(f->sched);
+    slots_destroy(f->slots);
     free(f);
     closed(closed_arg);
 }
@@ -600,9 +601,10 @@ void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg)
     part_closed(f);
 }
 
-struct sched_batch *fetch_join(struct fetch *f, const char *identity, int limit, int limit_per_host)
+struct sched_batch *fetch_join(struct fetch *f, const char *identity, struct slots *slots,
+                               int limit_per_host)
 {
-    return sched_batch_join(f->sched, identity, limit, limit_per_host);
+    return sched_batch_join(f->sched, identity, slots, limit_per_host);
 }
 
 void fetch_content_free(struct fetch *f, struct result *r)

@@ -98,7 +98,8 @@ void fetch_reload(struct fetch *f, const struct config_fetch *config,
 void fetch_pool_set_policy(struct fetch_pool *p, const struct policy *policy);
 
 /* A batch joins the queue; see sched_batch_join(). */
-struct sched_batch *fetch_join(struct fetch *f, const char *identity, int limit, int limit_per_host);
+struct sched_batch *fetch_join(struct fetch *f, const char *identity, struct slots *slots,
+                               int limit_per_host);
 
 /* Takes a job with its first part filled and the rest zeroed. A bad URL or a denial shows as a
  * result, in a later turn, like everything else. */

@@ -22,6 +22,7 @@ struct fetch_pool {
 
 struct fetch {
     struct fetch_params params;
+    struct slots *slots; /* limits.in_flight */
     struct sched *sched;
     struct resolve *resolve;
     struct list pools;

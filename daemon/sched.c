@@ -22,14 +22,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "slots.h"
 #include "table.h"
 
 struct sched {
     struct table origins, identities; /* by name */
     struct table lanes, queues;       /* by pair: batch and origin, identity and origin */
     struct list runnable;             /* identities */
-    size_t limit, limit_origin;
+    struct list lenders;              /* batches */
+    struct slots_taker slots;         /* the daemon's */
+    struct slots_inbox inbox;
+    bool starved; /* refused a slot of the daemon, and not told of one since */
+    size_t limit_origin;
     size_t waiting, running;
+    void (*wake_others)(void *arg, uint64_t loops);
+    void *arg;
 };
 
 struct sched_identity {
@@ -46,9 +53,12 @@ struct sched_batch {
     struct list node;     /* on identity.runnable */
     struct list runnable; /* lanes */
     struct list promised; /* lanes */
-    size_t limit, limit_per_origin;
-    size_t waiting, active, peak;
+    struct list lends;    /* on sched.lenders */
+    struct slots_taker slots;
+    size_t limit_per_origin;
+    size_t waiting, active;
     bool paused;
+    bool starved; /* refused one of its slots, and not told of one since */
 };
 
 struct sched_origin {
@@ -223,24 +233,90 @@ static void lane_put(struct sched_lane *lane)
 
 static bool batch_full(const struct sched_batch *b)
 {
-    return b->paused || b->active >= b->limit;
+    return b->paused || b->starved || !slots_may(&b->slots);
 }
 
-/* Puts the batch and its identity on the runnable lists or takes them off, as they deserve. */
-static void batch_relink(struct sched_batch *b)
+/* What is free and not taken here others may take. */
+static void tell(const struct sched *s, struct slots_taker *slots)
+{
+    uint64_t loops = slots_tell(slots);
+    if (loops != 0)
+        s->wake_others(s->arg, loops);
+}
+
+/* The batch could start something, but not before the daemon has a slot for this loop. */
+static void batch_lend(struct sched_batch *b)
+{
+    list_remove(&b->lends);
+    slots_withdraw(&b->slots);
+    tell(b->sched, &b->slots);
+}
+
+/* Other loops are concerned: the batch waits itself, or others do for what it leaves. */
+static void batch_share(struct sched_batch *b)
+{
+    struct sched *s = b->sched;
+    if (!list_linked(&b->node))
+        tell(s, &b->slots);
+    else if (s->starved)
+        batch_lend(b);
+    else if (!list_linked(&b->lends))
+        list_append(&s->lenders, &b->lends);
+}
+
+/* Whether the daemon's slots are wanted, waited for or left to others. */
+static void sched_settle(struct sched *s)
+{
+    if (list_empty(&s->runnable)) {
+        s->starved = false;
+        slots_withdraw(&s->slots);
+        tell(s, &s->slots);
+        return;
+    }
+    if (!s->starved)
+        s->starved = slots_wait(&s->slots);
+    if (!s->starved)
+        return;
+    tell(s, &s->slots);
+    while (!list_empty(&s->lenders))
+        batch_lend(OWNER(s->lenders.next, sched_batch, lends));
+}
+
+/* Puts the batch and its identity on the runnable lists or takes them off. */
+static void batch_link(struct sched_batch *b, bool runnable)
 {
     struct sched_identity *identity = b->identity;
-    bool want = !batch_full(b) && !list_empty(&b->runnable);
-    if (want == list_linked(&b->node))
+    if (runnable) {
+        list_append(&identity->runnable, &b->node);
+    } else {
+        list_remove(&b->node);
+        list_remove(&b->lends);
+    }
+    bool want = !list_empty(&identity->runnable);
+    if (want == list_linked(&identity->node))
         return;
     if (want)
-        list_append(&identity->runnable, &b->node);
-    else
-        list_remove(&b->node);
-    if (list_empty(&identity->runnable))
-        list_remove(&identity->node);
-    else if (!list_linked(&identity->node))
         list_append(&b->sched->runnable, &identity->node);
+    else
+        list_remove(&identity->node);
+    sched_settle(b->sched);
+}
+
+/* Runnable or not, as it deserves. */
+static void batch_relink(struct sched_batch *b)
+{
+    bool want = !b->paused && !list_empty(&b->runnable);
+    if (!want) {
+        b->starved = false;
+        slots_withdraw(&b->slots);
+    } else if (!b->starved && !list_linked(&b->node)) {
+        b->starved = slots_wait(&b->slots);
+    }
+    bool runnable = want && !b->starved;
+    if (runnable != list_linked(&b->node))
+        batch_link(b, runnable);
+    if (b->slots.registered || slots_others_wait(&b->slots))
+        batch_share(b);
 }
 
 static void lane_run(struct sched_lane *lane)
@@ -322,15 +398,29 @@ static void batch_give_up_promises(struct sched_batch *b)
     }
 }
 
+/* A runnable batch whose slots are used up leaves the lists until it has one. */
+static void batch_settle(struct sched_batch *b)
+{
+    if (!list_linked(&b->node) || !slots_wait(&b->slots))
+        return;
+    b->starved = true;
+    batch_relink(b);
+    batch_give_up_promises(b);
+}
+
 /* The scheduler */
 
-struct sched *sched_create(const struct sched_limits *limits)
+struct sched *sched_create(const struct sched_params *params)
 {
     struct sched *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
     list_init(&s->runnable);
-    sched_set_limits(s, limits);
+    list_init(&s->lenders);
+    s->wake_others = params->wake_others;
+    s->arg = params->arg;
+    s->limit_origin = (size_t)params->limit_origin;
+    slots_join(&s->slots, params->daemon, params->loop, &s->inbox);
     bool ok = table_init(&s->origins);
     ok = table_init(&s->identities) && ok;
     ok = table_init(&s->lanes) && ok;
@@ -346,6 +436,8 @@ void sched_destroy(struct sched *s)
     if (!s)
         return;
     assert(s->waiting == 0 && s->running == 0 && s->identities.count == 0);
+    while (!slots_leave(&s->slots))
+        sched_wake(s);
     table_fini(&s->origins);
     table_fini(&s->identities);
     table_fini(&s->lanes);
@@ -353,17 +445,35 @@ void sched_destroy(struct sched *s)
     free(s);
 }
 
-static void on_limits(struct table_node *node, void *arg)
+static void on_limit(struct table_node *node, void *arg)
 {
     origin_wake(arg, OWNER(node, sched_origin, in_table));
 }
 
-void sched_set_limits(struct sched *s, const struct sched_limits *limits)
+void sched_set_limit_origin(struct sched *s, int limit)
 {
-    assert(limits->daemon >= 1 && limits->origin >= 1);
-    s->limit = (size_t)limits->daemon;
-    s->limit_origin = (size_t)limits->origin;
-    table_each(&s->origins, on_limits, s);
+    assert(limit >= 1);
+    s->limit_origin = (size_t)limit;
+    table_each(&s->origins, on_limit, s);
+    s->starved = false;
+    sched_settle(s);
+}
+
+void sched_wake(struct sched *s)
+{
+    struct slots_taker *told = slots_inbox_take(&s->inbox);
+    while (told) {
+        struct slots_taker *next = slots_inbox_next(told);
+        if (told == &s->slots) {
+            s->starved = false;
+            sched_settle(s);
+        } else {
+            struct sched_batch *b = OWNER(told, sched_batch, slots);
+            b->starved = false;
+            batch_relink(b);
+        }
+        told = next;
+    }
 }
 
 static struct sched_identity *identity_get(struct sched *s, const char *name)
@@ -383,10 +493,10 @@ static struct sched_identity *identity_get(struct sched *s, const char *name)
     return identity;
 }
 
-struct sched_batch *sched_batch_join(struct sched *s, const char *identity, int limit,
+struct sched_batch *sched_batch_join(struct sched *s, const char *identity, struct slots *slots,
                                      int limit_per_origin)
 {
-    assert(limit >= 1 && limit_per_origin >= 1);
+    assert(limit_per_origin >= 1);
     struct sched_batch *b = calloc(1, sizeof *b);
     if (!b)
         return NULL;
@@ -397,11 +507,12 @@ struct sched_batch *sched_batch_join(struct sched *s, const char *identity, int 
     }
     b->identity->batches++;
     b->sched = s;
-    b->limit = (size_t)limit;
     b->limit_per_origin = (size_t)limit_per_origin;
     list_init(&b->node);
     list_init(&b->runnable);
     list_init(&b->promised);
+    list_init(&b->lends);
+    slots_join(&b->slots, slots, s->slots.index, &s->inbox);
     return b;
 }
 
@@ -410,6 +521,8 @@ void sched_batch_leave(struct sched_batch *b)
     if (!b)
         return;
     assert(b->waiting == 0 && b->active == 0);
+    while (!slots_leave(&b->slots))
+        sched_wake(b->sched);
     struct sched_identity *identity = b->identity;
     if (--identity->batches == 0) {
         table_remove(&b->sched->identities, &identity->in_table);
@@ -470,22 +583,35 @@ static struct sched_entry *lane_start(struct sched_lane *lane)
     lane->queue->origin->active++;
     lane->active++;
     s->running++;
-    if (++b->active > b->peak)
-        b->peak = b->active;
+    b->active++;
     list_remove(&b->identity->node);
     list_append(&s->runnable, &b->identity->node);
     list_remove(&b->node);
     list_append(&b->identity->runnable, &b->node);
-    lane_unlink(lane, LANE_EMPTY);
-    if (!list_empty(&lane->entries)) {
-        lane->state = LANE_PARKED;
-        if (lane->active < b->limit_per_origin)
-            lane_run(lane);
-    }
+    list_remove(&lane->node);
+    lane->state = list_empty(&lane->entries)             ? LANE_EMPTY
+                  : lane->active < b->limit_per_origin ? LANE_RUNNABLE
+                                                         : LANE_PARKED;
+    if (lane->state == LANE_RUNNABLE)
+        list_append(&b->runnable, &lane->node);
     batch_relink(b);
-    if (batch_full(b))
-        batch_give_up_promises(b);
+    batch_settle(b);
+    sched_settle(s);
     return e;
+}
+
+/* Takes the daemon's slot and the batch's, or neither; who was refused is settled. */
+static bool take_slots(struct sched *s, struct sched_batch *b)
+{
+    if (!slots_take(&s->slots)) {
+        sched_settle(s);
+        return false;
+    }
+    if (slots_take(&b->slots))
+        return true;
+    slots_give(&s->slots);
+    batch_settle(b);
+    return false;
 }
 
 struct sched_entry *sched_next(struct sched *s)
@@ -496,8 +622,11 @@ struct sched_entry *sched_next(struct sched *s)
         struct sched_lane *lane = OWNER(b->runnable.next, sched_lane, node);
         struct sched_origin *o = lane->queue->origin;
         bool promised = list_linked(&lane->promised);
-        if (promised ? o->active < s->limit_origin : origin_free(s, o))
-            return lane_start(lane);
+        if (promised ? o->active < s->limit_origin : origin_free(s, o)) {
+            if (take_slots(s, b))
+                return lane_start(lane);
+            continue;
+        }
         promise_take(lane); /* the limit was lowered meanwhile: first in line again */
         lane_unlink(lane, LANE_BLOCKED);
         lane_block(lane, promised);
@@ -507,7 +636,7 @@ struct sched_entry *sched_next(struct sched *s)
 
 bool sched_ready(const struct sched *s)
 {
-    return s->running < s->limit && !list_empty(&s->runnable);
+    return !s->starved && !list_empty(&s->runnable);
 }
 
 static void release_waiting(struct sched_entry *e, struct sched_lane *lane)
@@ -529,14 +658,20 @@ static void release_running(struct sched_lane *lane)
 {
     struct sched_batch *b = lane->batch;
     struct sched_origin *o = lane->queue->origin;
-    b->sched->running--;
+    struct sched *s = b->sched;
+    s->running--;
     b->active--;
     lane->active--;
     o->active--;
+    slots_give(&b->slots);
+    slots_give(&s->slots);
+    b->starved = false;
+    s->starved = false;
     if (lane->state == LANE_PARKED)
         lane_run(lane);
     batch_relink(b);
-    origin_wake(b->sched, o);
+    origin_wake(s, o);
+    sched_settle(s);
 }
 
 void sched_release(struct sched_entry *e)
@@ -551,6 +686,15 @@ void sched_release(struct sched_entry *e)
         release_running(lane);
     if (lane)
         lane_put(lane);
+}
+
+void sched_move(struct sched_entry *from, struct sched_entry *to)
+{
+    assert(from->state == ENTRY_RUNNING && to->state == ENTRY_IDLE);
+    to->lane = from->lane;
+    to->state = ENTRY_RUNNING;
+    from->lane = NULL;
+    from->state = ENTRY_IDLE;
 }
 
 size_t sched_waiting(const struct sched *s)
@@ -570,7 +714,7 @@ size_t sched_batch_running(const struct sched_batch *b)
 
 size_t sched_batch_peak(const struct sched_batch *b)
 {
-    return b->peak;
+    return slots_peak(b->slots.slots);
 }
 
 size_t sched_origin_waiting(const struct sched_entry *e)

@@ -25,6 +25,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "log.h"
+#include "slots.h"
 
 static int allocations_left = -1; /* that many succeed; -1 = all do */
 
@@ -79,6 +80,7 @@ int64_t clock_wall_us(void)
 /* The engine */
 
 struct fetch {
+    struct slots *slots;
     struct sched *sched;
     struct list active, closing, ended; /* struct fetch_job */
     size_t submitted, in_hand, freed;
@@ -99,9 +101,10 @@ static void account(struct fetch_job *job, enum phase p, int64_t since_us, int64
     job->result.end_us = end_us;
 }
 
-struct sched_batch *fetch_join(struct fetch *f, const char *identity, int limit, int limit_per_host)
+struct sched_batch *fetch_join(struct fetch *f, const char *identity, struct slots *slots,
+                               int limit_per_host)
 {
-    return f->refuses ? NULL : sched_batch_join(f->sched, identity, limit, limit_per_host);
+    return f->refuses ? NULL : sched_batch_join(f->sched, identity, slots, limit_per_host);
 }
 
 void fetch_submit(struct fetch *f, struct fetch_job *job)
@@ -228,12 +231,14 @@ static void on_wake(void *arg)
 
 static void open_world(struct world *w, int in_flight, int per_host)
 {
-    const struct sched_limits limits = {.daemon = in_flight, .origin = per_host};
     *w = (struct world){.woken = 0};
     now_us = 1000 * MS;
     step_us = 0;
     assert_int_equal(uv_loop_init(&w->loop), 0);
-    w->fetch.sched = sched_create(&limits);
+    w->fetch.slots = slots_create(in_flight, 1);
+    assert_non_null(w->fetch.slots);
+    const struct sched_params sched = {.daemon = w->fetch.slots, .limit_origin = per_host};
+    w->fetch.sched = sched_create(&sched);
     assert_non_null(w->fetch.sched);
     list_init(&w->fetch.active);
     list_init(&w->fetch.closing);
@@ -265,6 +270,7 @@ static void close_world(struct world *w)
     assert_int_equal(w->fetch.in_hand, 0);
     assert_int_equal(sched_waiting(w->fetch.sched) + sched_running(w->fetch.sched), 0);
     sched_destroy(w->fetch.sched);
+    slots_destroy(w->fetch.slots);
     batches_close(w->batches, on_runner_closed, w);
     assert_false(w->closed);
     uv_run(&w->loop, UV_RUN_DEFAULT);

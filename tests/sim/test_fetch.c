@@ -32,6 +32,7 @@
 #include "fetch.h"
 #include "log.h"
 #include "policy.h"
+#include "slots.h"
 #include "transfer.h"
 
 #define MS INT64_C(1000)
@@ -93,6 +94,7 @@ struct test {
     struct policy *policy;
     struct fetch *fetch;
     struct fetch_pool *pool;
+    struct slots *slots;
     struct sched_batch *batch;
     struct job jobs[JOBS];
     int job_count, dones;
@@ -306,7 +308,9 @@ static void engine_open(struct test *t)
     t->fetch = fetch_create(&params, &why);
     assert_non_null(t->fetch);
     t->pool = fetch_pool_open(t->fetch, t->policy);
-    t->batch = fetch_join(t->fetch, "x", 1000, 1000);
+    t->slots = slots_create(1000, 1);
+    assert_non_null(t->slots);
+    t->batch = fetch_join(t->fetch, "x", t->slots, 1000);
     assert_true(t->pool && t->batch);
 }
 
@@ -349,6 +353,7 @@ static void close_test(struct test *t)
     fetch_gauge(t->fetch);
     assert_int_equal(t->metrics.value[METRIC_ANSWER_BYTES_HELD], 0);
     sched_batch_leave(t->batch);
+    slots_destroy(t->slots);
     fetch_close(t->fetch, on_engine_closed, t);
     assert_false(t->closed);
     uv_close((uv_handle_t *)&t->guard, NULL);
@@ -562,7 +567,9 @@ static void test_redirect_gives_its_slots_back(void **state)
     t->pages[0] = (struct page){.path = "/go", .reply = REDIRECT("302", "/final")};
     t->pages[1] = (struct page){.path = "/final", .reply = HELLO};
     t->pages[2] = (struct page){.path = "/other", .reply = HELLO};
-    struct sched_batch *second = fetch_join(t->fetch, "y", 10, 10);
+    struct slots *slots = slots_create(10, 1);
+    assert_non_null(slots);
+    struct sched_batch *second = fetch_join(t->fetch, "y", slots, 10);
     struct job *j = make_job(t, "/go"), *other = make_job(t, "/other");
     j->job.include = INCLUDE_BODY | INCLUDE_REDIRECTS;
     other->job.batch = second;
@@ -582,6 +589,7 @@ static void test_redirect_gives_its_slots_back(void **state)
     assert_int_equal(r->extra->hops[0].status, 302);
     assert_true(r->timings.us[PHASE_QUEUE] >= result_work_us(&other->job.result));
     sched_batch_leave(second);
+    slots_destroy(slots);
     close_test(t);
 }
 

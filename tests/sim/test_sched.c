@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "sched.h"
+#include "slots.h"
 
 #define A "http://a.test:80"
 #define B "http://b.test:80"
@@ -42,19 +43,84 @@ static struct item *next(struct sched *s)
     return item_of(sched_next(s));
 }
 
+/* Whose slots are whose: a scheduler and a batch borrow them. */
+struct owned {
+    struct list node;
+    const void *owner;
+    struct slots *slots;
+};
+
+static struct list all_owned = {&all_owned, &all_owned};
+
+static struct slots *make_slots(int limit)
+{
+    struct slots *slots = slots_create(limit, 1);
+    assert_non_null(slots);
+    return slots;
+}
+
+static void own(const void *owner, struct slots *slots)
+{
+    struct owned *o = calloc(1, sizeof *o);
+    assert_non_null(o);
+    o->owner = owner;
+    o->slots = slots;
+    list_prepend(&all_owned, &o->node);
+}
+
+static struct owned *owned_by(const void *owner)
+{
+    struct list *node = all_owned.next;
+    while (LIST_CONTAINER(node, struct owned, node)->owner != owner)
+        node = node->next;
+    return LIST_CONTAINER(node, struct owned, node);
+}
+
+static void disown(const void *owner)
+{
+    struct owned *o = owned_by(owner);
+    list_remove(&o->node);
+    slots_destroy(o->slots);
+    free(o);
+}
+
 static struct sched *create(int daemon, int origin)
 {
-    struct sched_limits limits = {.daemon = daemon, .origin = origin};
-    struct sched *s = sched_create(&limits);
+    struct slots *slots = make_slots(daemon);
+    struct sched_params params = {.daemon = slots, .limit_origin = origin};
+    struct sched *s = sched_create(&params);
     assert_non_null(s);
+    own(s, slots);
     return s;
+}
+
+static void destroy(struct sched *s)
+{
+    sched_destroy(s);
+    if (s)
+        disown(s);
+}
+
+static void set_limits(struct sched *s, int daemon, int origin)
+{
+    slots_set_limit(owned_by(s)->slots, daemon);
+    sched_set_limit_origin(s, origin);
 }
 
 static struct sched_batch *join(struct sched *s, const char *identity, int limit, int per_origin)
 {
-    struct sched_batch *b = sched_batch_join(s, identity, limit, per_origin);
+    struct slots *slots = make_slots(limit);
+    struct sched_batch *b = sched_batch_join(s, identity, slots, per_origin);
     assert_non_null(b);
+    own(b, slots);
     return b;
+}
+
+static void leave(struct sched_batch *b)
+{
+    sched_batch_leave(b);
+    if (b)
+        disown(b);
 }
 
 static void push(struct sched_batch *b, const char *origin, struct item *item)
@@ -79,10 +145,10 @@ static void test_empty(void **state)
     assert_null(next(s));
     sched_release(&item.entry);
     assert_int_equal(item.entry.state, ENTRY_IDLE);
-    sched_batch_leave(join(s, "x", 1, 1));
-    sched_destroy(s);
-    sched_destroy(NULL);
-    sched_batch_leave(NULL);
+    leave(join(s, "x", 1, 1));
+    destroy(s);
+    destroy(NULL);
+    leave(NULL);
 }
 
 static void test_gauges(void **state)
@@ -111,9 +177,9 @@ static void test_gauges(void **state)
     assert_int_equal(sched_waiting(s) + sched_running(s) + sched_batch_running(b), 0);
     assert_int_equal(sched_batch_peak(b), 3);
     assert_int_equal(sched_batch_peak(other), 1);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 static void test_limit_daemon(void **state)
@@ -135,9 +201,9 @@ static void test_limit_daemon(void **state)
     assert_ptr_equal(next(s), &items[1]);
     assert_null(next(s));
     release(items, 4);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 static void test_limit_batch(void **state)
@@ -157,9 +223,9 @@ static void test_limit_batch(void **state)
     sched_release(&items[0].entry);
     assert_ptr_equal(next(s), &items[1]);
     release(items, 3);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 /* A batch's own share of an origin holds that origin's lane back and no other. */
@@ -185,9 +251,9 @@ static void test_limit_share(void **state)
     sched_release(&items[0].entry);
     assert_ptr_equal(next(s), &items[4]);
     release(items, 5);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 /* Over all batches, and a full origin holds up nobody who wants another one. */
@@ -212,9 +278,9 @@ static void test_limit_origin(void **state)
     sched_release(&items[3].entry);
     assert_ptr_equal(next(s), &items[1]);
     release(items, 5);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 static void test_fifo_and_front(void **state)
@@ -231,8 +297,8 @@ static void test_fifo_and_front(void **state)
     for (int i = 0; i < 5; i++)
         assert_ptr_equal(next(s), &items[order[i]]);
     release(items, 5);
-    sched_batch_leave(b);
-    sched_destroy(s);
+    leave(b);
+    destroy(s);
 }
 
 static void test_lanes_take_turns(void **state)
@@ -251,8 +317,8 @@ static void test_lanes_take_turns(void **state)
     for (int i = 0; i < 30; i++)
         assert_int_equal(next(s)->origin, i % 3);
     release(items, 30);
-    sched_batch_leave(b);
-    sched_destroy(s);
+    leave(b);
+    destroy(s);
 }
 
 /* Ten batches of one identity have one turn together; the other identity's batch has as many. */
@@ -279,8 +345,8 @@ static void identities_take_turns(int daemon, int origin)
     }
     release(items, 11 * 100);
     for (int b = 0; b < 11; b++)
-        sched_batch_leave(batches[b]);
-    sched_destroy(s);
+        leave(batches[b]);
+    destroy(s);
     free(items);
 }
 
@@ -321,8 +387,8 @@ static void test_identities_take_turns_at_a_full_origin(void **state)
     }
     release(items, 110);
     for (int b = 0; b < 11; b++)
-        sched_batch_leave(batches[b]);
-    sched_destroy(s);
+        leave(batches[b]);
+    destroy(s);
 }
 
 static void test_big_does_not_starve_small(void **state)
@@ -346,9 +412,9 @@ static void test_big_does_not_starve_small(void **state)
     assert_int_equal(two[1].entry.state, ENTRY_RUNNING);
     release(items, 10000);
     release(two, 2);
-    sched_batch_leave(big);
-    sched_batch_leave(small);
-    sched_destroy(s);
+    leave(big);
+    leave(small);
+    destroy(s);
     free(items);
 }
 
@@ -385,8 +451,8 @@ static void shares(int daemon, int origin, bool one_identity)
     }
     release(items, BATCHES * EACH);
     for (int b = 0; b < BATCHES; b++)
-        sched_batch_leave(batches[b]);
-    sched_destroy(s);
+        leave(batches[b]);
+    destroy(s);
     free(items);
 }
 
@@ -436,10 +502,10 @@ static void test_newcomers_do_not_overtake(void **state)
     release(items, 20);
     release(new_items, 10);
     for (int i = 0; i < 10; i++)
-        sched_batch_leave(fresh[i]);
-    sched_batch_leave(old);
-    sched_batch_leave(busy);
-    sched_destroy(s);
+        leave(fresh[i]);
+    leave(old);
+    leave(busy);
+    destroy(s);
 }
 
 /* One batch of one slot is promised two origins; when it starts on the first, the second origin's
@@ -468,10 +534,10 @@ static void test_promise_given_up(void **state)
     sched_release(&other.entry);
     assert_ptr_equal(next(s), &items[1]);
     release(items, 2);
-    sched_batch_leave(holder);
-    sched_batch_leave(narrow);
-    sched_batch_leave(third);
-    sched_destroy(s);
+    leave(holder);
+    leave(narrow);
+    leave(third);
+    destroy(s);
 }
 
 /* A waiting entry leaves from each place a lane can be in. */
@@ -501,10 +567,10 @@ static void test_release_of_waiting(void **state)
     assert_ptr_equal(next(s), &items[4]);
     assert_int_equal(sched_waiting(s), 0);
     sched_release(&items[4].entry);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_batch_leave(third);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    leave(third);
+    destroy(s);
 }
 
 static void test_limits_change(void **state)
@@ -519,21 +585,21 @@ static void test_limits_change(void **state)
         push(other, A, &items[i]);
     assert_ptr_equal(next(s), &items[0]);
     assert_null(next(s));
-    sched_set_limits(s, &(struct sched_limits){.daemon = 3, .origin = 2});
+    set_limits(s, 3, 2);
     assert_ptr_equal(next(s), &items[3]);
     assert_null(next(s));
-    sched_set_limits(s, &(struct sched_limits){.daemon = 3, .origin = 9});
+    set_limits(s, 3, 9);
     assert_non_null(next(s));
     assert_null(next(s));
-    sched_set_limits(s, &(struct sched_limits){.daemon = 9, .origin = 1});
+    set_limits(s, 9, 1);
     sched_release(&items[0].entry);
     assert_null(next(s));
     sched_release(&items[3].entry);
     assert_null(next(s));
     release(items, 6);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 /* The slot is promised, the limit lowered, the lane tried in vain: it is first in line again. */
@@ -552,7 +618,7 @@ static void test_limit_lowered_under_a_promise(void **state)
     push(other, A, &second);
     assert_null(next(s));
     sched_release(&held[0].entry);
-    sched_set_limits(s, &(struct sched_limits){.daemon = MANY, .origin = 1});
+    set_limits(s, MANY, 1);
     assert_null(next(s));
     sched_release(&held[1].entry);
     assert_ptr_equal(next(s), &first);
@@ -560,9 +626,9 @@ static void test_limit_lowered_under_a_promise(void **state)
     sched_release(&first.entry);
     assert_ptr_equal(next(s), &second);
     sched_release(&second.entry);
-    sched_batch_leave(b);
-    sched_batch_leave(other);
-    sched_destroy(s);
+    leave(b);
+    leave(other);
+    destroy(s);
 }
 
 /* Property: random operations against a model */
@@ -578,7 +644,7 @@ struct model_lane {
 
 struct model {
     struct sched *s;
-    struct sched_limits limits;
+    int limit_daemon, limit_origin;
     struct sched_batch *batches[BATCHES];
     int limit[BATCHES], share[BATCHES];
     struct model_lane lanes[BATCHES][ORIGINS];
@@ -628,9 +694,9 @@ static int all_running(const struct model *m)
 
 static bool may_start(const struct model *m, int b, int o)
 {
-    return m->lanes[b][o].n > 0 && all_running(m) < m->limits.daemon &&
+    return m->lanes[b][o].n > 0 && all_running(m) < m->limit_daemon &&
            batch_running(m, b) < m->limit[b] && m->lanes[b][o].running < m->share[b] &&
-           origin_running(m, o) < m->limits.origin;
+           origin_running(m, o) < m->limit_origin;
 }
 
 static void model_remove(struct model_lane *lane, int place)
@@ -649,7 +715,7 @@ static void op_join_or_leave(struct model *m)
         m->share[b] = 1 + chance(m, 4);
         m->batches[b] = join(m->s, identity, m->limit[b], m->share[b]);
     } else if (batch_running(m, b) == 0 && batch_waiting(m, b) == 0) {
-        sched_batch_leave(m->batches[b]);
+        leave(m->batches[b]);
         m->batches[b] = NULL;
     }
 }
@@ -712,9 +778,9 @@ static void op_release(struct model *m, enum sched_state wanted)
 
 static void op_limits(struct model *m)
 {
-    m->limits.daemon = 1 + chance(m, 25);
-    m->limits.origin = 1 + chance(m, 7);
-    sched_set_limits(m->s, &m->limits);
+    m->limit_daemon = 1 + chance(m, 25);
+    m->limit_origin = 1 + chance(m, 7);
+    set_limits(m->s, m->limit_daemon, m->limit_origin);
 }
 
 static void check_gauges(const struct model *m)
@@ -760,15 +826,16 @@ static void test_property(void **state)
         struct model *m = calloc(1, sizeof *m);
         assert_non_null(m);
         m->random = seed * 0x9e3779b97f4a7c15U;
-        m->limits = (struct sched_limits){.daemon = 1 + chance(m, 25), .origin = 1 + chance(m, 7)};
-        m->s = create(m->limits.daemon, m->limits.origin);
+        m->limit_daemon = 1 + chance(m, 25);
+        m->limit_origin = 1 + chance(m, 7);
+        m->s = create(m->limit_daemon, m->limit_origin);
         for (int i = 0; i < BATCHES; i++)
             op_join_or_leave(m);
         play(m, 3000);
         release(m->items, ITEMS);
         for (int b = 0; b < BATCHES; b++)
-            sched_batch_leave(m->batches[b]);
-        sched_destroy(m->s);
+            leave(m->batches[b]);
+        destroy(m->s);
         free(m);
     }
 }
@@ -809,8 +876,8 @@ static double cost_of(int entries, int origins, int running, int limit_origin, i
     double ns = (seconds() - start) * 1e9 / entries;
     assert_int_equal(tail, entries);
     for (int i = 0; i < batches; i++)
-        sched_batch_leave(b[i]);
-    sched_destroy(s);
+        leave(b[i]);
+    destroy(s);
     free(slots);
     free(items);
     free(b);

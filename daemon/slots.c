@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * slots - see slots.h. Used by sched, one per loop, each on its thread: one struct slots for the
+ * daemon, one for each batch. Owns its counters; the takers are their owners'.
+ *
+ * `used` changes by compare-and-swap from below the limit or by one down, so it is never over it and
+ * a refusal is never caused by somebody else's trial. No wake-up is lost, for two reasons that are
+ * the same one. A taker sets its bit in `waiting` and then looks at `used` and at whose turn it is;
+ * who gives a slot lowers `used`, and who took or withdraws clears its own bit, and then looks at
+ * `waiting`. All are sequentially consistent, so at least one of two sees the other. And turns have
+ * a total order (slots held, ticket), so that among those who wait one always may.
+ *
+ * `told` is a token: only who sets a taker's bit there may follow the pointer to the taker and push
+ * it into its inbox, a stack that is only ever emptied as a whole. Leaving takes the token for good;
+ * that is why a taker can be freed while others are telling.
+ */
+#include "slots.h"
+
+#include <assert.h>
+#include <sched.h>
+#include <stdlib.h>
+
+/* What others may know of a taker without touching it. */
+struct slots_claim {
+    _Atomic size_t held;
+    _Atomic uint64_t ticket; /* while it is registered: lower waits longer */
+    _Atomic(struct slots_taker *) taker;
+};
+
+struct slots {
+    _Atomic size_t used, limit, peak;
+    _Atomic uint64_t waiting, told; /* a bit for each taker */
+    _Atomic uint64_t tickets;
+    int takers;
+    struct slots_claim claims[];
+};
+
+static uint64_t bit(const struct slots_taker *t)
+{
+    return UINT64_C(1) << t->index;
+}
+
+static size_t relaxed(const _Atomic size_t *n)
+{
+    return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+static void set_relaxed(_Atomic size_t *n, size_t value)
+{
+    atomic_store_explicit(n, value, memory_order_relaxed);
+}
+
+struct slots *slots_create(int limit, int takers)
+{
+    assert(limit >= 1 && takers >= 1 && takers <= SLOTS_TAKERS_MAX);
+    struct slots *s = calloc(1, sizeof *s + (size_t)takers * sizeof s->claims[0]);
+    if (!s)
+        return NULL;
+    s->takers = takers;
+    atomic_init(&s->limit, (size_t)limit);
+    return s;
+}
+
+void slots_destroy(struct slots *s)
+{
+    assert(!s || relaxed(&s->used) == 0);
+    free(s);
+}
+
+void slots_set_limit(struct slots *s, int limit)
+{
+    assert(limit >= 1);
+    atomic_store(&s->limit, (size_t)limit);
+}
+
+size_t slots_used(const struct slots *s)
+{
+    return relaxed(&s->used);
+}
+
+size_t slots_peak(const struct slots *s)
+{
+    return relaxed(&s->peak);
+}
+
+void slots_join(struct slots_taker *t, struct slots *s, int index, struct slots_inbox *inbox)
+{
+    assert(index >= 0 && index < s->takers);
+    *t = (struct slots_taker){.slots = s, .inbox = inbox, .index = index};
+    atomic_store(&s->claims[index].taker, t);
+    atomic_fetch_and(&s->told, ~bit(t));
+}
+
+bool slots_leave(struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    assert(relaxed(&s->claims[t->index].held) == 0);
+    slots_withdraw(t);
+    if ((atomic_fetch_or(&s->told, bit(t)) & bit(t)) == 0)
+        return true;
+    (void)sched_yield(); /* it may be between taking the token and pushing */
+    return false;
+}
+
+/* Turns */
+
+bool slots_others_wait(const struct slots_taker *t)
+{
+    return t->slots->takers > 1 && (atomic_load(&t->slots->waiting) & ~bit(t)) != 0;
+}
+
+/* Nobody who waits comes before t. */
+static bool has_turn(const struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    uint64_t others = atomic_load(&s->waiting) & ~bit(t);
+    if (others == 0)
+        return true;
+    size_t held = relaxed(&s->claims[t->index].held);
+    uint64_t ticket = t->registered ? atomic_load(&s->claims[t->index].ticket) : UINT64_MAX;
+    for (; others != 0; others &= others - 1) {
+        struct slots_claim *other = &s->claims[__builtin_ctzll(others)];
+        size_t theirs = relaxed(&other->held);
+        if (theirs < held || (theirs == held && atomic_load(&other->ticket) < ticket))
+            return false;
+    }
+    return true;
+}
+
+bool slots_may(const struct slots_taker *t)
+{
+    const struct slots *s = t->slots;
+    if (s->takers == 1)
+        return relaxed(&s->used) < relaxed(&s->limit);
+    return atomic_load(&s->used) < atomic_load(&s->limit) && has_turn(t);
+}
+
+static bool take_alone(struct slots *s)
+{
+    size_t used = relaxed(&s->used);
+    if (used >= relaxed(&s->limit))
+        return false;
+    set_relaxed(&s->used, ++used);
+    if (used > relaxed(&s->peak))
+        set_relaxed(&s->peak, used);
+    set_relaxed(&s->claims[0].held, used);
+    return true;
+}
+
+static void note_peak(struct slots *s, size_t used)
+{
+    size_t peak = relaxed(&s->peak);
+    while (used > peak && !atomic_compare_exchange_weak(&s->peak, &peak, used))
+        continue;
+}
+
+bool slots_take(struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    if (s->takers == 1)
+        return take_alone(s);
+    size_t used = atomic_load(&s->used);
+    do {
+        if (used >= atomic_load(&s->limit) || !has_turn(t))
+            return false;
+    } while (!atomic_compare_exchange_weak(&s->used, &used, used + 1));
+    _Atomic size_t *held = &s->claims[t->index].held;
+    set_relaxed(held, relaxed(held) + 1);
+    note_peak(s, used + 1);
+    slots_withdraw(t);
+    return true;
+}
+
+void slots_give(struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    _Atomic size_t *held = &s->claims[t->index].held;
+    assert(relaxed(held) > 0);
+    set_relaxed(held, relaxed(held) - 1);
+    if (s->takers == 1)
+        set_relaxed(&s->used, relaxed(&s->used) - 1);
+    else
+        atomic_fetch_sub(&s->used, 1);
+}
+
+/* Waiting */
+
+bool slots_wait(struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    if (slots_may(t))
+        return false;
+    if (s->takers == 1)
+        return true;
+    if (!t->registered) {
+        atomic_store(&s->claims[t->index].ticket, atomic_fetch_add(&s->tickets, 1));
+        atomic_fetch_or(&s->waiting, bit(t));
+        t->registered = true;
+    }
+    return !slots_may(t);
+}
+
+void slots_withdraw(struct slots_taker *t)
+{
+    if (!t->registered)
+        return;
+    t->registered = false;
+    atomic_fetch_and(&t->slots->waiting, ~bit(t));
+}
+
+static void push(struct slots_taker *t)
+{
+    struct slots_inbox *inbox = t->inbox;
+    t->next = atomic_load_explicit(&inbox->first, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak(&inbox->first, &t->next, t))
+        continue;
+}
+
+uint64_t slots_tell(struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    uint64_t woken = 0;
+    if (!slots_others_wait(t) || atomic_load(&s->used) >= atomic_load(&s->limit))
+        return 0;
+    uint64_t others = atomic_load(&s->waiting) & ~bit(t) & ~atomic_load(&s->told);
+    for (; others != 0; others &= others - 1) {
+        uint64_t one = others & -others;
+        if ((atomic_fetch_or(&s->told, one) & one) != 0)
+            continue;
+        push(atomic_load(&s->claims[__builtin_ctzll(one)].taker));
+        woken |= one;
+    }
+    return woken;
+}
+
+/* The token goes back before its owner looks: what is given after that tells anew. */
+struct slots_taker *slots_inbox_next(struct slots_taker *t)
+{
+    struct slots_taker *next = t->next;
+    atomic_fetch_and(&t->slots->told, ~bit(t));
+    return next;
+}
+
+struct slots_taker *slots_inbox_take(struct slots_inbox *inbox)
+{
+    if (atomic_load_explicit(&inbox->first, memory_order_relaxed) == NULL)
+        return NULL;
+    return atomic_exchange(&inbox->first, NULL);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * slots - a limit that several loops share: never one too many in use, and none idle for long while
+ * anybody waits for it.
+ *
+ * Takers are the loops, numbered from 0. A loop joins with a `struct slots_taker` that its owner
+ * embeds. It takes a slot and gives it back; refused, it may register that it waits. Turns: while
+ * others are registered, a taker may take only when none of them holds fewer slots than it does,
+ * or as many and has waited longer. So slots are shared evenly by those who want them, and a limit
+ * of 1 goes round.
+ *
+ * Nobody looks on its own: whoever leaves a slot free that it will not take itself calls
+ * slots_tell(). That puts those who wait into their loops' inboxes and returns the loops to be
+ * woken; each empties its inbox (slots_inbox_take) and tries again.
+ *
+ * Threads: a taker and all calls with it belong to its loop's thread; one taker's calls need no
+ * lock against another's. With one taker there is no atomic read-modify-write and no registering.
+ */
+#ifndef GATHERD_SLOTS_H
+#define GATHERD_SLOTS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLOTS_TAKERS_MAX 64
+
+struct slots;
+struct slots_taker;
+
+/* One for each loop; zeroed before use. */
+struct slots_inbox {
+    _Atomic(struct slots_taker *) first;
+};
+
+/* Embedded; the fields are the module's. */
+struct slots_taker {
+    struct slots *slots;
+    struct slots_inbox *inbox;
+    struct slots_taker *next; /* in the inbox */
+    int index;
+    bool registered;
+};
+
+/* limit >= 1, 1 <= takers <= SLOTS_TAKERS_MAX. NULL when memory runs out. destroy: after every
+ * taker has left. */
+struct slots *slots_create(int limit, int takers);
+void slots_destroy(struct slots *s);
+
+/* Any thread. Lowered below what is in use it refuses until that fell. Tells nobody: every taker
+ * that was refused has to try again. */
+void slots_set_limit(struct slots *s, int limit);
+
+/* Any thread: slots in use, and the most that ever were. */
+size_t slots_used(const struct slots *s);
+size_t slots_peak(const struct slots *s);
+
+/* Joins as taker number index (nobody else is it); borrows s and inbox until it left. */
+void slots_join(struct slots_taker *t, struct slots *s, int index, struct slots_inbox *inbox);
+
+/* t holds no slot. False: another loop is about to put t into the inbox; empty that and call again.
+ * True: t is in no inbox and never will be. */
+bool slots_leave(struct slots_taker *t) __attribute__((warn_unused_result));
+
+/* Takes a slot if there is one and t has its turn; t is then no longer registered. */
+bool slots_take(struct slots_taker *t) __attribute__((warn_unused_result));
+void slots_give(struct slots_taker *t);
+
+/* Whether slots_take() would succeed now. */
+bool slots_may(const struct slots_taker *t);
+
+/* Registers that t waits, unless slots_take() would succeed now (looked at after registering, so
+ * that no slot is missed). True: t has to wait and will be told (a single taker will not: only its
+ * own slots_give() can help). A registered taker keeps its place until it took or withdraws. */
+bool slots_wait(struct slots_taker *t) __attribute__((warn_unused_result));
+void slots_withdraw(struct slots_taker *t);
+
+/* Whether another taker waits. */
+bool slots_others_wait(const struct slots_taker *t);
+
+/* If a slot is free: puts the others who wait into their inboxes. Returns a bit for each loop that
+ * has to be woken: one that has been told and has not looked yet is left out. */
+uint64_t slots_tell(struct slots_taker *t) __attribute__((warn_unused_result));
+
+/* Empties the inbox: NULL, or the first taker that was told; then slots_inbox_next() for each
+ * gives the one after it. The taker may be told again from then on. */
+struct slots_taker *slots_inbox_take(struct slots_inbox *inbox);
+struct slots_taker *slots_inbox_next(struct slots_taker *t);
+
+#endif
