@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Workloads (a) and (b): many small fetches on kept connections, in one batch and in many.
+
+Also --vs, which compares two binaries of gatherd on them.
+"""
+import shutil
+import time
+
+import daemon
+import machine
+import peers
+import report
+from upstream import BODY_BYTES
+
+ORIGINS, CONCURRENCY = 4, 100
+FIELDS = {"concurrency": CONCURRENCY, "concurrency_per_host": CONCURRENCY // ORIGINS}
+ALLOW = "policy.default.allow=127.0.0.1"
+SMALL = 100  # members of a batch of (b)
+
+
+def options(count):
+    return [ALLOW] + (["limits.requests=%d" % count] if count > 10000 else [])
+
+
+def one_batch(gatherd, urls, body):
+    """Workload (a) once."""
+    before, begin = gatherd.cpu_us(), time.monotonic()
+    answer = gatherd.post(body)
+    wall = time.monotonic() - begin
+    cpu = gatherd.cpu_us() - before
+    daemon.check_answer(answer, len(urls), len(urls) * BODY_BYTES)
+    peak = machine.memory_kb(gatherd.pid, "VmHWM")
+    return peers.Sample(len(urls), len(urls) * BODY_BYTES, wall, cpu, peak)
+
+
+def many_batches(gatherd, urls, bodies):
+    """Workload (b) once."""
+    before, begin = gatherd.cpu_us(), time.monotonic()
+    answers = [gatherd.post(body) for body in bodies]
+    wall = time.monotonic() - begin
+    cpu = gatherd.cpu_us() - before
+    for answer in answers:
+        daemon.check_answer(answer, SMALL, SMALL * BODY_BYTES)
+    peak = machine.memory_kb(gatherd.pid, "VmHWM")
+    return peers.Sample(len(urls), len(urls) * BODY_BYTES, wall, cpu, peak)
+
+
+def bodies_of(urls):
+    return [daemon.batch_body(urls[at : at + SMALL], **FIELDS) for at in range(0, len(urls), SMALL)]
+
+
+def peer_subjects(bench, job):
+    """{name: function} of the peers that this machine has; what it has not is noted."""
+    subjects = {}
+    if bench.has("curl", shutil.which("curl")):
+        peers.check_curl(job)
+        subjects["curl -Z"] = lambda: peers.curl(job, bench.nginx.status)
+    if bench.has("aiohttp (python3-aiohttp)", peers.aiohttp_python()):
+        subjects["aiohttp"] = lambda: peers.aiohttp(job)
+    if bench.has("net/http (golang-go)", shutil.which("go")):
+        peers.build_net_http()
+        subjects["net/http, GOMAXPROCS=1"] = lambda: peers.net_http(job)
+    if bench.has("wrk", shutil.which("wrk")):
+        subjects["wrk (one URL)"] = lambda: peers.wrk(job)
+    return subjects
+
+
+def workload_a(bench, section):
+    urls = bench.nginx.urls(20000)
+    job = peers.Job(bench.scratch, urls, BODY_BYTES, CONCURRENCY, CONCURRENCY // ORIGINS)
+    body = daemon.batch_body(urls, **FIELDS)
+    with bench.gatherd(*options(len(urls))) as gatherd:
+        gatherd.post(daemon.batch_body(urls[:1000], **FIELDS))
+        subjects = {
+            "gatherd": lambda: one_batch(gatherd, urls, body),
+            "limit": lambda: peers.limit(job),
+            **peer_subjects(bench, job),
+        }
+        samples = bench.interleave(subjects, bench.rounds(5, 3))
+    section.say("%d fetches of %d bytes, %s" % (len(urls), BODY_BYTES, gatherd.shown_options()))
+    section.table(report.COST_HEADER, report.cost_rows(samples))
+    bench.known["a"] = samples["gatherd"]
+    judge_a(section, samples)
+
+
+def judge_a(section, samples):
+    ours = [s.cpu_us_per_fetch for s in samples["gatherd"]]
+    for name, bound in (
+        ("limit", 1.10), ("curl -Z", 0.60), ("aiohttp", 0.15), ("net/http, GOMAXPROCS=1", 1.0)
+    ):
+        theirs = samples.get(name)
+        value = report.ratio(ours, [s.cpu_us_per_fetch for s in theirs]) if theirs else None
+        section.judge(1, "(a) CPU per fetch / that of %s" % name, value, bound)
+
+
+def workload_b(bench, section):
+    urls = bench.nginx.urls(20000)
+    job = peers.Job(bench.scratch, urls, BODY_BYTES, CONCURRENCY, CONCURRENCY // ORIGINS)
+    bodies = bodies_of(urls)
+    with bench.gatherd(*options(0)) as gatherd:
+        for body in bodies[:10]:
+            gatherd.post(body)
+        subjects = {
+            "gatherd": lambda: many_batches(gatherd, urls, bodies),
+            "limit": lambda: peers.limit(job),
+            "limit, 100 at a time": lambda: peers.limit(job, "--batch", str(SMALL)),
+        }
+        samples = bench.interleave(subjects, bench.rounds(5, 3))
+    words = "%d batches of %d, one after the other, %s"
+    section.say(words % (len(bodies), SMALL, gatherd.shown_options()))
+    section.table(report.COST_HEADER, report.cost_rows(samples))
+    ours, theirs = ([s.cpu_us_per_fetch for s in samples[n]] for n in ("gatherd", "limit"))
+    section.judge(2, "(b) CPU per fetch / that of limit", report.ratio(ours, theirs), 1.20)
+
+
+def compare(bench, old_program):
+    """--vs: two binaries, (a) and (b) interleaved; prints the table."""
+    urls = bench.nginx.urls(20000)
+    body, bodies = daemon.batch_body(urls, **FIELDS), bodies_of(urls)
+    rows = []
+    with bench.gatherd(*options(len(urls))) as new, bench.gatherd(
+        *options(len(urls)), program=old_program
+    ) as old:
+        for name, measure in (
+            ("(a) one batch of 20,000", lambda g: one_batch(g, urls, body)),
+            ("(b) 200 batches of 100", lambda g: many_batches(g, urls, bodies)),
+        ):
+            for gatherd in (new, old):
+                gatherd.post(bodies[0])
+            samples = bench.interleave(
+                {"new": lambda: measure(new), "old": lambda: measure(old)}, bench.rounds(7, 3)
+            )
+            ours, theirs = ([s.cpu_us_per_fetch for s in samples[n]] for n in ("new", "old"))
+            ratios = sorted(a / b for a, b in zip(ours, theirs))
+            rows.append(
+                [name, report.median(theirs), report.median(ours), report.median(ratios),
+                 "%.3f to %.3f" % (ratios[0], ratios[-1])]
+            )
+    print(report.table(["CPU us/fetch", "old", "new", "new / old", "range"], rows))
