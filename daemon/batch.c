@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * batch - see batch.h. Called by http_routes (start, cancel, release) and by the turn's end, on the
- * loop's thread; calls routes back through on_item and on_end, and the engine through fetch.h.
+ * front's thread; calls routes back through on_item and on_end, and the fetch loops through shard.h.
  *
- * Owns the spec, one item a member (the engine's job with the result in it) and the summary. Each
- * item is reported exactly once, by the first of `done`, deadline or cancel; a job that the engine
- * hands back later only counts down. So the answer leaves in time, and memory goes when the last
- * job is back, whichever comes last.
+ * Owns the spec, one job a member (with its result in it) and the summary. Each job comes back from the
+ * fetch loops exactly once, whatever ends it, and the batch ends with the last: a deadline or a cancel only
+ * has the loops hand back early what they have. So a result is read by one thread at a time, and memory
+ * goes as soon as the batch has ended and nobody wants it.
  */
 #include "batch.h"
 
@@ -18,19 +18,12 @@
 #include "buf.h"
 #include "clock.h"
 #include "log.h"
-#include "slots.h"
 #include "summary.h"
 
 enum {
     SUBMITS_A_TURN = 512,     /* members handed to the queue in a turn: some 2 us each */
     DEADLINE_LEAD_US = 10000, /* the states are taken this long before the deadline */
     ID_HEX_MAX = 17,
-};
-
-struct batch_item {
-    struct fetch_job job; /* first: the view's stride runs over items */
-    struct batch *batch;
-    bool reported;
 };
 
 enum batch_state { BATCH_SUBMITTING, BATCH_RUNNING, BATCH_ENDED };
@@ -42,14 +35,12 @@ struct batch {
     enum batch_state state;
     struct batch_params params;
     struct batch_spec *spec;
-    struct batch_item *items;
-    struct slots *slots; /* the batch's concurrency */
-    struct sched_batch *sched;
+    struct fetch_job *jobs;    /* one a member */
+    struct fetch_group *group;
     struct heap_node deadline;
-    size_t submitted;   /* items handed to the engine */
-    size_t outstanding; /* of those, not yet back */
-    size_t unreported;  /* results not yet final */
-    bool complete;
+    size_t submitted;   /* jobs handed to the fetch loops */
+    size_t unfinished;  /* results not yet final */
+    bool complete;      /* until something is cut */
     bool cancel_asked;  /* do it in the next turn */
     bool end_told, released;
     int64_t submit_us, last_end_us;
@@ -98,13 +89,12 @@ static void batch_free(struct batch *b)
     struct batches *all = b->all;
     list_remove(&b->node);
     list_remove(&b->work);
-    for (size_t i = 0; b->items != NULL && i < b->submitted; i++)
-        fetch_result_free(all->params.fetch, &b->items[i].job.result);
-    sched_batch_leave(b->sched);
-    slots_destroy(b->slots);
+    for (size_t i = 0; b->jobs != NULL && i < b->submitted; i++)
+        shard_result_free(all->params.shard, &b->jobs[i].result);
+    shard_group_release(b->group);
     heap_remove(&all->deadlines, &b->deadline);
     spec_destroy(b->spec);
-    free(b->items);
+    free(b->jobs);
     free(b->identity);
     free(b);
     all->alive--;
@@ -112,7 +102,7 @@ static void batch_free(struct batch *b)
 
 static void free_if_over(struct batch *b)
 {
-    if (b->state == BATCH_ENDED && b->released && b->outstanding == 0)
+    if (b->state == BATCH_ENDED && b->released)
         batch_free(b);
 }
 
@@ -134,11 +124,13 @@ static void log_batch(const struct batch *b)
 static void end_batch(struct batch *b)
 {
     int64_t now = clock_us();
+    int64_t lag = lag_max_since(b->all->params.lag, b->view.started_us);
+    int64_t fetch_lag = shard_lag_max_since(b->all->params.shard, b->view.started_us);
     const struct summary_input in = {
         .total_us = now - b->view.started_us,
         .concurrency_limit = b->spec->concurrency,
-        .concurrency_peak = (int64_t)sched_batch_peak(b->sched),
-        .loop_lag_max_us = lag_max_since(b->all->params.lag, b->view.started_us),
+        .concurrency_peak = (int64_t)slots_peak(b->group->slots),
+        .loop_lag_max_us = lag > fetch_lag ? lag : fetch_lag,
         .overhead_us = b->params.parse_us + b->submit_us + (now - b->last_end_us),
         .complete = b->complete,
     };
@@ -151,64 +143,58 @@ static void end_batch(struct batch *b)
     touch(b);
 }
 
-static void report(struct batch *b, struct batch_item *item)
+/* A result is final. */
+static void report(struct batch *b, const struct fetch_job *job)
 {
-    if (item->reported)
-        return;
-    item->reported = true;
-    b->unreported--;
-    if (item->job.result.end_us > b->last_end_us)
-        b->last_end_us = item->job.result.end_us;
+    b->unfinished--;
+    if (job->result.end_us > b->last_end_us)
+        b->last_end_us = job->result.end_us;
     if (b->params.on_item != NULL && !b->released)
-        b->params.on_item(b->params.arg, (size_t)(item - b->items));
+        b->params.on_item(b->params.arg, (size_t)(job - b->jobs));
 }
 
-/* A member that never reached the engine, because the batch ended first. */
-static void cancel_unsubmitted(struct batch *b, struct batch_item *item, enum err_type why,
-                               int64_t now_us)
+/* A member that never reached a fetch loop, because the batch was cut first. */
+static void cancel_unsubmitted(struct batch *b, struct fetch_job *job, const struct member *member,
+                               enum err_type why, int64_t now_us)
 {
-    struct result *r = &item->job.result;
+    struct result *r = &job->result;
     result_init(r);
     r->state = MEMBER_CANCELLED;
     r->error.type = why;
     r->error.phase = PHASE_QUEUE;
     r->end_us = now_us;
+    r->url_effective = target_of(member).text;
+    r->https = member->origin != NULL && member->origin->https;
     timings_add(&r->timings, PHASE_QUEUE, now_us - b->view.started_us);
+    report(b, job);
 }
 
-static void cancel_rest(struct batch *b, enum err_type why)
+/* Cuts what is unfinished; the batch ends when all of it is back. Once: what cut it first is the reason. */
+static void cut(struct batch *b, enum err_type why)
 {
     int64_t now = clock_us();
-    if (b->state == BATCH_ENDED)
+    if (b->state == BATCH_ENDED || !b->complete)
         return;
     b->complete = false;
+    heap_remove(&b->all->deadlines, &b->deadline);
+    if (b->submitted > 0)
+        shard_group_cancel(b->all->params.shard, b->group, why);
     for (; b->submitted < b->spec->count; b->submitted++, b->all->unsubmitted--)
-        cancel_unsubmitted(b, &b->items[b->submitted], why, now);
-    for (size_t i = 0; i < b->spec->count; i++) {
-        fetch_cancel(b->all->params.fetch, &b->items[i].job, why, now);
-        report(b, &b->items[i]);
-    }
-    end_batch(b);
-}
-
-static void react(struct batch *b, const struct batch_item *item)
-{
-    if (b->state == BATCH_ENDED)
-        return;
-    if (b->unreported == 0)
+        cancel_unsubmitted(b, &b->jobs[b->submitted], &b->spec->members[b->submitted], why, now);
+    if (b->state == BATCH_SUBMITTING)
+        move(b, BATCH_RUNNING);
+    if (b->unfinished == 0)
         end_batch(b);
-    else if (b->spec->stop_on_error && !item->job.result.ok)
-        cancel_rest(b, ERR_CANCELLED);
 }
 
 void batches_job_done(struct fetch_job *job)
 {
-    struct batch_item *item = LIST_CONTAINER(job, struct batch_item, job);
-    struct batch *b = item->batch;
-    b->outstanding--;
-    report(b, item);
-    react(b, item);
-    free_if_over(b);
+    struct batch *b = job->group->owner;
+    report(b, job);
+    if (b->unfinished == 0)
+        end_batch(b);
+    else if (b->spec->stop_on_error && !job->result.ok)
+        cut(b, ERR_CANCELLED);
 }
 
 /* --- start --- */
@@ -233,14 +219,22 @@ static bool prepare(struct batch *b)
     int64_t lead = b->spec->deadline_us / 2;
     if (lead > DEADLINE_LEAD_US)
         lead = DEADLINE_LEAD_US;
-    b->items = calloc(b->spec->count, sizeof *b->items);
+    b->jobs = calloc(b->spec->count, sizeof *b->jobs);
     b->identity = strdup(b->params.identity);
-    b->slots = slots_create(b->spec->concurrency, 1);
-    if (b->items == NULL || b->identity == NULL || b->slots == NULL)
+    if (b->jobs == NULL || b->identity == NULL)
         return false;
-    b->sched = fetch_join(b->all->params.fetch, b->identity, b->slots,
-                          b->spec->concurrency_per_host);
-    return b->sched != NULL &&
+    const struct shard_group_params group = {
+        .identity = b->identity,
+        .traceparent = b->spec->traceparent,
+        .pool = b->params.pool,
+        .limit = b->spec->concurrency,
+        .limit_per_host = b->spec->concurrency_per_host,
+        .include = b->spec->include,
+        .queued_us = b->view.started_us,
+        .owner = b,
+    };
+    b->group = shard_group_create(b->all->params.shard, &group);
+    return b->group != NULL &&
            heap_set(&b->all->deadlines, &b->deadline,
                     b->view.started_us + b->spec->deadline_us - lead);
 }
@@ -253,7 +247,7 @@ static void init_view(struct batch *b)
         .started_us = clock_us(),
         .started_wall_us = clock_wall_us(),
         .spec = b->spec,
-        .stride = sizeof(struct batch_item),
+        .stride = sizeof(struct fetch_job),
     };
     b->last_end_us = b->view.started_us;
 }
@@ -277,8 +271,8 @@ struct batch *batch_start(struct batches *all, const struct batch_params *params
         batch_free(b);
         return NULL;
     }
-    b->view.results = &b->items[0].job.result;
-    b->unreported = b->spec->count;
+    b->view.results = &b->jobs[0].result;
+    b->unfinished = b->spec->count;
     all->unsubmitted += b->spec->count;
     all->running_count++;
     list_append(&all->submitting, &b->node);
@@ -306,15 +300,12 @@ void batch_pause(struct batch *b, bool paused)
 {
     if (b->state == BATCH_ENDED)
         return;
-    sched_batch_pause(b->sched, paused);
-    b->all->params.wake(b->all->params.arg); /* it may launch now: nothing else would say so */
+    shard_group_pause(b->all->params.shard, b->group, paused);
 }
 
 void batch_drop_content(struct batch *b, size_t index)
 {
-    struct fetch_job *job = &b->items[index].job;
-    if (job->state == FETCH_IDLE) /* else its transfer may still point at it */
-        fetch_content_free(b->all->params.fetch, &job->result);
+    shard_content_free(b->all->params.shard, &b->jobs[index].result);
 }
 
 const struct batch_view *batch_view(const struct batch *b)
@@ -329,19 +320,6 @@ const char *batch_id(const struct batch *b)
 
 /* --- the turn --- */
 
-static void submit_item(struct batch *b, struct batch_item *item, const struct member *member)
-{
-    item->batch = b;
-    item->job.member = member;
-    item->job.pool = b->params.pool;
-    item->job.batch = b->sched;
-    item->job.include = b->spec->include;
-    item->job.traceparent = b->spec->traceparent;
-    item->job.queued_us = b->view.started_us;
-    b->outstanding++;
-    fetch_submit(b->all->params.fetch, &item->job);
-}
-
 /* Hands over at most n members; moves on when all are. */
 static size_t submit_some(struct batch *b, size_t n)
 {
@@ -349,8 +327,12 @@ static size_t submit_some(struct batch *b, size_t n)
     size_t left = b->spec->count - b->submitted;
     if (n > left)
         n = left;
-    for (size_t i = 0; i < n; i++, b->submitted++)
-        submit_item(b, &b->items[b->submitted], &b->spec->members[b->submitted]);
+    for (size_t i = 0; i < n; i++, b->submitted++) {
+        struct fetch_job *job = &b->jobs[b->submitted];
+        job->member = &b->spec->members[b->submitted];
+        job->group = b->group;
+        shard_submit(b->all->params.shard, job);
+    }
     b->all->unsubmitted -= n;
     if (b->submitted == b->spec->count)
         move(b, BATCH_RUNNING);
@@ -377,14 +359,14 @@ static void run_deadlines(struct batches *all)
     struct heap_node *first;
     while ((first = heap_min(&all->deadlines)) != NULL && first->key <= now) {
         heap_remove(&all->deadlines, first);
-        cancel_rest(LIST_CONTAINER(first, struct batch, deadline), ERR_DEADLINE_EXCEEDED);
+        cut(LIST_CONTAINER(first, struct batch, deadline), ERR_DEADLINE_EXCEEDED);
     }
 }
 
 static void work_on(struct batch *b)
 {
     if (b->cancel_asked)
-        cancel_rest(b, ERR_CANCELLED);
+        cut(b, ERR_CANCELLED);
     if (b->state == BATCH_ENDED && !b->end_told) {
         b->end_told = true;
         if (!b->released)

@@ -7,8 +7,8 @@
  *
  * Members are submitted in slices, so that a batch of 100,000 does not hold up the loop; what
  * happens first wins: all members final, the deadline, stop_on_error, or batch_cancel(). At the
- * deadline (10 ms before it) the states of the unfinished are taken and the batch ends at once; the engine
- * takes the transfers down afterwards, and the batch lives until it has. One thread.
+ * deadline (10 ms before it) the fetch loops are told; each takes the states of what is unfinished and
+ * hands it back, and with the last of it the batch ends. Transfers are taken down after that. One thread.
  */
 #ifndef GATHERD_BATCH_H
 #define GATHERD_BATCH_H
@@ -19,8 +19,8 @@
 
 #include <uv.h>
 
-#include "fetch.h"
 #include "lag.h"
+#include "shard.h"
 #include "spec.h"
 #include "view.h"
 
@@ -29,7 +29,7 @@ struct batch;
 
 struct batches_params {
     uv_loop_t *loop;
-    struct fetch *fetch;      /* borrowed until closed */
+    struct shard *shard;      /* borrowed until closed */
     struct metrics *metrics;  /* borrowed */
     const struct lag *lag;    /* borrowed */
     void (*wake)(void *arg);  /* batches_turn() has work */
@@ -44,9 +44,9 @@ void batches_close(struct batches *all, void (*closed)(void *arg), void *arg);
 struct batch_params {
     struct batch_spec *spec;   /* taken, also on failure */
     const char *identity;      /* copied; whom the scheduler is fair to */
-    struct fetch_pool *pool;   /* borrowed */
+    struct shard_pool *pool;   /* borrowed */
     int64_t parse_us;          /* what reading the request cost; part of overhead_ms */
-    /* Called from batches_turn() and fetch_turn(), never from inside batch_start() or batch_cancel(). */
+    /* Called from batches_turn() and shard_turn(), never from inside batch_start() or batch_cancel(). */
     void (*on_item)(void *arg, size_t index); /* a member's result is final; NULL = not wanted */
     void (*on_end)(void *arg);                /* the summary is there; once; not after release */
     void *arg;
@@ -73,7 +73,7 @@ const char *batch_id(const struct batch *b);
 /* The runner's part of a turn's end; true while work is left. */
 bool batches_turn(struct batches *all);
 
-/* The engine's `done`: for fetch_params.done. */
+/* For shard_params.done. */
 void batches_job_done(struct fetch_job *job);
 
 size_t batches_running(const struct batches *all); /* not yet ended */

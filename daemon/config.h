@@ -33,7 +33,10 @@ struct str_list {
 enum config_base { POLICY_BASE_PUBLIC, POLICY_BASE_PRIVATE, POLICY_BASE_UNSAFE_ANY };
 enum config_http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2 };
 
+#define CONFIG_AUTO (-1) /* a number that is left to gatherd */
+
 struct config_daemon {
+    int64_t loops;            /* fetch threads; 0 = none, all on one. Default auto: one a processor */
     int64_t log_level;        /* enum log_level: error warn info debug. Default info */
     int64_t log_format;       /* enum log_format: text json. Default text */
     int64_t drain_timeout_us; /* 30s: how long SIGTERM waits for running batches */

@@ -210,6 +210,8 @@ static const char *const level_words[] = {
 static const char *const format_words[] = {
     [LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_JSON] = "json", NULL,
 };
+/* Of a number that may be left to gatherd. */
+static const char *const auto_words[] = {"auto", NULL};
 static const char *const base_words[] = {
     [POLICY_BASE_PUBLIC] = "public", [POLICY_BASE_PRIVATE] = "private",
     [POLICY_BASE_UNSAFE_ANY] = "unsafe-any", NULL,
@@ -229,6 +231,9 @@ static const char *const http_words[] = {
      .offset = offsetof(struct config_##section_, field), __VA_ARGS__},
 #define COUNT(section, name, text, low, high, restart) \
     ROW(section, CONFIG_COUNT, name, name, text, .min = low, .max = high, .needs_restart = restart)
+#define AUTO(section, name, text, low, high) \
+    ROW(section, CONFIG_COUNT, name, name, text, .min = low, .max = high, .words = auto_words, \
+        .needs_restart = RESTART)
 #define SIZE(section, name, text, low, high, restart) \
     ROW(section, CONFIG_SIZE, name, name, text, .min = low, .max = high, .needs_restart = restart)
 #define DURATION(section, name, text) \
@@ -246,6 +251,7 @@ static const char *const http_words[] = {
 #define RESTART true
 
 const struct config_option config_table[] = {
+    AUTO(daemon, loops, "auto", 0, 64)
     WORD(daemon, log_level, "info", level_words)
     WORD(daemon, log_format, "text", format_words)
     DURATION(daemon, drain_timeout, "30s")
@@ -376,6 +382,8 @@ static void write_number(const struct config_option *o, int64_t v, struct buf *o
         buf_printf(out, "%04o", (unsigned)v);
     else if (o->type == CONFIG_WORD)
         buf_add_str(out, o->words[v]);
+    else if (o->words != NULL && v == CONFIG_AUTO)
+        buf_add_str(out, o->words[0]);
     else
         buf_add_int(out, v);
 }
@@ -475,13 +483,18 @@ static bool read_number(const struct config_option *o, const char *text, int64_t
         [CONFIG_MODE] = "an octal number",
     };
     int64_t v;
+    if (o->words != NULL && strcmp(text, o->words[0]) == 0) {
+        *out = CONFIG_AUTO;
+        return true;
+    }
     bool is_number = parse_number(o->type, text, &v);
     if (is_number && v >= o->min && v <= o->max) {
         *out = v;
         return true;
     }
     say_quoted(why, text, is_number ? "is out of range; " : "is not of the right form; ");
-    buf_printf(why, "%s, from ", forms[o->type]);
+    buf_printf(why, "%s%s%s, from ", o->words != NULL ? o->words[0] : "", o->words != NULL ? " or " : "",
+               forms[o->type]);
     write_number(o, o->min, why);
     buf_add_str(why, " to ");
     write_number(o, o->max, why);

@@ -46,7 +46,7 @@ struct config_option {
     size_t offset;       /* of the field in the section's struct */
     const char *initial; /* the default as the file would say it */
     int64_t min, max;    /* of the numbers */
-    const char *const *words; /* ends with NULL */
+    const char *const *words; /* ends with NULL; of a count: the word that stands for CONFIG_AUTO */
     /* Of a text or one item of a list; false, and *why says what is wrong; what would be right. */
     bool (*check)(const char *text, struct buf *why);
     bool needs_restart; /* a reload does not take it */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch - the engine; see fetch.h, and fetch_hop.c for what happens to a job that runs. Called by batch (submit, cancel) and by the turn's end
- * (fetch_turn), on the loop's thread; calls batch back through `done`.
+ * fetch - the engine; see fetch.h, fetch_hop.c for what happens to a job that runs, and fetch_pool.c for
+ * what it runs on. Called by shard on the engine's thread; calls shard back.
  *
- * A job moves QUEUED -> ACTIVE -> (QUEUED again for the next hop of a redirect) -> ENDED -> IDLE, or
- * through CLOSING when it is cut while active. Its list is its state. A waiting job holds no slot;
- * an active one holds daemon, batch and origin slot from dispatch to the end of the hop.
+ * A job moves QUEUED -> ACTIVE -> (QUEUED again for the next hop of a redirect, here or in another
+ * engine) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's part, so that a batch's
+ * deadline finds its jobs; a waiting job holds no slot, an active one holds daemon, batch and origin slot
+ * from dispatch to the end of the hop. A job that is cut while active ends at once: its slots and what
+ * libcurl still does for it stay with the transfer, on a list of its own, and are given up in slices.
  *
  * Time is tiled: a hop ends at the microsecond at which the next wait begins, so queue and work sum
  * up to the member's total without a gap. Deadlines are ours (one heap, one timer): the earliest that
@@ -20,161 +22,126 @@
 
 #include "clock.h"
 #include "fetch_internal.h"
-#include "slots.h"
 
-/* Bounds of one turn: launches by what they cost, messages, removals (12 us plain, 57 us TLS) and `done` calls. */
+/* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS), `done` calls. */
 enum {
     LAUNCH_BUDGET = 64,
-    MESSAGES_MAX = 128,
+    CANCELS_MAX = 4096,
     CLOSINGS_MAX = 32,
-    DONES_MAX = 512,
-    STARVED_US = 10000000, /* how long the want of descriptors is remembered */
-    RATE_WINDOW_MIN_US = 20000, /* a shorter burst says too little */
-    URLS_KEPT_MAX = 2048, /* parsed URLs kept for waiting jobs; beyond, they are parsed again */
+    DONES_MAX = 2048,
 };
 
-/* --- pools of transfers --- */
+/* --- groups and their parts --- */
 
-static long max_connects(const struct fetch *f)
+struct fetch_group *fetch_group_create(unsigned engines, int limit)
 {
-    return (long)(f->params.limits->in_flight + f->params.config->idle_connections);
-}
-
-static void pool_drop_idle(struct fetch_pool *p)
-{
-    struct list *node;
-    while ((node = list_pop(&p->idle)) != NULL)
-        transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
-    p->idle_count = 0;
-}
-
-/* Frees the pool; closed is called with the engine once for each multi it had. */
-static void pool_close(struct fetch_pool *p, void (*closed)(void *arg))
-{
-    pool_drop_idle(p);
-    for (int lane = 0; lane < TRANSFER_LANES; lane++)
-        if (p->env.multis[lane] != NULL)
-            curl_uv_close(p->env.multis[lane], closed, p->engine);
-    free(p);
-}
-
-static void on_nothing(void *arg)
-{
-    (void)arg;
-}
-
-struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy)
-{
-    struct fetch_pool *p = calloc(1, sizeof *p);
-    if (p == NULL)
+    struct fetch_group *group = calloc(1, sizeof *group + engines * sizeof group->parts[0]);
+    if (group == NULL)
         return NULL;
-    const struct curl_uv_params params = {
-        .loop = f->params.loop,
-        .max_connects = max_connects(f),
-        .wake = f->params.wake,
-        .arg = f->params.wake_arg,
-    };
-    p->env = (struct transfer_env){
-        .libcurl_8_1 = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100,
-        .policy = policy,
-        .fetch = f->params.config,
-        .limits = f->params.limits,
-        .answer_held = &f->answer_held,
-    };
-    p->engine = f;
-    list_init(&p->idle);
-    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-        p->env.multis[lane] = curl_uv_create(&params);
-        if (p->env.multis[lane] == NULL) {
-            pool_close(p, on_nothing);
-            return NULL;
-        }
+    group->engines = engines;
+    atomic_init(&group->refs, 1);
+    group->slots = slots_create(limit, (int)engines);
+    if (group->slots == NULL) {
+        free(group);
+        return NULL;
     }
-    list_append(&f->pools, &p->node);
-    return p;
-}
-
-void fetch_pool_set_policy(struct fetch_pool *p, const struct policy *policy)
-{
-    p->env.policy = policy;
-}
-
-void fetch_reload(struct fetch *f, const struct config_fetch *config,
-                  const struct config_limits *limits)
-{
-    struct list *node, *next;
-    f->params.config = config;
-    f->params.limits = limits;
-    LIST_FOREACH_SAFE(node, next, &f->pools) {
-        struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
-        p->env.fetch = config;
-        p->env.limits = limits;
-        for (int lane = 0; lane < TRANSFER_LANES; lane++)
-            curl_uv_set_max_connects(p->env.multis[lane], max_connects(f));
+    for (unsigned i = 0; i < engines; i++) {
+        list_init(&group->parts[i].jobs);
+        list_init(&group->parts[i].cancelling);
+        list_init(&group->parts[i].mail.node);
+        group->parts[i].mail.group = group;
+        arena_init(&group->parts[i].memory);
     }
-    slots_set_limit(f->slots, (int)limits->in_flight);
-    sched_set_limit_origin(f->sched, (int)limits->per_host);
-    resolve_reload(f->resolve);
-    f->params.wake(f->params.wake_arg);
+    return group;
 }
 
-struct transfer *fetch_take_transfer(struct fetch_pool *p)
+void fetch_group_ref(struct fetch_group *group)
 {
-    struct list *node = list_pop(&p->idle);
-    if (node == NULL)
-        return transfer_create(&p->env);
-    p->idle_count--;
-    return LIST_CONTAINER(node, struct transfer, node);
+    atomic_fetch_add_explicit(&group->refs, 1, memory_order_relaxed);
 }
 
-void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
+void fetch_group_unref(struct fetch_group *group)
 {
-    transfer_end(t);
-    if (p->idle_count >= (size_t)p->env.limits->in_flight) {
-        transfer_destroy(t);
+    if (atomic_fetch_sub_explicit(&group->refs, 1, memory_order_acq_rel) != 1)
         return;
-    }
-    list_prepend(&p->idle, &t->node);
-    p->idle_count++;
+    for (unsigned i = 0; i < group->engines; i++)
+        arena_fini(&group->parts[i].memory);
+    slots_destroy(group->slots);
+    free(group);
+}
+
+static struct fetch_part *part_of(struct fetch *f, struct fetch_group *group)
+{
+    return &group->parts[f->params.index];
+}
+
+/* The part's place in the queue, from its first job here until the last has left. */
+static bool part_join(struct fetch *f, struct fetch_group *group)
+{
+    struct fetch_part *part = part_of(f, group);
+    if (part->sched != NULL)
+        return true;
+    part->sched = sched_batch_join(f->sched, group->identity, group->slots, group->limit_per_host);
+    if (part->sched == NULL)
+        return false;
+    fetch_group_ref(group);
+    if (part->paused)
+        sched_batch_pause(part->sched, true);
+    return true;
+}
+
+/* Nothing of the group is here any more, transfers that are being closed included. */
+static void part_leave_if_empty(struct fetch *f, struct fetch_group *group)
+{
+    struct fetch_part *part = part_of(f, group);
+    if (part->sched == NULL || !list_empty(&part->jobs) || sched_batch_running(part->sched) > 0)
+        return;
+    sched_batch_leave(part->sched);
+    part->sched = NULL;
+    list_remove(&part->cancelling);
+    fetch_group_unref(group);
 }
 
 /* --- states --- */
 
-void fetch_drop_url(struct fetch *f, struct fetch_job *job)
+struct target fetch_target(const struct fetch_job *job)
 {
-    if (job->url == NULL)
-        return;
-    url_fini(job->url);
-    free(job->url);
-    job->url = NULL;
-    f->urls_kept--;
+    return job->next != NULL ? *job->next : target_of(job->member);
 }
 
-static bool job_keep_url(struct fetch *f, struct fetch_job *job, struct url *url)
+static void drop_next(struct fetch_job *job)
 {
-    job->url = malloc(sizeof *job->url);
-    if (job->url == NULL)
-        return false;
-    *job->url = *url;
-    *url = (struct url){0};
-    f->urls_kept++;
-    return true;
+    if (job->next == NULL)
+        return;
+    target_fini(job->next);
+    free(job->next);
+    job->next = NULL;
 }
 
 /* The mover: from whatever state to ENDED; the result is final. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job)
 {
     assert(job->result.state != MEMBER_PENDING);
-    assert(job->state != FETCH_ENDED && job->state != FETCH_IDLE);
+    assert(job->state != FETCH_ENDED);
     list_remove(&job->node);
     heap_remove(&f->deadlines, &job->deadline);
     sched_release(&job->entry);
-    fetch_drop_url(f, job);
+    drop_next(job);
     if (job->transfer != NULL)
-        fetch_give_back_transfer(job->pool, job->transfer);
+        fetch_give_back_transfer(fetch_pool_of(f, job), job->transfer);
     job->transfer = NULL;
     job->state = FETCH_ENDED;
     list_append(&f->ended, &job->node);
+}
+
+void fetch_abandon_transfer(struct fetch *f, struct fetch_job *job)
+{
+    struct transfer *t = job->transfer;
+    job->transfer = NULL;
+    transfer_abandon(t);
+    t->group = job->group;
+    sched_move(&job->entry, &t->slots);
+    list_append(&f->closing, &t->node);
 }
 
 void fetch_set_error(struct result *r, enum err_type type, enum phase phase)
@@ -184,92 +151,138 @@ void fetch_set_error(struct result *r, enum err_type type, enum phase phase)
     r->error.phase = phase;
 }
 
-void fetch_set_message(struct result *r, const char *text)
+const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *text)
 {
-    free(r->error.message);
-    r->error.message = text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+    if (text == NULL || text[0] == '\0')
+        return NULL;
+    return arena_strdup(&part_of(f, job->group)->memory, text);
 }
 
-void fetch_set_denial(struct result *r, const struct verdict *v, enum phase phase)
+const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *text)
 {
+    struct fetch_part *part = part_of(f, job->group);
+    size_t len = strlen(text);
+    for (unsigned i = 0; i < part->type_count; i++)
+        if (part->types[i].len == len && memcmp(part->types[i].text, text, len) == 0)
+            return part->types[i].text;
+    const char *copy = arena_strndup(&part->memory, text, len);
+    if (copy != NULL && part->type_count < FETCH_TYPES_KEPT) {
+        part->types[part->type_count].text = copy;
+        part->types[part->type_count++].len = len;
+    }
+    return copy;
+}
+
+void fetch_set_denial(struct fetch *f, struct fetch_job *job, const struct verdict *v,
+                      enum phase phase)
+{
+    struct result *r = &job->result;
     r->state = MEMBER_DENIED;
     fetch_set_error(r, v->type, phase);
-    fetch_set_message(r, v->message);
-    free(r->error.rule);
-    r->error.rule = strdup(v->rule);
+    r->error.message = fetch_keep_text(f, job, v->message);
+    r->error.rule = fetch_keep_text(f, job, v->rule);
 }
 
 /* Closes the account of a job that is waiting: what passed since it joined the queue is queue. */
 void fetch_account_wait(struct fetch_job *job, int64_t now_us)
 {
+    if (now_us < job->waiting_since_us)
+        now_us = job->waiting_since_us;
     timings_add(&job->result.timings, PHASE_QUEUE, now_us - job->waiting_since_us);
     job->waiting_since_us = now_us;
     job->result.end_us = now_us;
 }
 
 void fetch_fail_waiting(struct fetch *f, struct fetch_job *job, enum err_type type,
-                         const char *message)
+                        const char *message)
 {
     fetch_account_wait(job, clock_us());
     job->result.state = MEMBER_FAILED;
     fetch_set_error(&job->result, type, PHASE_QUEUE);
-    fetch_set_message(&job->result, message);
+    job->result.error.message = message;
     fetch_end_job(f, job);
 }
 
 /* --- submit --- */
 
-void fetch_note_url(struct fetch_job *job, const struct url *url)
+bool fetch_queue_job(struct fetch *f, struct fetch_job *job, bool front)
 {
-    free(job->result.url_effective);
-    job->result.url_effective = strdup(url->text);
-    job->result.https = url->https;
-}
-
-bool fetch_queue_job(struct fetch *f, struct fetch_job *job, struct url *url, bool front)
-{
-    if (!sched_push(job->batch, url->origin, &job->entry, front))
-        return false;
-    if ((f->urls_kept < URLS_KEPT_MAX || front) && !job_keep_url(f, job, url))
+    struct fetch_part *part = part_of(f, job->group);
+    if (!part_join(f, job->group) ||
+        !sched_push(part->sched, fetch_target(job).origin->key, &job->entry, front))
         return false;
     job->state = FETCH_QUEUED;
     const int64_t wait_us = job->member->opts->queue_timeout_us;
-    if (wait_us >= 0 && !heap_set(&f->deadlines, &job->deadline, job->waiting_since_us + wait_us))
-        return false;
-    return true;
+    return wait_us < 0 ||
+           heap_set(&f->deadlines, &job->deadline, job->waiting_since_us + wait_us);
 }
 
-static void submit_url(struct fetch *f, struct fetch_job *job)
+static void cancel_waiting(struct fetch *f, struct fetch_job *job, enum err_type why)
 {
-    struct url url;
-    struct verdict v;
-    const char *why = NULL;
-    if (!url_parse(job->member->url, job->member->url_len, &url, &why)) {
-        fetch_fail_waiting(f, job, ERR_URL_INVALID, why);
+    fetch_account_wait(job, clock_us());
+    job->result.state = MEMBER_CANCELLED;
+    fetch_set_error(&job->result, why, PHASE_QUEUE);
+    fetch_end_job(f, job);
+}
+
+/* The first of the four checks, on what stands in the URL; for a redirect it was asked already. */
+static bool may_fetch(struct fetch *f, const struct fetch_job *job, struct verdict *v)
+{
+    const struct origin *o = fetch_target(job).origin;
+    return job->next != NULL ||
+           policy_check_host(fetch_pool_of(f, job)->env.policy, o->host, &o->ip, o->port, v);
+}
+
+static void begin_job(struct fetch_job *job)
+{
+    struct result *r = &job->result;
+    struct target to = target_of(job->member);
+    result_init(r);
+    list_init(&job->entry.node);
+    job->method = job->member->opts->method;
+    job->waiting_since_us = job->group->queued_us;
+    if (to.origin == NULL)
         return;
-    }
-    fetch_note_url(job, &url);
-    if (!policy_check_host(job->pool->env.policy, url.host, &url.ip, url.port, &v)) {
-        fetch_account_wait(job, clock_us());
-        fetch_set_denial(&job->result, &v, PHASE_QUEUE);
-        fetch_end_job(f, job);
-    } else if (!fetch_queue_job(f, job, &url, false)) {
-        fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
-    }
-    url_fini(&url);
+    r->url_effective = to.text;
+    r->https = to.origin->https;
 }
 
 void fetch_submit(struct fetch *f, struct fetch_job *job)
 {
+    struct fetch_part *part = part_of(f, job->group);
+    struct verdict v;
     assert(job->state == FETCH_IDLE);
-    result_init(&job->result);
-    list_init(&job->node);
-    list_init(&job->entry.node);
-    job->method = job->member->opts->method;
-    job->waiting_since_us = job->queued_us;
+    if (job->next == NULL)
+        begin_job(job);
     job->state = FETCH_QUEUED;
-    submit_url(f, job);
-    f->params.wake(f->params.wake_arg);
+    list_append(&part->jobs, &job->node);
+    if (part->cancelled != ERR_NONE) {
+        cancel_waiting(f, job, part->cancelled);
+    } else if (fetch_target(job).origin == NULL) {
+        fetch_fail_waiting(f, job, ERR_URL_INVALID, job->member->why);
+    } else if (!may_fetch(f, job, &v)) {
+        fetch_account_wait(job, clock_us());
+        fetch_set_denial(f, job, &v, PHASE_QUEUE);
+        fetch_end_job(f, job);
+    } else if (!fetch_queue_job(f, job, job->next != NULL)) {
+        fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
+    }
+    f->params.wake(f->params.arg);
+}
+
+bool fetch_move_job(struct fetch *f, struct fetch_job *job)
+{
+    struct fetch_group *group = job->group;
+    enum fetch_state state = job->state;
+    list_remove(&job->node);
+    job->state = FETCH_IDLE;
+    if (f->params.moves(f->params.arg, job, job->next->origin)) {
+        part_leave_if_empty(f, group);
+        return true;
+    }
+    job->state = state;
+    list_append(&part_of(f, group)->jobs, &job->node);
+    return false;
 }
 
 /* --- deadlines --- */
@@ -310,7 +323,7 @@ static void time_out(struct fetch *f, struct fetch_job *job, int64_t now_us)
     bool whole = now_us >= fetch_timeout_at(job);
     enum phase last = fetch_account_hop(f, job, now_us);
     fetch_finish_failed(f, job, timeout_type(last), last,
-                  whole ? "timeout_ms passed" : "connect_timeout_ms passed");
+                        whole ? "timeout_ms passed" : "connect_timeout_ms passed");
 }
 
 static void deadline_passed(struct fetch *f, struct fetch_job *job, int64_t now_us)
@@ -340,68 +353,106 @@ static void on_timer(uv_timer_t *timer)
 {
     struct fetch *f = timer->data;
     f->timer_at_us = TIME_NULL;
-    f->params.wake(f->params.wake_arg);
+    f->params.wake(f->params.arg);
 }
 
 /* --- cancel --- */
 
-static void cancel_waiting(struct fetch *f, struct fetch_job *job, enum err_type why, int64_t now_us)
+static void cancel_active(struct fetch *f, struct fetch_job *job, enum err_type why)
 {
-    fetch_account_wait(job, now_us);
+    enum phase last = fetch_account_hop(f, job, clock_us());
     job->result.state = MEMBER_CANCELLED;
-    fetch_set_error(&job->result, why, PHASE_QUEUE);
+    fetch_set_error(&job->result, why, last);
+    fetch_abandon_transfer(f, job);
     fetch_end_job(f, job);
 }
 
-void fetch_cancel(struct fetch *f, struct fetch_job *job, enum err_type why, int64_t now_us)
+void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why)
 {
-    if (job->result.state != MEMBER_PENDING || job->state == FETCH_IDLE)
+    struct fetch_part *part = part_of(f, group);
+    if (part->cancelled != ERR_NONE)
         return;
-    f->params.wake(f->params.wake_arg);
-    if (job->state == FETCH_QUEUED) {
-        cancel_waiting(f, job, why, now_us > job->waiting_since_us ? now_us : job->waiting_since_us);
-        return;
+    part->cancelled = why;
+    if (!list_empty(&part->jobs))
+        list_append(&f->cancelling, &part->cancelling);
+    f->params.wake(f->params.arg);
+}
+
+/* Those that wait first: else a slot that an active one leaves would start one of them. */
+static void pause_part(struct fetch_part *part, bool paused)
+{
+    if (part->sched != NULL)
+        sched_batch_pause(part->sched, paused);
+}
+
+static void cancel_job(struct fetch *f, struct fetch_job *job, enum err_type why)
+{
+    if (job->state == FETCH_QUEUED)
+        cancel_waiting(f, job, why);
+    else
+        cancel_active(f, job, why);
+}
+
+/* At most n of the part's jobs; returns how many are left of n. */
+static size_t cancel_some(struct fetch *f, struct fetch_part *part, size_t n)
+{
+    pause_part(part, true);
+    while (n > 0 && !list_empty(&part->jobs)) {
+        cancel_job(f, LIST_CONTAINER(part->jobs.next, struct fetch_job, node), part->cancelled);
+        n--;
     }
-    enum phase last = fetch_account_hop(f, job, now_us > job->dispatched_us ? now_us : job->dispatched_us);
-    job->result.state = MEMBER_CANCELLED;
-    fetch_set_error(&job->result, why, last);
-    heap_remove(&f->deadlines, &job->deadline);
-    job->state = FETCH_CLOSING;
-    job->transfer->cut = CUT_CLOSED;
-    list_append(&f->closing, &job->node);
+    return n;
+}
+
+static void run_cancels(struct fetch *f)
+{
+    size_t budget = CANCELS_MAX;
+    while (budget > 0 && !list_empty(&f->cancelling)) {
+        struct fetch_part *part =
+            LIST_CONTAINER(f->cancelling.next, struct fetch_part, cancelling);
+        budget = cancel_some(f, part, budget);
+        if (list_empty(&part->jobs))
+            list_remove(&part->cancelling);
+    }
 }
 
 static void run_closings(struct fetch *f)
 {
     struct list *node;
-    for (int i = 0; i < CLOSINGS_MAX && (node = list_pop(&f->closing)) != NULL; i++)
-        fetch_end_job(f, LIST_CONTAINER(node, struct fetch_job, node));
+    for (int i = 0; i < CLOSINGS_MAX && (node = list_pop(&f->closing)) != NULL; i++) {
+        struct transfer *t = LIST_CONTAINER(node, struct transfer, node);
+        struct fetch_group *group = t->group;
+        sched_release(&t->slots);
+        t->group = NULL;
+        fetch_give_back_transfer(&f->pools[group->pool], t);
+        part_leave_if_empty(f, group);
+    }
+}
+
+void fetch_pause(struct fetch *f, struct fetch_group *group, bool paused)
+{
+    struct fetch_part *part = part_of(f, group);
+    if (part->cancelled != ERR_NONE)
+        return;
+    part->paused = paused;
+    pause_part(part, paused);
+    f->params.wake(f->params.arg); /* it may launch now: nothing else would say so */
+}
+
+void fetch_wake(struct fetch *f)
+{
+    sched_wake(f->sched);
+    f->params.wake(f->params.arg);
 }
 
 /* --- idle connections --- */
 
-static long idle_s(const struct fetch *f)
-{
-    return (long)(f->params.config->idle_time_us / US_PER_S);
-}
-
 static void on_sweep_timer(uv_timer_t *timer)
 {
     struct fetch *f = timer->data;
-    struct list *node, *next;
-    size_t sockets = 0;
-    LIST_FOREACH_SAFE(node, next, &f->pools) {
-        struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
-        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-            struct curl_uv *m = p->env.multis[lane];
-            if (curl_uv_sockets(m) > 0)
-                curl_uv_sweep(m, idle_s(f));
-            sockets += curl_uv_sockets(m);
-        }
-    }
-    if (sockets == 0)
+    if (fetch_sweep_pools(f) == 0)
         uv_timer_stop(timer);
-    f->params.wake(f->params.wake_arg);
+    f->params.wake(f->params.arg);
 }
 
 /* Runs while there may be a connection to be closed: from a launch until none is open. */
@@ -426,13 +477,12 @@ static void dispatch_ready(struct fetch *f)
 static void count_job(struct fetch *f, const struct result *r)
 {
     struct metrics *m = f->params.metrics;
-    f->finished++;
     metrics_add(m, r->state == MEMBER_DONE     ? METRIC_MEMBERS_DONE
                    : r->state == MEMBER_FAILED ? METRIC_MEMBERS_FAILED
                    : r->state == MEMBER_DENIED ? METRIC_MEMBERS_DENIED
                                                : METRIC_MEMBERS_CANCELLED, 1);
     if (r->error.type != ERR_NONE)
-        m->errors[r->error.type]++;
+        metrics_add_error(m, r->error.type);
     metrics_add(m, METRIC_FETCH_BYTES_RECEIVED, r->sizes.download);
     metrics_add(m, METRIC_FETCH_BYTES_DELIVERED, r->sizes.delivered);
     int64_t queue = r->timings.us[PHASE_QUEUE];
@@ -445,7 +495,7 @@ static void check_sum(const struct fetch_job *job)
 {
 #ifndef NDEBUG
     int64_t total = timings_total(&job->result.timings);
-    assert(total == job->result.end_us - job->queued_us);
+    assert(total == job->result.end_us - job->group->queued_us);
 #endif
     (void)job;
 }
@@ -455,71 +505,29 @@ static void run_ended(struct fetch *f)
     struct list *node;
     for (int i = 0; i < DONES_MAX && (node = list_pop(&f->ended)) != NULL; i++) {
         struct fetch_job *job = LIST_CONTAINER(node, struct fetch_job, node);
+        struct fetch_group *group = job->group;
         check_sum(job);
         count_job(f, &job->result);
         job->state = FETCH_IDLE;
-        f->params.done(job);
+        part_leave_if_empty(f, group);
+        f->params.done(f->params.arg, job);
     }
-}
-
-/* No descriptor was left for a connection: for a while each start first closes what is idle. (libcurl looks
- * once a second, when a transfer starts, so a sweep now would come to nothing.) */
-static void make_room(struct fetch *f)
-{
-    struct list *node, *next;
-    LIST_FOREACH_SAFE(node, next, &f->pools)
-        LIST_CONTAINER(node, struct fetch_pool, node)->env.starved_until_us =
-            clock_us() + STARVED_US;
-}
-
-static bool run_pools(struct fetch *f)
-{
-    struct list *node, *next;
-    bool pending = false, starved = false;
-    LIST_FOREACH_SAFE(node, next, &f->pools) {
-        struct fetch_pool *p = LIST_CONTAINER(node, struct fetch_pool, node);
-        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-            curl_uv_turn(p->env.multis[lane], MESSAGES_MAX, fetch_transfer_done, f);
-            starved |= curl_uv_starved(p->env.multis[lane]);
-            pending |= curl_uv_pending(p->env.multis[lane]);
-        }
-    }
-    if (starved)
-        make_room(f);
-    return pending;
-}
-
-/* Members a second while there is work; idle time says nothing. A window ends after a second, or when
- * the last member has. */
-static void measure_rate(struct fetch *f)
-{
-    int64_t now = clock_us(), passed = now - f->rate_since_us;
-    int64_t n = f->finished - f->rate_finished;
-    bool idle = sched_running(f->sched) == 0;
-    bool full = passed >= US_PER_S || (idle && passed >= RATE_WINDOW_MIN_US);
-    if (!full && !idle)
-        return;
-    if (full && n > 0) {
-        double seen = (double)n * 1e6 / (double)passed;
-        f->rate = f->rate == 0 ? seen : 0.7 * f->rate + 0.3 * seen;
-    }
-    f->rate_finished = f->finished;
-    f->rate_since_us = now;
 }
 
 bool fetch_turn(struct fetch *f)
 {
     resolve_turn(f->resolve);
-    bool pending = run_pools(f);
+    bool pending = fetch_run_pools(f);
     run_deadlines(f);
+    run_cancels(f);
     run_closings(f);
     run_ended(f);
     dispatch_ready(f);
     arm_timer(f);
     if (sched_running(f->sched) > 0)
         arm_sweep(f);
-    measure_rate(f);
-    return pending || !list_empty(&f->closing) || !list_empty(&f->ended) || sched_ready(f->sched);
+    return pending || !list_empty(&f->closing) || !list_empty(&f->ended) ||
+           !list_empty(&f->cancelling) || sched_ready(f->sched);
 }
 
 /* --- life --- */
@@ -531,10 +539,23 @@ static struct resolve *create_resolver(struct fetch *f, const char **why)
         .lookups = (int)f->params.limits->lookups,
         .servers = (const char *const *)f->params.config->dns_servers.items,
         .server_count = f->params.config->dns_servers.count,
+        .cache = f->params.names,
         .wake = f->params.wake,
-        .arg = f->params.wake_arg,
+        .arg = f->params.arg,
     };
     return resolve_create(&params, why);
+}
+
+static struct sched *create_sched(const struct fetch_params *params)
+{
+    const struct sched_params sched = {
+        .daemon = params->slots,
+        .loop = (int)params->index,
+        .limit_origin = (int)params->limits->per_host,
+        .wake_others = params->wake_others,
+        .arg = params->arg,
+    };
+    return sched_create(&sched);
 }
 
 struct fetch *fetch_create(const struct fetch_params *params, const char **why)
@@ -544,24 +565,20 @@ struct fetch *fetch_create(const struct fetch_params *params, const char **why)
     if (f == NULL)
         return NULL;
     f->params = *params;
-    f->slots = slots_create((int)params->limits->in_flight, 1);
-    const struct sched_params sched = {f->slots, .limit_origin = (int)params->limits->per_host};
-    f->sched = f->slots != NULL ? sched_create(&sched) : NULL;
+    f->sched = create_sched(params);
     f->resolve = f->sched != NULL ? create_resolver(f, why) : NULL;
     if (f->resolve == NULL) {
         sched_destroy(f->sched);
-        slots_destroy(f->slots);
         free(f);
         return NULL;
     }
-    list_init(&f->pools);
-    list_init(&f->closing);
     list_init(&f->ended);
+    list_init(&f->cancelling);
+    list_init(&f->closing);
     uv_timer_init(params->loop, &f->timer);
     uv_timer_init(params->loop, &f->sweep_timer);
     f->timer.data = f->sweep_timer.data = f;
     f->timer_at_us = TIME_NULL;
-    f->rate_since_us = clock_us();
     return f;
 }
 
@@ -574,7 +591,6 @@ static void part_closed(void *arg)
     void *closed_arg = f->closed_arg;
     heap_fini(&f->deadlines);
     sched_destroy(f->sched);
-    slots_destroy(f->slots);
     free(f);
     closed(closed_arg);
 }
@@ -586,56 +602,41 @@ static void on_timer_closed(uv_handle_t *handle)
 
 void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg)
 {
-    struct list *node;
-    assert(list_empty(&f->ended) && list_empty(&f->closing));
+    while (!list_empty(&f->closing))
+        run_closings(f);
+    assert(list_empty(&f->ended));
     f->closed = closed;
     f->closed_arg = arg;
     f->open_parts = 4; /* two timers, the resolver, and this function */
-    while ((node = list_pop(&f->pools)) != NULL) {
-        f->open_parts += TRANSFER_LANES;
-        pool_close(LIST_CONTAINER(node, struct fetch_pool, node), part_closed);
-    }
+    f->open_parts += fetch_close_pools(f, part_closed); /* they call back in a later turn */
     resolve_close(f->resolve, part_closed, f);
     uv_close((uv_handle_t *)&f->timer, on_timer_closed);
     uv_close((uv_handle_t *)&f->sweep_timer, on_timer_closed);
     part_closed(f);
 }
 
-struct sched_batch *fetch_join(struct fetch *f, const char *identity, struct slots *slots,
-                               int limit_per_host)
+void fetch_reload(struct fetch *f, const struct config_fetch *config,
+                  const struct config_limits *limits)
 {
-    return sched_batch_join(f->sched, identity, slots, limit_per_host);
+    f->params.config = config;
+    f->params.limits = limits;
+    fetch_reload_pools(f);
+    sched_set_limit_origin(f->sched, (int)limits->per_host);
+    resolve_reload(f->resolve);
+    f->params.wake(f->params.arg);
 }
 
-void fetch_content_free(struct fetch *f, struct result *r)
+void fetch_content_free(struct result *r, atomic_llong *held)
 {
     if (r->extra != NULL)
-        f->answer_held -= (int64_t)r->extra->held_bytes;
+        atomic_fetch_sub_explicit(held, (long long)r->extra->held_bytes, memory_order_relaxed);
     result_drop_extra(r);
 }
 
-void fetch_result_free(struct fetch *f, struct result *r)
+void fetch_result_free(struct result *r, atomic_llong *held)
 {
-    fetch_content_free(f, r);
+    fetch_content_free(r, held);
     result_fini(r);
-}
-
-size_t fetch_waiting(const struct fetch *f)
-{
-    return sched_waiting(f->sched);
-}
-
-size_t fetch_active(const struct fetch *f)
-{
-    return sched_running(f->sched);
-}
-
-double fetch_rate(const struct fetch *f)
-{
-    int64_t passed = clock_us() - f->rate_since_us, n = f->finished - f->rate_finished;
-    double live = passed >= RATE_WINDOW_MIN_US ? (double)n * 1e6 / (double)passed : 0;
-    double rate = live > f->rate ? live : f->rate;
-    return rate > 1 ? rate : 1;
 }
 
 void fetch_gauge(struct fetch *f)
@@ -643,9 +644,6 @@ void fetch_gauge(struct fetch *f)
     struct metrics *m = f->params.metrics;
     struct resolve_stats dns;
     resolve_get_stats(f->resolve, &dns);
-    metrics_set(m, METRIC_MEMBERS_QUEUED, (int64_t)fetch_waiting(f));
-    metrics_set(m, METRIC_MEMBERS_ACTIVE, (int64_t)fetch_active(f));
     metrics_set(m, METRIC_DNS_LOOKUPS, dns.lookups);
     metrics_set(m, METRIC_DNS_CACHE_HITS, dns.cache_hits);
-    metrics_set(m, METRIC_ANSWER_BYTES_HELD, f->answer_held);
 }

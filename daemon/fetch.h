@@ -1,132 +1,188 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch - the engine: jobs in, results out. It owns the queue (sched), the names (resolve), and one
- * libcurl multi for each policy (pool); redirects are followed here, hop by hop, each hop through the
- * same policy and the same queue.
+ * fetch - the engine of one loop: jobs in, results out. It owns the queue (sched), the names (resolve),
+ * and for each policy (pool) its libcurl multis; redirects are followed here, hop by hop, each hop
+ * through the same policy and the same queue.
  *
- * Asynchronous in both directions: fetch_submit() and fetch_cancel() only put things on lists, and
- * `done` is called from fetch_turn(), never from inside another call. Nothing above this header
- * knows libcurl; a job that lives on another loop needs no other interface than this one.
+ * Asynchronous in both directions: what is submitted or cancelled goes on lists, and `done` is called
+ * from fetch_turn(), never from inside another call. Nothing above this header knows libcurl. Several
+ * engines share the slots of the daemon and of each batch, the names, and the bytes held for answers;
+ * all else is an engine's own, and belongs to its thread. shard.h stands before them.
  *
- * A job belongs to the engine from fetch_submit() to `done`. One thread.
+ * A job belongs to one engine at a time, from fetch_submit() to `done` or until it leaves for another.
  */
 #ifndef GATHERD_FETCH_H
 #define GATHERD_FETCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <uv.h>
 
+#include "arena.h"
 #include "config.h"
 #include "heap.h"
 #include "list.h"
 #include "metrics.h"
 #include "policy.h"
+#include "resolve_cache.h"
 #include "result.h"
 #include "sched.h"
+#include "slots.h"
 #include "spec.h"
+#include "target.h"
 
 struct fetch;
-struct fetch_pool;
 struct transfer;
-struct url;
 
 enum fetch_state {
-    FETCH_IDLE,    /* not the engine's */
-    FETCH_QUEUED,  /* waits for slots */
-    FETCH_ACTIVE,  /* holds slots; looks up its name or is in libcurl */
-    FETCH_CLOSING, /* its result is final; its transfer waits to be taken out */
-    FETCH_ENDED    /* its result is final; waits for `done` */
+    FETCH_IDLE,   /* no engine's: the caller's, or on its way */
+    FETCH_QUEUED, /* waits for slots */
+    FETCH_ACTIVE, /* holds slots; looks up its name or is in libcurl */
+    FETCH_ENDED   /* its result is final; waits for `done` */
 };
+
+#define FETCH_TYPES_KEPT 4
+
+/* What waits for an engine to be told of a group; whoever stands before the engines (shard) keeps it under
+ * a lock of its own. */
+struct fetch_mail {
+    struct list node;
+    struct fetch_group *group;
+    enum err_type cancel; /* ERR_NONE = no */
+    bool paused;
+};
+
+/* What one engine knows of a group; but for mail the engine's alone. */
+struct fetch_part {
+    struct sched_batch *sched; /* NULL while the engine has no job of it */
+    struct list jobs;          /* QUEUED and ACTIVE ones here */
+    struct list cancelling;    /* on the engine's list while jobs are being cancelled */
+    enum err_type cancelled;   /* ERR_NONE, or why every job that is here or comes is cancelled */
+    bool paused;
+    struct arena memory;       /* strings of results; goes with the group */
+    struct {
+        const char *text;
+        size_t len;
+    } types[FETCH_TYPES_KEPT]; /* content types met, so that equal ones are one string */
+    unsigned type_count;
+    struct fetch_mail mail;
+};
+
+/* A batch as the engines see it. Read-only for them but for slots and refs, which are atomic, and
+ * parts[i], which is engine i's. */
+struct fetch_group {
+    struct slots *slots;     /* members of it that may run at once; owned */
+    const char *identity;    /* whom the scheduler is fair to */
+    const char *traceparent; /* passed on with a span id of each hop's own; NULL = none */
+    int limit_per_host;
+    int pool;                /* of fetch_pool_open() */
+    unsigned include;        /* enum include bits */
+    int64_t queued_us;       /* where the first queue phase of each job starts */
+    void *owner;             /* the caller's */
+    atomic_uint refs;        /* the caller, and each part that has a sched */
+    unsigned engines;
+    struct fetch_part parts[];
+};
+
+/* A group for that many engines, with one reference; the rest of it is filled by the caller, its
+ * strings stay the caller's. NULL when memory runs out. The last fetch_group_unref() frees it; any
+ * thread. */
+struct fetch_group *fetch_group_create(unsigned engines, int limit);
+void fetch_group_ref(struct fetch_group *group);
+void fetch_group_unref(struct fetch_group *group);
 
 struct fetch_job {
     /* set by the caller, borrowed until done */
     const struct member *member;
-    struct fetch_pool *pool;
-    struct sched_batch *batch;
-    unsigned include; /* enum include bits */
-    const char *traceparent; /* passed on with a span id of each hop's own; NULL = none */
-    int64_t queued_us; /* where the first queue phase starts: the batch's start */
+    struct fetch_group *group;
 
-    /* final once result.state is not MEMBER_PENDING; the caller frees it with fetch_result_free() */
+    /* final once it is done; its strings live as long as the group and the member, what it owns beside
+     * them the caller frees */
     struct result result;
 
     /* the engine's */
-    enum fetch_state state;
     struct list node;
+    enum fetch_state state;
+    bool without_body, left_origin; /* after a redirect */
     struct sched_entry entry;
     struct heap_node deadline;
-    struct url *url;        /* of the next hop; NULL = parse member->url again at dispatch */
+    struct target *next;        /* of the next hop, after a redirect; NULL = the member's own */
     struct transfer *transfer;
-    const char *method;     /* of the next hop */
-    bool without_body, left_origin; /* after a redirect */
+    const char *method;         /* of the next hop */
     int64_t waiting_since_us;
-    int64_t dispatched_us;  /* the running hop */
-    int64_t work_us;        /* of the finished hops */
+    int64_t dispatched_us;      /* the running hop */
+    int64_t work_us;            /* of the finished hops */
 };
 
 struct fetch_params {
     uv_loop_t *loop;
-    const struct config_fetch *config;  /* borrowed until closed */
-    const struct config_limits *limits; /* borrowed until closed */
-    struct metrics *metrics;            /* borrowed until closed */
-    void (*wake)(void *wake_arg); /* fetch_turn() has work; called from callbacks of the loop */
-    void *wake_arg;
-    void (*done)(struct fetch_job *job); /* the job is the caller's again */
+    unsigned index, engines;            /* which of the engines that share slots: its taker */
+    const struct config_fetch *config;  /* borrowed until the next reload or closed */
+    const struct config_limits *limits; /* the same */
+    struct metrics *metrics;            /* borrowed until closed; of this loop */
+    struct slots *slots;                /* the daemon's; shared */
+    struct resolve_cache *names;        /* shared */
+    atomic_llong *answer_held;          /* bytes of bodies and headers held for answers; shared */
+
+    void *arg;
+    void (*wake)(void *arg); /* fetch_turn() has work; called from callbacks of the loop */
+    void (*done)(void *arg, struct fetch_job *job); /* the job is the caller's again */
+    /* The next hop goes to this origin: takes the job (state IDLE, for fetch_submit() of another
+     * engine) and returns true, or false: it stays here. */
+    bool (*moves)(void *arg, struct fetch_job *job, const struct origin *origin);
+    void (*wake_others)(void *arg, uint64_t engines); /* slots came free that these wait for */
 };
 
 /* NULL with *why (static text) when something refuses. */
 struct fetch *fetch_create(const struct fetch_params *params, const char **why);
 
-/* Every job must be done. `closed` is called by the loop when all handles are closed and the memory
- * is free. */
+/* No job may be here. `closed` is called by the loop when all handles are closed and the memory is
+ * free. */
 void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg);
 
-/* A pool: connections and TLS sessions that belong to one policy (borrowed until closed). Freed with the
- * engine. NULL when memory runs out. */
-struct fetch_pool *fetch_pool_open(struct fetch *f, const struct policy *policy);
+/* Opens pool number `id`, at most CONFIG_NAMED_MAX of them, in order from 0: connections and TLS
+ * sessions that belong to one policy (borrowed until another is set or closed). False when memory runs
+ * out. */
+bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
+    __attribute__((warn_unused_result));
 
-/* A reload: from now on these are asked; running transfers go on. Limits of the queue change at once,
+/* Another policy for the pool, from the next check on: also kept-alive connections are judged by it
+ * before they are used again. The old one may be freed when this returns. */
+void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy);
+
+/* A reload: from now on these are asked; running transfers go on. The limit of an origin changes at once,
  * lookups and dns_servers only with a restart. The old ones may be freed when this returns. */
 void fetch_reload(struct fetch *f, const struct config_fetch *config,
                   const struct config_limits *limits);
 
-/* Another policy for the pool, from the next check on: also kept-alive connections are judged by it
- * before they are used again. The old one may be freed when this returns. */
-void fetch_pool_set_policy(struct fetch_pool *p, const struct policy *policy);
-
-/* A batch joins the queue; see sched_batch_join(). */
-struct sched_batch *fetch_join(struct fetch *f, const char *identity, struct slots *slots,
-                               int limit_per_host);
-
-/* Takes a job with its first part filled and the rest zeroed. A bad URL or a denial shows as a
- * result, in a later turn, like everything else. */
+/* Takes a job: a new one with its first part filled and the rest zeroed, or one that moved here. A bad
+ * URL or a denial shows as a result, in a later turn, like everything else. */
 void fetch_submit(struct fetch *f, struct fetch_job *job);
 
-/* Makes the result of an unfinished job final at once: state cancelled, the given error type (ERR_CANCELLED,
- * ERR_DEADLINE_EXCEEDED), phase, bytes and times so far. What it holds is released in slices;
- * `done` comes when that is over. A job whose result is final already is left alone. */
-void fetch_cancel(struct fetch *f, struct fetch_job *job, enum err_type why, int64_t now_us);
+/* Makes every job of the group that is here, and that will come, final as cancelled, with this error
+ * type and phase, bytes and times so far: some thousand a turn. What their transfers hold is released in
+ * slices after that. */
+void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why);
 
-/* The engine's part of a turn's end: names, finished transfers, deadlines, closings, `done` calls,
- * launches; bounded. Returns true while work is left that should not wait for an event. */
+/* Starts nothing of the group here while paused; what runs goes on. */
+void fetch_pause(struct fetch *f, struct fetch_group *group, bool paused);
+
+/* Slots came free that this engine waited for. */
+void fetch_wake(struct fetch *f);
+
+/* The engine's part of a turn's end: names, finished transfers, deadlines, cancels, closings, `done`
+ * calls, launches; bounded. Returns true while work is left that should not wait for an event. */
 bool fetch_turn(struct fetch *f);
 
-/* Frees what a result owns and gives its held bytes back to limits.answer_bytes. */
-void fetch_result_free(struct fetch *f, struct result *r);
-
-/* The same for its bodies, headers and hops only. */
-void fetch_content_free(struct fetch *f, struct result *r);
-
-/* Gauges into the metrics. */
+/* Gauges and counters that are kept elsewhere, into the engine's metrics. */
 void fetch_gauge(struct fetch *f);
 
-size_t fetch_waiting(const struct fetch *f);
-size_t fetch_active(const struct fetch *f);
-
-/* Finished members a second, over the last seconds; > 0. For Retry-After. */
-double fetch_rate(const struct fetch *f);
+/* Frees what a result owns, or only its bodies, headers and hops; the bytes they held are given back to
+ * *held. Any thread. */
+void fetch_result_free(struct result *r, atomic_llong *held);
+void fetch_content_free(struct result *r, atomic_llong *held);
 
 #endif

@@ -36,11 +36,11 @@ static struct result_hop *add_hop(struct result *r)
 static void record_hop(struct fetch_job *job, const struct transfer *t, enum phase last)
 {
     struct result *r = &job->result;
-    struct result_hop *hop = (job->include & INCLUDE_REDIRECTS) != 0 ? add_hop(r) : NULL;
+    struct result_hop *hop = (job->group->include & INCLUDE_REDIRECTS) != 0 ? add_hop(r) : NULL;
     if (hop == NULL)
         return;
     *hop = (struct result_hop){
-        .url = strdup(t->url.text),
+        .url = strdup(fetch_target(job).text),
         .status = t->status,
         .remote_ip = r->remote_ip,
         .remote_port = r->remote_port,
@@ -72,7 +72,8 @@ enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now
 static void finish_done(struct fetch *f, struct fetch_job *job)
 {
     struct result *r = &job->result;
-    transfer_finish_content(job->transfer);
+    const char *type = transfer_finish_content(job->transfer);
+    r->content_type = type != NULL ? fetch_keep_type(f, job, type) : NULL;
     r->truncated = job->transfer->cut == CUT_BODY;
     r->state = MEMBER_DONE;
     r->ok = r->status < 400;
@@ -86,7 +87,7 @@ void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type t
     struct result *r = &job->result;
     r->state = MEMBER_FAILED;
     fetch_set_error(r, type, phase);
-    fetch_set_message(r, message);
+    r->error.message = message;
     fetch_end_job(f, job);
 }
 
@@ -120,46 +121,68 @@ static void forget_answer(struct result *r)
     r->ttfb_us = TIME_NULL;
 }
 
-/* Out of libcurl, slots given back, into the queue again for the next hop's origin. */
-static void requeue(struct fetch *f, struct fetch_job *job, struct url *next)
+/* Out of libcurl, slots given back, into the queue again for the next hop's origin, which may be another
+ * engine's. */
+static void requeue(struct fetch *f, struct fetch_job *job)
 {
     heap_remove(&f->deadlines, &job->deadline);
     sched_release(&job->entry);
-    fetch_give_back_transfer(job->pool, job->transfer);
+    fetch_give_back_transfer(fetch_pool_of(f, job), job->transfer);
     job->transfer = NULL;
     job->waiting_since_us = job->result.end_us;
+    if (fetch_move_job(f, job))
+        return;
     job->state = FETCH_QUEUED;
-    if (!fetch_queue_job(f, job, next, true))
+    if (!fetch_queue_job(f, job, true))
         fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
+}
+
+/* Puts the target of the next hop in place of the last one's. */
+static bool set_next(struct fetch *f, struct fetch_job *job, struct target *next)
+{
+    struct result *r = &job->result;
+    if (job->next == NULL)
+        job->next = calloc(1, sizeof *job->next);
+    if (job->next == NULL) {
+        target_fini(next);
+        return false;
+    }
+    target_fini(job->next);
+    *job->next = *next;
+    r->url_effective = fetch_keep_text(f, job, next->text);
+    r->https = next->origin->https;
+    return true;
 }
 
 static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase last)
 {
     struct transfer *t = job->transfer;
-    struct url next;
+    const struct target from = fetch_target(job);
+    struct target next;
     struct verdict v;
     const char *why = NULL;
     if (job->result.num_redirects >= job->member->opts->max_redirects) {
         fetch_finish_failed(f, job, ERR_TOO_MANY_REDIRECTS, last, NULL);
         return;
     }
-    if (!url_resolve(&t->url, t->location, strlen(t->location), &next, &why)) {
+    if (!target_resolve(&from, t->location, strlen(t->location), &next, &why)) {
         fetch_finish_failed(f, job, ERR_URL_INVALID, last, why);
         return;
     }
     record_hop(job, t, last);
     job->result.num_redirects++;
-    job->left_origin |= !url_same_origin(&t->url, &next);
+    job->left_origin |= !target_same_origin(&from, &next);
     redirect_method(job, t->status);
     forget_answer(&job->result);
-    fetch_note_url(job, &next);
-    if (!policy_check_host(job->pool->env.policy, next.host, &next.ip, next.port, &v)) {
-        fetch_set_denial(&job->result, &v, PHASE_QUEUE);
+    if (!set_next(f, job, &next)) {
+        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last, "out of memory");
+    } else if (!policy_check_host(t->env->policy, job->next->origin->host, &job->next->origin->ip,
+                                  job->next->origin->port, &v)) {
+        fetch_set_denial(f, job, &v, PHASE_QUEUE);
         fetch_end_job(f, job);
     } else {
-        requeue(f, job, &next);
+        requeue(f, job);
     }
-    url_fini(&next);
 }
 
 /* --- a transfer has ended --- */
@@ -169,7 +192,7 @@ static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
     struct transfer *t = job->transfer;
     switch (t->cut) {
     case CUT_POLICY:
-        fetch_set_denial(&job->result, &t->verdict, last);
+        fetch_set_denial(f, job, &t->verdict, last);
         fetch_end_job(f, job);
         return;
     case CUT_HEAD:
@@ -219,7 +242,8 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
         return;
     }
     enum err_type type = curl_err_type(code, last, os_errno, t->message);
-    fetch_finish_failed(f, job, type, last, t->message[0] ? t->message : curl_easy_strerror(code));
+    const char *message = fetch_keep_text(f, job, t->message);
+    fetch_finish_failed(f, job, type, last, message != NULL ? message : curl_easy_strerror(code));
 }
 
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
@@ -229,8 +253,8 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
     struct transfer *t = (struct transfer *)(void *)private;
     struct fetch_job *job = t->owner;
-    if (job == NULL || job->state != FETCH_ACTIVE)
-        return; /* cut already; its removal is on the closing list */
+    if (job == NULL)
+        return; /* abandoned: its removal is on the closing list */
     enum phase last = fetch_account_hop(f, job, clock_us());
     bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT;
     if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
@@ -269,8 +293,8 @@ static size_t allowed_addresses(const struct fetch_job *job, const struct resolv
 {
     size_t n = 0;
     for (size_t i = 0; i < answer->count; i++) {
-        if (policy_check_address(job->pool->env.policy, &answer->addresses[i],
-                                 job->transfer->url.port, v))
+        if (policy_check_address(job->transfer->env->policy, &answer->addresses[i],
+                                 job->transfer->target.origin->port, v))
             out[n++] = answer->addresses[i];
         else if (v->type == ERR_PROXY_LOOP_DETECTED)
             return 0;
@@ -299,7 +323,7 @@ static void launch_answer(struct fetch *f, struct fetch_job *job,
     size_t n = allowed_addresses(job, answer, addresses, &v);
     if (n == 0) {
         fetch_account_hop(f, job, clock_us());
-        fetch_set_denial(&job->result, &v, PHASE_DNS);
+        fetch_set_denial(f, job, &v, PHASE_DNS);
         fetch_end_job(f, job);
         return;
     }
@@ -311,7 +335,7 @@ static void on_resolved(struct resolve_query *q, const struct resolve_answer *an
     struct transfer *t = LIST_CONTAINER(q, struct transfer, query);
     struct fetch_job *job = t->owner;
     t->marks.dns_end = clock_us();
-    launch_answer(job->pool->engine, job, answer);
+    launch_answer(t->engine, job, answer);
 }
 
 static void look_up(struct fetch *f, struct fetch_job *job)
@@ -319,7 +343,7 @@ static void look_up(struct fetch *f, struct fetch_job *job)
     struct transfer *t = job->transfer;
     bool failed = false;
     t->query.done = on_resolved;
-    const struct resolve_answer *answer = resolve_start(f->resolve, &t->query, t->url.host, &failed);
+    const struct resolve_answer *answer = resolve_start(f->resolve, &t->query, t->target.origin->host, &failed);
     if (answer != NULL) {
         launch_answer(f, job, answer);
     } else if (failed) {
@@ -328,41 +352,27 @@ static void look_up(struct fetch *f, struct fetch_job *job)
     }
 }
 
-/* The URL of the hop: kept from submit, or parsed again from the same text. */
-static bool take_url(struct fetch *f, struct fetch_job *job, struct url *out, const char **why)
-{
-    if (job->url == NULL)
-        return url_parse(job->member->url, job->member->url_len, out, why);
-    *out = *job->url;
-    *job->url = (struct url){0};
-    fetch_drop_url(f, job);
-    return true;
-}
-
 static bool begin_hop(struct fetch *f, struct fetch_job *job)
 {
     const struct member_opts *opts = job->member->opts;
-    struct transfer_hop hop = {
+    const struct transfer_hop hop = {
+        .target = fetch_target(job),
         .opts = opts,
         .method = job->method,
         .send_body = opts->body != NULL && !job->without_body,
         .first_hop_origin = !job->left_origin,
         .may_follow = opts->max_redirects > 0,
-        .include = job->include,
-        .traceparent = job->traceparent,
+        .include = job->group->include,
+        .traceparent = job->group->traceparent,
         .body_cap = opts->max_response_bytes,
         .result = &job->result,
         .dispatched_us = job->dispatched_us,
     };
-    const char *why = NULL;
-    if (!take_url(f, job, &hop.url, &why))
+    job->transfer = fetch_take_transfer(fetch_pool_of(f, job));
+    if (job->transfer == NULL)
         return false;
-    job->transfer = fetch_take_transfer(job->pool);
-    if (job->transfer == NULL) {
-        url_fini(&hop.url);
-        return false;
-    }
     job->transfer->owner = job;
+    job->transfer->engine = f;
     transfer_begin(job->transfer, &hop);
     return true;
 }
@@ -380,8 +390,9 @@ int fetch_dispatch(struct fetch *f, struct fetch_job *job)
         fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_CONNECT, "out of memory");
         return LAUNCH_COST_PLAIN;
     }
-    int cost = job->transfer->url.https ? LAUNCH_COST_TLS : LAUNCH_COST_PLAIN;
-    if (job->transfer->url.ip.family != 0)
+    const struct origin *to = job->transfer->target.origin;
+    int cost = to->https ? LAUNCH_COST_TLS : LAUNCH_COST_PLAIN;
+    if (to->ip.family != 0)
         launch(f, job, NULL, 0);
     else
         look_up(f, job);

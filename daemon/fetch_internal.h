@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch_internal - what the two halves of the engine share: fetch.c has the jobs' states, the queue,
- * deadlines and the turn; fetch_hop.c has one hop, from its slots to its end. Private to them.
+ * fetch_internal - what the parts of the engine share: fetch.c has the jobs' states, the queue,
+ * deadlines and the turn; fetch_pool.c the pools of transfers; fetch_hop.c one hop, from its slots to its
+ * end. Private to them.
  */
 #ifndef GATHERD_FETCH_INTERNAL_H
 #define GATHERD_FETCH_INTERNAL_H
@@ -10,14 +11,12 @@
 #include "fetch.h"
 #include "resolve.h"
 #include "transfer.h"
-#include "url.h"
 
 struct fetch_pool {
-    struct list node;
-    struct fetch *engine;
     struct transfer_env env;
     struct list idle; /* struct transfer */
     size_t idle_count;
+    bool open;
 };
 
 struct fetch {
@@ -25,15 +24,13 @@ struct fetch {
     struct slots *slots; /* limits.in_flight */
     struct sched *sched;
     struct resolve *resolve;
-    struct list pools;
-    struct list closing, ended; /* struct fetch_job */
+    struct fetch_pool pools[CONFIG_NAMED_MAX];
+    struct list ended;      /* struct fetch_job */
+    struct list cancelling; /* struct fetch_part */
+    struct list closing;    /* struct transfer: of jobs that were cut, still with their slots */
     struct heap deadlines;
     uv_timer_t timer, sweep_timer;
     int64_t timer_at_us; /* TIME_NULL = not armed */
-    int64_t answer_held;
-    size_t urls_kept;
-    int64_t finished, rate_finished, rate_since_us; /* throughput, for Retry-After */
-    double rate;
     size_t open_parts; /* parts of the engine not yet closed */
     void (*closed)(void *arg);
     void *closed_arg;
@@ -41,27 +38,54 @@ struct fetch {
 
 /* --- fetch.c --- */
 
-/* An idle transfer of the pool, or a new one; NULL when memory runs out. Back with whatever it holds. */
-struct transfer *fetch_take_transfer(struct fetch_pool *p);
-void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t);
-
-/* The mover: from whatever state to ENDED. The result is final; slots, transfer and URL are given up. */
+/* The mover: from whatever state to ENDED. The result is final; slots, transfer and target are given up. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job);
 
-/* Joins the queue under the URL's origin; takes the parsed URL while there is room for it. front: before
- * what the batch has waiting there. False when memory runs out. */
-bool fetch_queue_job(struct fetch *f, struct fetch_job *job, struct url *url, bool front);
-void fetch_drop_url(struct fetch *f, struct fetch_job *job);
-void fetch_note_url(struct fetch_job *job, const struct url *url); /* url_effective, scheme */
+/* Joins the queue under the next hop's origin; front: before what the batch has waiting there. False
+ * when memory runs out. */
+bool fetch_queue_job(struct fetch *f, struct fetch_job *job, bool front)
+    __attribute__((warn_unused_result));
+
+/* Hands a job without slots to the engine of its next hop; false when that is this one. */
+bool fetch_move_job(struct fetch *f, struct fetch_job *job);
+
+/* Where the job's next hop goes. */
+struct target fetch_target(const struct fetch_job *job);
+
+/* A running job leaves its slots, and what it still holds of libcurl is given back later. */
+void fetch_abandon_transfer(struct fetch *f, struct fetch_job *job);
 
 /* Closes the account of a job that waits: what passed since it joined the queue is queue. */
 void fetch_account_wait(struct fetch_job *job, int64_t now_us);
+/* message: static or kept; NULL = the type's own */
 void fetch_fail_waiting(struct fetch *f, struct fetch_job *job, enum err_type type,
                         const char *message);
 
 void fetch_set_error(struct result *r, enum err_type type, enum phase phase);
-void fetch_set_message(struct result *r, const char *text); /* copied; NULL or "" = the type's own */
-void fetch_set_denial(struct result *r, const struct verdict *v, enum phase phase);
+void fetch_set_denial(struct fetch *f, struct fetch_job *job, const struct verdict *v,
+                      enum phase phase);
+
+/* Copies of a text that live as long as the job's group; NULL for NULL, "" or want of memory. type: a
+ * content type, of which equal ones share a copy. */
+const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *text);
+const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *text);
+
+/* --- fetch_pool.c --- */
+
+/* An idle transfer of the pool, or a new one; NULL when memory runs out. Back with whatever it holds. */
+struct transfer *fetch_take_transfer(struct fetch_pool *p);
+void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t);
+struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job);
+
+/* Runs every multi of every pool; true while one has something left to do now. */
+bool fetch_run_pools(struct fetch *f);
+void fetch_reload_pools(struct fetch *f);
+
+/* Closes connections that were idle too long; returns how many sockets are open. */
+size_t fetch_sweep_pools(struct fetch *f);
+
+/* Closes all; closed is called with the engine once for each multi. Returns how many there are. */
+size_t fetch_close_pools(struct fetch *f, void (*closed)(void *arg));
 
 /* --- fetch_hop.c --- */
 
@@ -74,7 +98,7 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code);
 /* Takes the running hop's time and sizes into the result; returns the phase it is in. Once a hop. */
 enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now_us);
 void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type type,
-                         enum phase phase, const char *message);
+                         enum phase phase, const char *message); /* as in fetch_fail_waiting() */
 
 /* When timeout_ms and connect_timeout_ms of the running hop pass; the earlier that applies is put on the
  * engine's heap (false: no memory). */

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * gatherd - one loop, one thread, one struct that holds all. Called by main().
+ * gatherd - the front's loop and one struct that holds all. Called by main().
  *
- * A turn
- *   timers, poll   callbacks only note what happened (lists, flags) and call wake().
- *   prepare        on_prepare(), the one place that acts and the last before the loop sleeps: engine
- *                  (names, finished transfers, deadlines, launches), batches (submit, deadlines, ends),
- *                  front (resumes, MHD_run); again while one of them made work for another, at most
- *                  ROUNDS_MAX times. What is left then keeps an idle handle running, so that poll does
- *                  not sleep. A turn without a wake() does nothing: an idle daemon is asleep.
+ * In a turn of this loop (see turn.h) the front is served (MHD_run, new batches), batches hand their
+ * members over and end, the fetch loops' mail goes out and comes in; again while one of them made work
+ * for another. With loops = 0 the engine runs in the same turn.
  *
  * Run modes: RUN -> DRAIN (SIGTERM: no new batches, running ones finish) -> ABORT (second SIGTERM or
  * drain_timeout: running ones are cut, what is known is answered) -> OFF (everything is closed, layer by
@@ -34,16 +30,16 @@
 #include "batch.h"
 #include "build.h"
 #include "clock.h"
-#include "fetch.h"
 #include "http_front.h"
 #include "http_routes.h"
 #include "lag.h"
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "shard.h"
+#include "turn.h"
 
 enum {
-    ROUNDS_MAX = 4,
     ABORT_GRACE_MS = 500, /* for clients to take their cut answers */
     ENDPOINTS_MAX = 64,
     SPARE_DESCRIPTORS = 64,
@@ -54,20 +50,18 @@ enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
 struct pool_slot { /* a policy by name; it stays when a reload no longer names it */
     char name[64];
     struct policy *policy;
-    struct fetch_pool *pool;
+    struct shard_pool *pool;
 };
 
 struct gatherd {
     struct config *config;
     const struct config_source *source;
     uv_loop_t loop;
-    uv_prepare_t prepare;
-    uv_idle_t idle;
+    struct turn turn;
     uv_timer_t mode_timer, watchdog;
     uv_signal_t sigterm, sigint, sighup;
     enum mode mode;
-    bool dirty, engine_closing;
-    int64_t woke_us; /* first wake() of this turn; 0 = none */
+    bool engine_closing;
     struct metrics metrics;
     struct lag lag;
     struct notify notify;
@@ -76,7 +70,7 @@ struct gatherd {
     size_t slot_count;
     struct policy_endpoint own[ENDPOINTS_MAX];
     size_t own_count;
-    struct fetch *fetch;
+    struct shard *shard;
     struct batches *batches;
     struct routes *routes;
     struct front *front;
@@ -85,9 +79,7 @@ struct gatherd {
 static void wake(void *arg)
 {
     struct gatherd *g = arg;
-    g->dirty = true;
-    if (g->woke_us == 0)
-        g->woke_us = clock_us();
+    turn_wake(&g->turn);
 }
 
 /* --- modes --- */
@@ -156,15 +148,15 @@ static bool install_policy(struct gatherd *g, struct policy *policy)
 {
     struct pool_slot *slot = find_slot(g, policy_name(policy));
     if (slot == NULL) {
-        struct fetch_pool *pool =
-            g->slot_count < CONFIG_NAMED_MAX ? fetch_pool_open(g->fetch, policy) : NULL;
+        struct shard_pool *pool =
+            g->slot_count < CONFIG_NAMED_MAX ? shard_pool_open(g->shard, policy) : NULL;
         if (pool == NULL)
             return false;
         slot = &g->slots[g->slot_count++];
         snprintf(slot->name, sizeof slot->name, "%s", policy_name(policy));
         slot->pool = pool;
     } else {
-        fetch_pool_set_policy(slot->pool, policy);
+        shard_pool_set_policy(slot->pool, policy);
         policy_destroy(slot->policy);
     }
     slot->policy = policy;
@@ -214,7 +206,7 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     struct config *old = g->config;
     g->config = next;
     log_setup((enum log_level)next->daemon.log_level, (enum log_format)next->daemon.log_format);
-    fetch_reload(g->fetch, &next->fetch, &next->limits);
+    shard_reload(g->shard, next);
     routes_reload(g->routes, next);
     front_reload(g->front, &next->limits);
     if (!install_policies(g, access, next))
@@ -273,8 +265,7 @@ static void close_handle(uv_handle_t *handle)
 static void on_engine_closed(void *arg)
 {
     struct gatherd *g = arg;
-    close_handle((uv_handle_t *)&g->prepare);
-    close_handle((uv_handle_t *)&g->idle);
+    turn_close(&g->turn);
     close_handle((uv_handle_t *)&g->mode_timer);
     close_handle((uv_handle_t *)&g->watchdog);
     close_handle((uv_handle_t *)&g->sigterm);
@@ -285,7 +276,7 @@ static void on_engine_closed(void *arg)
 static void on_batches_closed(void *arg)
 {
     struct gatherd *g = arg;
-    fetch_close(g->fetch, on_engine_closed, g);
+    shard_close(g->shard, on_engine_closed, g);
 }
 
 static void on_routes_closed(void *arg)
@@ -320,56 +311,32 @@ static void step_down(struct gatherd *g)
 
 /* --- the turn --- */
 
-static void on_idle(uv_idle_t *idle)
+/* In this order a request that came in is on its way upstream in the same round. */
+static bool act(void *arg)
 {
-    (void)idle; /* its being active is all that is wanted: poll does not sleep */
-}
-
-static bool run_round(struct gatherd *g)
-{
-    g->dirty = false;
-    bool again = fetch_turn(g->fetch);
+    struct gatherd *g = arg;
+    if (g->engine_closing)
+        return false;
+    bool again = g->front != NULL && front_turn(g->front);
     again |= batches_turn(g->batches);
-    if (g->front != NULL)
-        again |= front_turn(g->front);
-    return again || g->dirty;
+    shard_flush(g->shard);
+    again |= shard_turn(g->shard);
+    return again;
 }
 
-static void account_turn(struct gatherd *g)
+static void on_turn_ended(void *arg, int64_t now_us, int64_t busy_us)
 {
-    int64_t now = clock_us();
-    int64_t busy = now - g->woke_us;
-    g->woke_us = 0;
-    lag_note(&g->lag, now, busy);
-    metrics_add(&g->metrics, METRIC_TURNS, 1);
-    metrics_add(&g->metrics, METRIC_TURN_SECONDS, busy);
-}
-
-static void on_prepare(uv_prepare_t *prepare)
-{
-    struct gatherd *g = prepare->data;
-    bool again = g->dirty;
-    if (g->engine_closing || (!again && !uv_is_active((uv_handle_t *)&g->idle)))
-        return;
-    wake(g);
-    for (int round = 0; round < ROUNDS_MAX && again; round++)
-        again = run_round(g);
-    account_turn(g);
+    struct gatherd *g = arg;
+    lag_note(&g->lag, now_us, busy_us);
     if (g->mode != MODE_RUN)
         step_down(g);
-    if ((again || g->dirty) && !g->engine_closing) {
-        g->dirty = true;
-        uv_idle_start(&g->idle, on_idle);
-    } else {
-        uv_idle_stop(&g->idle);
-    }
 }
 
 static void on_watchdog(uv_timer_t *timer)
 {
     struct gatherd *g = timer->data;
     notify_send(&g->notify, "WATCHDOG=1\nSTATUS=%zu batches, %zu members active, %zu waiting",
-                batches_running(g->batches), fetch_active(g->fetch), fetch_waiting(g->fetch));
+                batches_running(g->batches), shard_active(g->shard), shard_waiting(g->shard));
 }
 
 /* --- stages of the start --- */
@@ -414,18 +381,23 @@ static void down_libraries(struct gatherd *g)
 
 static int up_loop(struct gatherd *g)
 {
+    const struct turn_params turn = {
+        .loop = &g->loop,
+        .act = act,
+        .ended = on_turn_ended,
+        .arg = g,
+        .metrics = &g->metrics,
+    };
     if (uv_loop_init(&g->loop) != 0)
         return EX_OSERR;
-    uv_prepare_init(&g->loop, &g->prepare);
-    uv_idle_init(&g->loop, &g->idle);
+    turn_init(&g->turn, &turn);
     uv_timer_init(&g->loop, &g->mode_timer);
     uv_timer_init(&g->loop, &g->watchdog);
     uv_signal_init(&g->loop, &g->sigterm);
     uv_signal_init(&g->loop, &g->sigint);
     uv_signal_init(&g->loop, &g->sighup);
-    g->prepare.data = g->mode_timer.data = g->watchdog.data = g;
+    g->mode_timer.data = g->watchdog.data = g;
     g->sigterm.data = g->sigint.data = g->sighup.data = g;
-    uv_prepare_start(&g->prepare, on_prepare);
     uv_signal_start(&g->sigterm, on_stop_signal, SIGTERM);
     uv_signal_start(&g->sigint, on_stop_signal, SIGINT);
     uv_signal_start(&g->sighup, on_sighup, SIGHUP);
@@ -462,17 +434,15 @@ static void down_access(struct gatherd *g)
 static int up_engine(struct gatherd *g)
 {
     const char *why = NULL;
-    const struct fetch_params params = {
+    const struct shard_params params = {
         .loop = &g->loop,
-        .config = &g->config->fetch,
-        .limits = &g->config->limits,
+        .turn = &g->turn,
+        .config = g->config,
         .metrics = &g->metrics,
-        .wake = wake,
-        .wake_arg = g,
         .done = batches_job_done,
     };
-    g->fetch = fetch_create(&params, &why);
-    if (g->fetch == NULL) {
+    g->shard = shard_create(&params, &why);
+    if (g->shard == NULL) {
         LOG_ERROR("gatherd", "step=engine error=\"%s\"", why);
         return EX_OSERR;
     }
@@ -486,14 +456,14 @@ static void on_nothing(void *arg)
 
 static void down_engine(struct gatherd *g)
 {
-    if (g->fetch != NULL && !g->engine_closing)
-        fetch_close(g->fetch, on_nothing, NULL);
+    if (g->shard != NULL && !g->engine_closing)
+        shard_close(g->shard, on_nothing, NULL);
 }
 
 static int up_batches(struct gatherd *g)
 {
     const struct batches_params batches = {.loop = &g->loop,
-                                           .fetch = g->fetch,
+                                           .shard = g->shard,
                                            .metrics = &g->metrics,
                                            .lag = &g->lag,
                                            .wake = wake,
@@ -503,7 +473,7 @@ static int up_batches(struct gatherd *g)
         return EX_OSERR;
     const struct routes_params routes = {.loop = &g->loop,
                                          .config = g->config,
-                                         .fetch = g->fetch,
+                                         .shard = g->shard,
                                          .batches = g->batches,
                                          .metrics = &g->metrics};
     g->routes = routes_create(&routes);

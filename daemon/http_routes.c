@@ -104,7 +104,7 @@ static void answer_word(struct call *c, int status, const char *word)
 
 static size_t members_queued(const struct routes *r)
 {
-    return fetch_waiting(r->params.fetch) + batches_unsubmitted(r->params.batches);
+    return shard_waiting(r->params.shard) + batches_unsubmitted(r->params.batches);
 }
 
 static void on_healthy(struct call *c)
@@ -126,13 +126,14 @@ static void on_ready(struct call *c)
 static void on_metrics(struct call *c)
 {
     struct routes *r = c->routes;
-    struct metrics *m = r->params.metrics;
+    struct metrics sum = {.value = {0}};
     struct buf body;
-    fetch_gauge(r->params.fetch);
-    metrics_set(m, METRIC_BATCHES_RUNNING, (int64_t)batches_running(r->params.batches));
-    metrics_set(m, METRIC_CLIENTS, r->front != NULL ? (int64_t)front_clients(r->front) : 0);
+    metrics_sum(&sum, r->params.metrics);
+    shard_metrics(r->params.shard, &sum);
+    metrics_set(&sum, METRIC_BATCHES_RUNNING, (int64_t)batches_running(r->params.batches));
+    metrics_set(&sum, METRIC_CLIENTS, r->front != NULL ? (int64_t)front_clients(r->front) : 0);
     buf_init(&body, 0);
-    metrics_print(m, &body);
+    metrics_print(&sum, &body);
     answer_text(c, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
 }
 
@@ -470,7 +471,7 @@ static struct batch_spec *read_spec(struct call *c, struct problem *p)
 /* Seconds until `count` more members may find room, from the measured rate. */
 static int retry_after_s(const struct routes *r, size_t excess)
 {
-    double seconds = (double)excess / fetch_rate(r->params.fetch) + 1;
+    double seconds = (double)excess / shard_rate(r->params.shard) + 1;
     return seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (int)seconds;
 }
 

@@ -12,16 +12,16 @@
 
 #include "batch.h"
 #include "config.h"
-#include "fetch.h"
 #include "http_front.h"
 #include "metrics.h"
+#include "shard.h"
 
 struct routes;
 
 struct routes_params {
     uv_loop_t *loop;
     const struct config *config; /* borrowed */
-    struct fetch *fetch;         /* borrowed */
+    struct shard *shard;         /* borrowed */
     struct batches *batches;     /* borrowed */
     struct metrics *metrics;     /* borrowed */
 };
@@ -32,7 +32,7 @@ struct routes *routes_create(const struct routes_params *params);
 /* No exchange may be left. `closed` is called by the loop when the memory is free. */
 void routes_close(struct routes *r, void (*closed)(void *arg), void *arg);
 
-/* What front_create() is to be given; exchange_listener_data() must be the listener's fetch_pool. */
+/* What front_create() is to be given; exchange_listener_data() must be the listener's shard_pool. */
 struct front_handler routes_handler(struct routes *r);
 
 /* For the gauge of open clients; may be set once, after the front exists. */

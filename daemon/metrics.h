@@ -58,9 +58,6 @@
       "Requests answered, by class of status.") \
     X(HTTP_4XX, COUNTER, "gatherd_http_requests_total", "code=\"4xx\"", "") \
     X(HTTP_5XX, COUNTER, "gatherd_http_requests_total", "code=\"5xx\"", "") \
-    X(TURNS, COUNTER, "gatherd_loop_turns_total", "", "Turns of the loop.") \
-    X(TURN_SECONDS, SECONDS, "gatherd_loop_busy_seconds_total", "", \
-      "Time spent in turns, without sleeping.") \
     X(ANSWER_BYTES_HELD, GAUGE, "gatherd_answer_bytes", "", \
       "Bodies and headers held for answers, bytes.")
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * result - the plain value in which the engine says how a member ended. Made by the engine, moved
- * by value to the batch, read by the encoders, freed with the batch; one thread at a time. Owns its
- * strings, and in `extra` what only some batches ask for.
+ * by value to the batch, read by the encoders, freed with the batch; one thread at a time. Owns `extra`,
+ * what only some batches ask for, and nothing else.
  *
  * "Null" is TIME_NULL everywhere, so a fresh result is not all zeros: always start with
  * result_init().
@@ -85,10 +85,6 @@ void result_drop_extra(struct result *r)
 
 void result_fini(struct result *r)
 {
-    free(r->error.message);
-    free(r->error.rule);
-    free(r->url_effective);
-    free(r->content_type);
     result_drop_extra(r);
     result_init(r);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * result - what is known about one member: plain values that the engine fills, the batch adds up
- * and an encoder prints. Times are int64 microseconds; -1 = null, did not happen.
+ * and an encoder prints. Times are int64 microseconds; -1 = null, did not happen. Its strings belong to the
+ * batch (the member's own, or kept by the engine with the batch) and live as long as that; only `extra` is
+ * its own.
  */
 #ifndef GATHERD_RESULT_H
 #define GATHERD_RESULT_H
@@ -54,8 +56,8 @@ struct result_error {
     int exitcode;       /* CURLcode, 0 = not libcurl's doing */
     int os_errno;       /* 0 = none known */
     bool sent;          /* the request may have reached the upstream */
-    char *message;      /* owned; NULL = err_text(type) */
-    char *rule;         /* owned; the policy's rule, or NULL */
+    const char *message; /* NULL = err_text(type) */
+    const char *rule;    /* the policy's rule, or NULL */
 };
 
 /* Sizes in bytes as curl names them, summed over hops. */
@@ -119,8 +121,8 @@ struct result {
     int64_t retry_after_us; /* from a Retry-After header; TIME_NULL */
     struct result_sizes sizes;
     struct result_error error;
-    char *url_effective;  /* owned, no credentials, no fragment; NULL = never got that far */
-    char *content_type;   /* owned; NULL = none */
+    const char *url_effective; /* no credentials, no fragment; NULL = never got that far */
+    const char *content_type;  /* NULL = none */
     struct result_extra *extra; /* owned; NULL = nothing asked */
 };
 

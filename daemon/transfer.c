@@ -47,7 +47,6 @@ struct transfer *transfer_create(const struct transfer_env *env)
 
 static void free_hop(struct transfer *t)
 {
-    url_fini(&t->url);
     curl_slist_free_all(t->headers);
     curl_slist_free_all(t->resolve);
     free(t->location);
@@ -79,15 +78,14 @@ static void drop_headers(struct result *r)
 
 static enum transfer_lane lane_of(const struct transfer *t)
 {
-    if (!t->url.https)
+    if (!t->target.origin->https)
         return LANE_PLAIN;
     return transfer_wants_http2(t) ? LANE_HTTP2 : LANE_HTTP1;
 }
 
-void transfer_begin(struct transfer *t, struct transfer_hop *hop)
+void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
 {
-    t->url = hop->url;
-    hop->url = (struct url){0};
+    t->target = hop->target;
     t->opts = hop->opts;
     t->method = hop->method;
     t->traceparent = hop->traceparent;
@@ -230,11 +228,14 @@ static bool begins_folded(const struct transfer *t, const char *line, size_t n)
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
 static bool hold(struct transfer *t, struct result_extra *x, size_t n)
 {
-    if (*t->env->answer_held + (int64_t)n > t->env->limits->answer_bytes)
-        return false;
-    *t->env->answer_held += (int64_t)n;
-    x->held_bytes += n;
-    return true;
+    const long long more = (long long)n;
+    long long before = atomic_fetch_add_explicit(t->env->answer_held, more, memory_order_relaxed);
+    if (before + more <= t->env->limits->answer_bytes) {
+        x->held_bytes += n;
+        return true;
+    }
+    atomic_fetch_sub_explicit(t->env->answer_held, more, memory_order_relaxed);
+    return false;
 }
 
 static void keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
@@ -443,7 +444,7 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
     if (!t->env->libcurl_8_1)
         curl_easy_setopt(e, CURLOPT_HEADER, 1L);
-    if (t->url.https) {
+    if (t->target.origin->https) {
         curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls);
         curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, t);
     }
@@ -463,7 +464,7 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
         .connect_timeout_ms = (long)(t->opts->timeout_us / US_PER_MS + 1000),
     };
     curl_easy_reset(e);
-    curl_easy_setopt(e, CURLOPT_CURLU, t->url.handle);
+    curl_easy_setopt(e, CURLOPT_URL, t->target.text);
     curl_options_set(e, &options);
     set_callbacks(t);
     return transfer_set_request(t, addresses, count);
@@ -645,20 +646,18 @@ enum phase transfer_account(struct transfer *t, int64_t end_us)
     return last;
 }
 
-void transfer_finish_content(struct transfer *t)
+const char *transfer_finish_content(struct transfer *t)
 {
     struct result *r = t->result;
     const unsigned asked = INCLUDE_BODY | INCLUDE_BODY_SHA256 | INCLUDE_TEXT_LENGTH;
     char *type = NULL;
     curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
-    if (type != NULL)
-        r->content_type = strdup(type);
     r->retry_after_us = t->retry_after_us;
     if ((t->include & (asked | INCLUDE_HEADERS)) == 0 || t->status == 0)
-        return;
+        return type;
     struct result_extra *x = result_extra(r);
     if (x == NULL || (!t->body_started && !begin_body(t)))
-        return;
+        return type;
     x->has_body = (t->include & INCLUDE_BODY) != 0;
     if (t->sha256 != NULL && EVP_DigestFinal_ex(t->sha256, x->sha256, NULL) == 1)
         x->has_sha256 = true;
@@ -666,6 +665,17 @@ void transfer_finish_content(struct transfer *t)
         x->text_length = text_length_finish(t->text);
         x->has_text_length = true;
     }
+    return type;
+}
+
+void transfer_abandon(struct transfer *t)
+{
+    resolve_cancel(&t->query);
+    t->cut = CUT_CLOSED;
+    t->owner = NULL;
+    t->result = NULL;
+    t->opts = NULL;
+    t->target = (struct target){0};
 }
 
 void transfer_end(struct transfer *t)

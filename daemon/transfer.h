@@ -10,6 +10,7 @@
 #ifndef GATHERD_TRANSFER_H
 #define GATHERD_TRANSFER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,8 +22,9 @@
 #include "policy.h"
 #include "resolve.h"
 #include "result.h"
+#include "sched.h"
 #include "spec.h"
-#include "url.h"
+#include "target.h"
 
 /* Each has connections of its own. A request that may speak HTTP/2 would else be put on a kept
  * HTTP/1.1 connection to the same origin, and one for http:// (libcurl 8.14) on a kept TLS connection
@@ -36,8 +38,9 @@ struct transfer_env {
     const struct policy *policy;
     const struct config_fetch *fetch;
     const struct config_limits *limits;
+    unsigned generation; /* changes with policy, fetch and limits: what was derived from them is void */
     int64_t starved_until_us; /* descriptors ran out: until then idle connections give theirs up */
-    int64_t *answer_held; /* bytes of bodies and headers held for answers, all members */
+    atomic_llong *answer_held; /* bytes of bodies and headers held for answers, all members */
 };
 
 enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
@@ -54,17 +57,22 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
 
+struct fetch_group;
+
 struct transfer {
     struct list node;   /* the pool's idle list */
-    void *owner;        /* the engine's job; NULL while pooled */
+    void *owner;        /* the engine's job; NULL while pooled, and when abandoned */
+    void *engine;       /* whose job it is */
+    struct sched_entry slots;  /* while abandoned: those of the job that was cut */
+    struct fetch_group *group; /* while abandoned: whose slots these are */
     const struct transfer_env *env;
     CURL *easy;
     struct curl_uv *multi; /* of env, the hop's lane */
     unsigned starts;    /* since it was made */
     bool added;         /* is in the multi */
 
-    /* the request; url and slists owned */
-    struct url url;
+    /* the request; slists owned, the rest the owner's */
+    struct target target;
     const struct member_opts *opts;
     unsigned include;
     bool first_hop_origin; /* caller's credentials may be sent: still the origin they were given for */
@@ -106,9 +114,9 @@ struct transfer {
 struct transfer *transfer_create(const struct transfer_env *env);
 void transfer_destroy(struct transfer *t);
 
-/* What one hop is to do. */
+/* What one hop is to do; all of it stays the owner's, who keeps it until the end. */
 struct transfer_hop {
-    struct url url; /* taken, also on failure */
+    struct target target;
     const struct member_opts *opts;
     const char *method;
     const char *traceparent;
@@ -120,7 +128,7 @@ struct transfer_hop {
 };
 
 /* Readies an idle transfer for a hop. */
-void transfer_begin(struct transfer *t, struct transfer_hop *hop);
+void transfer_begin(struct transfer *t, const struct transfer_hop *hop);
 
 /* Sets all options and hands it to libcurl. answer: the addresses of the host, policy already
  * applied; NULL for a literal. False when memory runs out. */
@@ -137,8 +145,13 @@ bool transfer_connected(const struct transfer *t);
  * Before it is taken out of the multi. Returns the phase in which it ended. */
 enum phase transfer_account(struct transfer *t, int64_t end_us);
 
-/* Finishes digest, text length, headers and body of the final hop into the result. */
-void transfer_finish_content(struct transfer *t);
+/* Finishes digest, text length, headers and body of the final hop into the result. Returns the content
+ * type, valid until transfer_end(); NULL = none. */
+const char *transfer_finish_content(struct transfer *t);
+
+/* The owner leaves: nothing of its memory is touched any more, and what still comes in is dropped. To be
+ * ended later, because taking it out of libcurl costs time. */
+void transfer_abandon(struct transfer *t);
 
 /* Takes it out of the multi if need be, frees what the hop owned; idle afterwards. */
 void transfer_end(struct transfer *t);

@@ -22,6 +22,8 @@
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
+    if (t->cut == CUT_CLOSED)
+        return CURL_READFUNC_ABORT;
     size_t n = t->opts->body_len - t->body_read;
     if (n > size * count)
         n = size * count;
@@ -35,7 +37,7 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct transfer *t = arg;
-    if (origin != SEEK_SET || offset < 0 || (size_t)offset > t->opts->body_len)
+    if (t->cut == CUT_CLOSED || origin != SEEK_SET || offset < 0 || (size_t)offset > t->opts->body_len)
         return CURL_SEEKFUNC_FAIL;
     t->body_read = (size_t)offset;
     return CURL_SEEKFUNC_OK;
@@ -192,7 +194,7 @@ static void set_method(struct transfer *t)
 bool transfer_wants_http2(const struct transfer *t)
 {
     int version = t->opts->http_version;
-    return t->url.https &&
+    return t->target.origin->https &&
            (version == HTTP_VERSION_2 || (version == HTTP_VERSION_AUTO && t->env->libcurl_8_1));
 }
 
@@ -215,7 +217,7 @@ static bool set_addresses(struct transfer *t, const struct ip_addr *addresses, s
         return true;
     struct buf line;
     buf_init(&line, 0);
-    buf_printf(&line, "+%s:%u:", t->url.host, t->url.port);
+    buf_printf(&line, "+%s:%u:", t->target.origin->host, t->target.origin->port);
     for (size_t i = 0; i < count; i++) {
         char text[IP_TEXT_MAX];
         ip_format(&addresses[i], text);

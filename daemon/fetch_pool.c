@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fetch_pool - the engine's pools: for each policy the transfers that are idle and the libcurl multis,
+ * with their connections, that only this policy uses. Called by fetch.c and fetch_hop.c.
+ *
+ * A transfer that comes back goes to the front of the list: the next hop gets the handle whose memory
+ * is still in the cache, and whose options are likely the ones it needs.
+ */
+#include "fetch_internal.h"
+
+#include "clock.h"
+
+enum {
+    MESSAGES_MAX = 128,
+    STARVED_US = 10000000, /* how long the want of descriptors is remembered */
+};
+
+/* Each engine may run all of in_flight; the idle ones are shared out. */
+static long max_connects(const struct fetch *f)
+{
+    int64_t engines = (int64_t)f->params.engines;
+    int64_t idle = (f->params.config->idle_connections + engines - 1) / engines;
+    return (long)(f->params.limits->in_flight + idle);
+}
+
+struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job)
+{
+    return &f->pools[job->group->pool];
+}
+
+/* --- life --- */
+
+static void on_nothing(void *arg)
+{
+    (void)arg;
+}
+
+static size_t pool_close(struct fetch *f, struct fetch_pool *p, void (*closed)(void *arg))
+{
+    struct list *node;
+    size_t multis = 0;
+    while ((node = list_pop(&p->idle)) != NULL)
+        transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
+    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+        if (p->env.multis[lane] == NULL)
+            continue;
+        curl_uv_close(p->env.multis[lane], closed, f);
+        multis++;
+    }
+    *p = (struct fetch_pool){.open = false};
+    return multis;
+}
+
+static struct transfer_env make_env(struct fetch *f, const struct policy *policy)
+{
+    return (struct transfer_env){
+        .libcurl_8_1 = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100,
+        .policy = policy,
+        .fetch = f->params.config,
+        .limits = f->params.limits,
+        .answer_held = f->params.answer_held,
+    };
+}
+
+bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
+{
+    struct fetch_pool *p = &f->pools[id];
+    if (p->open) { /* the rest of the engines had no memory for it then */
+        fetch_pool_set_policy(f, id, policy);
+        return true;
+    }
+    const struct curl_uv_params params = {
+        .loop = f->params.loop,
+        .max_connects = max_connects(f),
+        .wake = f->params.wake,
+        .arg = f->params.arg,
+    };
+    p->env = make_env(f, policy);
+    list_init(&p->idle);
+    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+        p->env.multis[lane] = curl_uv_create(&params);
+        if (p->env.multis[lane] == NULL) {
+            pool_close(f, p, on_nothing);
+            return false;
+        }
+    }
+    p->open = true;
+    return true;
+}
+
+void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy)
+{
+    f->pools[id].env.policy = policy;
+    f->pools[id].env.generation++;
+}
+
+void fetch_reload_pools(struct fetch *f)
+{
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
+        struct transfer_env *env = &f->pools[i].env;
+        env->fetch = f->params.config;
+        env->limits = f->params.limits;
+        env->generation++;
+        for (int lane = 0; lane < TRANSFER_LANES; lane++)
+            curl_uv_set_max_connects(env->multis[lane], max_connects(f));
+    }
+}
+
+size_t fetch_close_pools(struct fetch *f, void (*closed)(void *arg))
+{
+    size_t multis = 0;
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
+        multis += pool_close(f, &f->pools[i], closed);
+    return multis;
+}
+
+/* --- transfers --- */
+
+struct transfer *fetch_take_transfer(struct fetch_pool *p)
+{
+    struct list *node = list_pop(&p->idle);
+    if (node == NULL)
+        return transfer_create(&p->env);
+    p->idle_count--;
+    return LIST_CONTAINER(node, struct transfer, node);
+}
+
+void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
+{
+    transfer_end(t);
+    if (p->idle_count >= (size_t)p->env.limits->in_flight) {
+        transfer_destroy(t);
+        return;
+    }
+    list_prepend(&p->idle, &t->node);
+    p->idle_count++;
+}
+
+/* --- the turn --- */
+
+/* No descriptor was left for a connection: for a while each start first closes what is idle. (libcurl looks
+ * once a second, when a transfer starts, so a sweep now would come to nothing.) */
+static void make_room(struct fetch *f)
+{
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
+        f->pools[i].env.starved_until_us = clock_us() + STARVED_US;
+}
+
+bool fetch_run_pools(struct fetch *f)
+{
+    bool pending = false, starved = false;
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
+        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+            struct curl_uv *m = f->pools[i].env.multis[lane];
+            curl_uv_turn(m, MESSAGES_MAX, fetch_transfer_done, f);
+            starved |= curl_uv_starved(m);
+            pending |= curl_uv_pending(m);
+        }
+    }
+    if (starved)
+        make_room(f);
+    return pending;
+}
+
+size_t fetch_sweep_pools(struct fetch *f)
+{
+    const long idle_s = (long)(f->params.config->idle_time_us / US_PER_S);
+    size_t sockets = 0;
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
+        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+            struct curl_uv *m = f->pools[i].env.multis[lane];
+            if (curl_uv_sockets(m) > 0)
+                curl_uv_sweep(m, idle_s);
+            sockets += curl_uv_sockets(m);
+        }
+    }
+    return sockets;
+}
