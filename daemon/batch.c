@@ -230,6 +230,7 @@ static bool prepare(struct batch *b)
         .limit = b->spec->concurrency,
         .limit_per_host = b->spec->concurrency_per_host,
         .include = b->spec->include,
+        .stop_on_error = b->spec->stop_on_error,
         .queued_us = b->view.started_us,
         .owner = b,
     };

@@ -125,6 +125,8 @@ void fetch_end_job(struct fetch *f, struct fetch_job *job)
     assert(job->state != FETCH_ENDED);
     list_remove(&job->node);
     heap_remove(&f->deadlines, &job->deadline);
+    if (job->group->stop_on_error && !job->result.ok)
+        atomic_store(&job->group->stopped, true); /* before the slot is anybody's */
     sched_release(&job->entry);
     drop_next(job);
     if (job->transfer != NULL)
@@ -470,8 +472,15 @@ static void arm_sweep(struct fetch *f)
 static void dispatch_ready(struct fetch *f)
 {
     struct sched_entry *e;
-    for (int spent = 0; spent < LAUNCH_BUDGET && (e = sched_next(f->sched)) != NULL;)
-        spent += fetch_dispatch(f, LIST_CONTAINER(e, struct fetch_job, entry));
+    for (int spent = 0; spent < LAUNCH_BUDGET && (e = sched_next(f->sched)) != NULL;) {
+        struct fetch_job *job = LIST_CONTAINER(e, struct fetch_job, entry);
+        if (atomic_load(&job->group->stopped)) {
+            cancel_waiting(f, job, ERR_CANCELLED);
+            spent++;
+        } else {
+            spent += fetch_dispatch(f, job);
+        }
+    }
 }
 
 static void count_job(struct fetch *f, const struct result *r)

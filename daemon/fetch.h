@@ -81,6 +81,8 @@ struct fetch_group {
     int pool;                /* of fetch_pool_open() */
     unsigned include;        /* enum include bits */
     int64_t queued_us;       /* where the first queue phase of each job starts */
+    bool stop_on_error;      /* the first result that is not ok sets `stopped` */
+    atomic_bool stopped;     /* starts nothing any more, in no engine; the owner cancels the rest */
     void *owner;             /* the caller's */
     atomic_uint refs;        /* the caller, and each part that has a sched */
     unsigned engines;

@@ -616,6 +616,7 @@ struct fetch_group *shard_group_create(struct shard *s, const struct shard_group
     group->limit_per_host = params->limit_per_host;
     group->pool = params->pool->id;
     group->include = params->include;
+    group->stop_on_error = params->stop_on_error;
     group->queued_us = params->queued_us;
     group->owner = params->owner;
     return group;

@@ -62,6 +62,7 @@ struct shard_group_params {
     struct shard_pool *pool;
     int limit, limit_per_host;
     unsigned include;
+    bool stop_on_error;
     int64_t queued_us; /* where every job's first queue phase starts */
     void *owner;       /* fetch_job.group->owner */
 };
