@@ -23,7 +23,7 @@
 /* What others may know of a taker without touching it. */
 struct slots_claim {
     _Atomic size_t held;
-    _Atomic uint64_t ticket; /* while it is registered: lower waits longer */
+    _Atomic uint64_t ticket; /* lower: has waited longer since it registered or gave one back */
     _Atomic(struct slots_taker *) taker;
 };
 
@@ -104,9 +104,32 @@ bool slots_leave(struct slots_taker *t)
 
 /* Turns */
 
+static void draw_ticket(struct slots_taker *t)
+{
+    struct slots *s = t->slots;
+    atomic_store(&s->claims[t->index].ticket, atomic_fetch_add(&s->tickets, 1));
+}
+
 bool slots_others_wait(const struct slots_taker *t)
 {
     return t->slots->takers > 1 && (atomic_load(&t->slots->waiting) & ~bit(t)) != 0;
+}
+
+/* Of the takers in mask the one whose turn comes first. */
+static uint64_t first_of(struct slots *s, uint64_t mask, size_t *held, uint64_t *ticket)
+{
+    uint64_t first = 0;
+    for (; mask != 0; mask &= mask - 1) {
+        struct slots_claim *claim = &s->claims[__builtin_ctzll(mask)];
+        size_t theirs = relaxed(&claim->held);
+        uint64_t since = atomic_load(&claim->ticket);
+        if (theirs < *held || (theirs == *held && since < *ticket)) {
+            first = mask & -mask;
+            *held = theirs;
+            *ticket = since;
+        }
+    }
+    return first;
 }
 
 /* Nobody who waits comes before t. */
@@ -118,13 +141,7 @@ static bool has_turn(const struct slots_taker *t)
         return true;
     size_t held = relaxed(&s->claims[t->index].held);
     uint64_t ticket = t->registered ? atomic_load(&s->claims[t->index].ticket) : UINT64_MAX;
-    for (; others != 0; others &= others - 1) {
-        struct slots_claim *other = &s->claims[__builtin_ctzll(others)];
-        size_t theirs = relaxed(&other->held);
-        if (theirs < held || (theirs == held && atomic_load(&other->ticket) < ticket))
-            return false;
-    }
-    return true;
+    return first_of(s, others, &held, &ticket) == 0;
 }
 
 bool slots_may(const struct slots_taker *t)
@@ -177,10 +194,13 @@ void slots_give(struct slots_taker *t)
     _Atomic size_t *held = &s->claims[t->index].held;
     assert(relaxed(held) > 0);
     set_relaxed(held, relaxed(held) - 1);
-    if (s->takers == 1)
+    if (s->takers == 1) {
         set_relaxed(&s->used, relaxed(&s->used) - 1);
-    else
-        atomic_fetch_sub(&s->used, 1);
+        return;
+    }
+    if (t->registered)
+        draw_ticket(t);
+    atomic_fetch_sub(&s->used, 1);
 }
 
 /* Waiting */
@@ -193,7 +213,7 @@ bool slots_wait(struct slots_taker *t)
     if (s->takers == 1)
         return true;
     if (!t->registered) {
-        atomic_store(&s->claims[t->index].ticket, atomic_fetch_add(&s->tickets, 1));
+        draw_ticket(t);
         atomic_fetch_or(&s->waiting, bit(t));
         t->registered = true;
     }
@@ -216,19 +236,30 @@ static void push(struct slots_taker *t)
         continue;
 }
 
+/* Whether it has to be woken: not when it was told already. */
+static bool tell(struct slots *s, uint64_t one)
+{
+    if ((atomic_load(&s->told) & one) != 0 || (atomic_fetch_or(&s->told, one) & one) != 0)
+        return false;
+    push(atomic_load(&s->claims[__builtin_ctzll(one)].taker));
+    return true;
+}
+
 uint64_t slots_tell(struct slots_taker *t)
 {
     struct slots *s = t->slots;
     uint64_t woken = 0;
-    if (!slots_others_wait(t) || atomic_load(&s->used) >= atomic_load(&s->limit))
+    if (!slots_others_wait(t))
         return 0;
-    uint64_t others = atomic_load(&s->waiting) & ~bit(t) & ~atomic_load(&s->told);
-    for (; others != 0; others &= others - 1) {
-        uint64_t one = others & -others;
-        if ((atomic_fetch_or(&s->told, one) & one) != 0)
-            continue;
-        push(atomic_load(&s->claims[__builtin_ctzll(one)].taker));
-        woken |= one;
+    size_t used = atomic_load(&s->used), limit = atomic_load(&s->limit);
+    uint64_t others = atomic_load(&s->waiting) & ~bit(t);
+    for (; used < limit && others != 0; used++) {
+        size_t held = SIZE_MAX;
+        uint64_t ticket = UINT64_MAX;
+        uint64_t first = first_of(s, others, &held, &ticket);
+        if (tell(s, first))
+            woken |= first;
+        others &= ~first;
     }
     return woken;
 }

@@ -10,8 +10,9 @@
  * of 1 goes round.
  *
  * Nobody looks on its own: whoever leaves a slot free that it will not take itself calls
- * slots_tell(). That puts those who wait into their loops' inboxes and returns the loops to be
- * woken; each empties its inbox (slots_inbox_take) and tries again.
+ * slots_tell(). That puts as many as there are slots, in the order of their turns, into their
+ * loops' inboxes and returns the loops to be woken; each empties its inbox (slots_inbox_take) and
+ * takes, or tells in its turn.
  *
  * Threads: a taker and all calls with it belong to its loop's thread; one taker's calls need no
  * lock against another's. With one taker there is no atomic read-modify-write and no registering.
@@ -79,8 +80,8 @@ void slots_withdraw(struct slots_taker *t);
 /* Whether another taker waits. */
 bool slots_others_wait(const struct slots_taker *t);
 
-/* If a slot is free: puts the others who wait into their inboxes. Returns a bit for each loop that
- * has to be woken: one that has been told and has not looked yet is left out. */
+/* Offers the free slots to the others who wait: puts them into their inboxes. Returns a bit for each
+ * loop that has to be woken: one that has been told and has not looked yet is left out. */
 uint64_t slots_tell(struct slots_taker *t) __attribute__((warn_unused_result));
 
 /* Empties the inbox: NULL, or the first taker that was told; then slots_inbox_next() for each
