@@ -11,6 +11,9 @@
  * written back when it is not yet in its one spelling. Everything that gatherd knows of a URL is
  * read from the handle after that, so the URL that was checked is the one that is fetched.
  *
+ * Nearly all URLs are plain: they have that form already and nothing in them is left to decide.
+ * url_plain.c tells them, and they need no CURLU: libcurl will find in the text what was found here.
+ *
  * Per URL one malloc of our own (text, host and origin share a block) beside those of libcurl.
  */
 #include "url.h"
@@ -18,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "url_plain.h"
 
 #define HOST_MAX 253
 #define LABEL_MAX 63
@@ -453,26 +458,59 @@ static const char *parse_parts(const char *s, size_t n, const struct scheme *sch
     return why;
 }
 
-bool url_parse(const char *s, size_t n, struct url *out, const char **why)
+static const char *parse(const char *s, size_t n, struct url *out)
 {
     const struct scheme *scheme;
     size_t authority;
+    const char *why = refuse_bytes(s, n);
 
-    memset(out, 0, sizeof(*out));
-    *why = refuse_bytes(s, n);
-    if (*why)
-        return false;
+    if (why)
+        return why;
     scheme = find_scheme(s, n);
-    if (!scheme) {
-        *why = "the URL does not begin with http:// or https://";
-        return false;
-    }
+    if (!scheme)
+        return "the URL does not begin with http:// or https://";
     authority = find_any(s + scheme->length, n - scheme->length, "/?#");
-    *why = refuse_authority(s + scheme->length, authority);
-    if (!*why)
-        *why = parse_parts(s, n, scheme, authority, out);
+    why = refuse_authority(s + scheme->length, authority);
+    return why ? why : parse_parts(s, n, scheme, authority, out);
+}
+
+bool url_parse_by_curl(const char *s, size_t n, struct url *out, const char **why)
+{
+    memset(out, 0, sizeof(*out));
+    *why = parse(s, n, out);
     if (*why)
         url_fini(out);
+    return *why == NULL;
+}
+
+/* In the same order as write_block(). */
+static const char *fill_plain(const struct url_plain *p, const char *s, size_t n, struct url *out)
+{
+    const char *port = p->port == schemes[p->https].port ? url_plain_default_port(p->https) : "";
+    size_t origin_size = (size_t)p->rest_at + sizeof(":443"), length, authority;
+
+    memset(out, 0, sizeof(*out));
+    out->text = malloc(n + 2 + p->host_len + 1 + origin_size);
+    if (!out->text)
+        return url_no_memory;
+    length = url_plain_text(p, s, n, out->text, &authority);
+    out->host = out->text + length + 1;
+    *put(out->host, out->text + p->host_at, p->host_len) = '\0';
+    out->origin = out->host + p->host_len + 1;
+    memcpy(put(out->origin, out->text, authority), port, strlen(port) + 1);
+    out->https = p->https;
+    out->port = p->port;
+    out->ip = p->ip;
+    return NULL;
+}
+
+bool url_parse(const char *s, size_t n, struct url *out, const char **why)
+{
+    struct url_plain plain;
+
+    if (!url_plain_scan(s, n, &plain))
+        return url_parse_by_curl(s, n, out, why);
+    *why = fill_plain(&plain, s, n, out);
     return *why == NULL;
 }
 
@@ -502,33 +540,31 @@ static size_t scheme_length(const char *s, size_t n)
 
 /* How much of the base stands before a relative reference (RFC 3986, 5.2.2 and 5.2.3; dot segments
  * are CURLU's). The base is normalised: it has a path, and no fragment. */
-static size_t base_length(const struct url *base, const char *reference, size_t n)
+static size_t base_length(const char *base, const char *reference, size_t n)
 {
-    const char *path = strchr(base->text + schemes[base->https].length, '/');
+    const char *authority = strchr(base, '/') + 2, *path = strchr(authority, '/');
     const char *end = path + strcspn(path, "?");
 
     if (n >= 2 && reference[0] == '/' && reference[1] == '/')
-        return schemes[base->https].length - 2;
+        return (size_t)(authority - 2 - base);
     switch (reference[0]) {
     case '/':
-        return (size_t)(path - base->text);
+        return (size_t)(path - base);
     case '?':
-        return (size_t)(end - base->text);
+        return (size_t)(end - base);
     case '#':
-        return strlen(base->text);
+        return strlen(base);
     default:
         while (end[-1] != '/')
             end--;
-        return (size_t)(end - base->text);
+        return (size_t)(end - base);
     }
 }
 
-bool url_resolve(const struct url *base, const char *location, size_t n, struct url *out,
-                 const char **why)
+char *url_join(const char *base, const char *location, size_t n, size_t *out_n)
 {
     size_t kept;
     char *joined;
-    bool ok;
 
     while (n > 0 && (location[0] == ' ' || location[0] == '\t')) {
         location++;
@@ -536,18 +572,28 @@ bool url_resolve(const struct url *base, const char *location, size_t n, struct 
     }
     while (n > 0 && (location[n - 1] == ' ' || location[n - 1] == '\t'))
         n--;
-    if (n == 0 || n > URL_BYTES_MAX || scheme_length(location, n) > 0)
-        return url_parse(location, n, out, why);
-    kept = base_length(base, location, n);
-    joined = malloc(kept + n);
+    kept = n == 0 || scheme_length(location, n) > 0 ? 0 : base_length(base, location, n);
+    joined = malloc(kept + n + 1);
+    if (!joined)
+        return NULL;
+    *put(put(joined, base, kept), location, n) = '\0';
+    *out_n = kept + n;
+    return joined;
+}
+
+bool url_resolve(const struct url *base, const char *location, size_t n, struct url *out,
+                 const char **why)
+{
+    size_t length;
+    char *joined = url_join(base->text, location, n, &length);
+    bool ok;
+
     if (!joined) {
         memset(out, 0, sizeof(*out));
         *why = url_no_memory;
         return false;
     }
-    memcpy(joined, base->text, kept);
-    memcpy(joined + kept, location, n);
-    ok = url_parse(joined, kept + n, out, why);
+    ok = url_parse(joined, length, out, why);
     free(joined);
     return ok;
 }

@@ -20,7 +20,8 @@
 extern const char url_no_memory[];
 
 struct url {
-    CURLU *handle;     /* owned; may be handed to CURLOPT_CURLU; no fragment, no userinfo */
+    CURLU *handle;     /* owned; for CURLOPT_CURLU; no fragment, no userinfo. NULL: the URL is plain
+                          (see url_plain.h), and text is for CURLOPT_URL */
     char *text;        /* owned; normalised URL without fragment; host and origin share its block */
     char *host;        /* lower case, punycode, IPv6 without brackets; a name keeps a final dot */
     char *origin;      /* "https://host:443", IPv6 bracketed: the key of limits and reuse */
@@ -41,10 +42,17 @@ struct url {
  * why; url_no_memory is one of the reasons. */
 bool url_parse(const char *s, size_t n, struct url *out, const char **why);
 
+/* The same by CURLU alone, without the short way for plain URLs: the handle is never NULL. */
+bool url_parse_by_curl(const char *s, size_t n, struct url *out, const char **why);
+
 /* Resolves a Location header against base (RFC 3986; blanks around it are dropped, an empty one is
  * refused), then as url_parse(). */
 bool url_resolve(const struct url *base, const char *location, size_t n, struct url *out,
                  const char **why);
+
+/* The first half of that: the would-be URL, malloc'ed, its length in *out_n; base is a normalised
+ * text. NULL when memory runs out. */
+char *url_join(const char *base, const char *location, size_t n, size_t *out_n);
 
 void url_fini(struct url *u);
 

@@ -17,11 +17,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static bool parse(const char *s, struct url *u, const char **why)
-{
-    return url_parse(s, strlen(s), u, why);
-}
-
 static char *part_of(CURLU *handle, CURLUPart part, unsigned flags)
 {
     char *text;
@@ -37,12 +32,29 @@ static void assert_no_part(CURLU *handle, CURLUPart part)
         fail_msg("the handle has a part %d: %s", (int)part, text);
 }
 
+/* What libcurl will have: the handle, or what it makes of a text with the flags that it has for a
+ * CURLOPT_URL. */
+static CURLU *as_given(const struct url *u)
+{
+    CURLU *handle;
+
+    if (u->handle)
+        return curl_url_dup(u->handle);
+    handle = curl_url();
+    assert_int_equal(curl_url_set(handle, CURLUPART_URL, u->text,
+                                  CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME),
+                     CURLUE_OK);
+    return handle;
+}
+
 /* What holds for every URL that is taken: libcurl will fetch what the strings say. */
 static void check_handle(const struct url *u)
 {
-    char *text = part_of(u->handle, CURLUPART_URL, CURLU_NO_DEFAULT_PORT);
-    char *host = part_of(u->handle, CURLUPART_HOST, 0);
-    char *port = part_of(u->handle, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    CURLU *handle = as_given(u);
+    char *text = part_of(handle, CURLUPART_URL, CURLU_NO_DEFAULT_PORT);
+    char *host = part_of(handle, CURLUPART_HOST, 0);
+    char *port = part_of(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    char *scheme = part_of(handle, CURLUPART_SCHEME, 0);
     char expected[400], canonical[IP_TEXT_MAX];
     const char *open = u->ip.family == 6 ? "[" : "", *close = u->ip.family == 6 ? "]" : "";
 
@@ -52,18 +64,57 @@ static void check_handle(const struct url *u)
     snprintf(expected, sizeof expected, "%s://%s%s%s:%u", u->https ? "https" : "http", open,
              u->host, close, (unsigned)u->port);
     assert_string_equal(u->origin, expected);
+    assert_string_equal(scheme, u->https ? "https" : "http");
     assert_int_equal(strtol(port, NULL, 10), u->port);
     if (u->ip.family != 0)
         assert_string_equal(u->host, ip_format(&u->ip, canonical));
-    assert_no_part(u->handle, CURLUPART_FRAGMENT);
-    assert_no_part(u->handle, CURLUPART_USER);
-    assert_no_part(u->handle, CURLUPART_PASSWORD);
-    assert_no_part(u->handle, CURLUPART_ZONEID);
+    assert_no_part(handle, CURLUPART_FRAGMENT);
+    assert_no_part(handle, CURLUPART_USER);
+    assert_no_part(handle, CURLUPART_PASSWORD);
+    assert_no_part(handle, CURLUPART_ZONEID);
     for (const char *s = u->text; *s; s++)
         assert_in_range(*s, 0x21, 0x7e);
+    curl_free(scheme);
     curl_free(port);
     curl_free(host);
     curl_free(text);
+    curl_url_cleanup(handle);
+}
+
+/* The long way and the short one must not differ in anything. */
+static void check_same(const char *s, size_t n, const struct url *u)
+{
+    struct url slow;
+    const char *why;
+
+    if (!url_parse_by_curl(s, n, &slow, &why))
+        fail_msg("plain, but CURLU refuses it: %.*s: %s", (int)n, s, why);
+    assert_string_equal(u->text, slow.text);
+    assert_string_equal(u->host, slow.host);
+    assert_string_equal(u->origin, slow.origin);
+    assert_int_equal(u->https, slow.https);
+    assert_int_equal(u->port, slow.port);
+    assert_int_equal(u->ip.family, slow.ip.family);
+    assert_memory_equal(u->ip.bytes, slow.ip.bytes, sizeof u->ip.bytes);
+    check_handle(&slow);
+    url_fini(&slow);
+}
+
+/* All tests read through here, so that each of their URLs goes both ways. */
+static bool parse_n(const char *s, size_t n, struct url *u, const char **why)
+{
+    bool ok = url_parse(s, n, u, why);
+
+    if (ok && !u->handle) {
+        check_same(s, n, u);
+        check_handle(u);
+    }
+    return ok;
+}
+
+static bool parse(const char *s, struct url *u, const char **why)
+{
+    return parse_n(s, strlen(s), u, why);
 }
 
 /* ... and it stays as it is when it is read once more. */
@@ -194,7 +245,7 @@ static void check_refused(const char *s, size_t n, const char *reason)
 
     memset(&empty, 0, sizeof empty);
     memset(&u, 0xAA, sizeof u);
-    if (url_parse(s, n, &u, &why))
+    if (parse_n(s, n, &u, &why))
         fail_msg("%s was taken as %s", s, u.text);
     if (why == NULL || strstr(why, reason) == NULL)
         fail_msg("%s was refused because \"%s\", not for \"%s\"", s, why, reason);
@@ -322,7 +373,7 @@ static void test_every_byte(void **state)
             memcpy(text, forms[i][0], before);
             text[before] = (char)byte;
             memcpy(text + before + 1, forms[i][1], after);
-            bool taken = url_parse(text, before + 1 + after, &u, &why);
+            bool taken = parse_n(text, before + 1 + after, &u, &why);
             if (byte <= 0x20 || byte == 0x7f || byte == '\\')
                 assert_false(taken);
             if (forms[i][0][0] == '\0' || (i == 7 && byte != 's' && byte != 'S'))
@@ -384,7 +435,7 @@ static void test_lengths(void **state)
     memcpy(text, "http://a/", 9);
     for (int high = 0; high < 2; high++) {
         memset(text + 9, high ? 0xE4 : 'x', URL_BYTES_MAX + 1 - 9);
-        assert_true(url_parse(text, URL_BYTES_MAX, &u, &why));
+        assert_true(parse_n(text, URL_BYTES_MAX, &u, &why));
         assert_int_equal(strlen(u.text), 9 + (URL_BYTES_MAX - 9) * (high ? 3 : 1));
         check_handle(&u);
         url_fini(&u);
@@ -394,7 +445,7 @@ static void test_lengths(void **state)
     /* Around the size of the copy that lives on the stack. */
     memset(text + 9, 'x', 3000);
     for (size_t n = 650; n < 2100; n++) {
-        assert_true(url_parse(text, n, &u, &why));
+        assert_true(parse_n(text, n, &u, &why));
         assert_int_equal(strlen(u.text), n);
         url_fini(&u);
     }
@@ -410,6 +461,13 @@ static bool resolve(const char *base_text, const char *location, struct url *out
 
     assert_true(parse(base_text, &base, why));
     ok = url_resolve(&base, location, strlen(location), out, why);
+    if (ok && !out->handle) {
+        size_t n;
+        char *joined = url_join(base.text, location, strlen(location), &n);
+        assert_non_null(joined);
+        check_same(joined, n, out);
+        free(joined);
+    }
     url_fini(&base);
     return ok;
 }
@@ -555,7 +613,7 @@ static void test_resolve_like_curl(void **state)
         for (unsigned i = 0; i <= (seed >> 8) % 4; i++)
             append(location, sizeof location, pieces[(seed >> (12 + 4 * i)) % COUNT(pieces)], 1);
         assert_true(parse(bases[(seed >> 20) % COUNT(bases)], &base, &why));
-        CURLU *judge = curl_url_dup(base.handle);
+        CURLU *judge = as_given(&base);
         char *expected = NULL;
         bool curl_ok = !curl_url_set(judge, CURLUPART_URL, location, 0);
         if (curl_ok)
@@ -771,7 +829,7 @@ static bool take_vector(json_t *vector, struct url *u)
     bool ok;
 
     if (!base_text)
-        return url_parse(s, n, u, &why);
+        return parse_n(s, n, u, &why);
     if (!parse(base_text, &base, &why))
         return false;
     ok = url_resolve(&base, s, n, u, &why);
