@@ -17,7 +17,9 @@ import tempfile
 import time
 import traceback
 
+import batch_size
 import daemon
+import latency
 import machine
 import peers
 import report
@@ -28,6 +30,8 @@ import versions
 WORKLOADS = {
     "a": ("20,000 small fetches in one batch", throughput.workload_a),
     "b": ("the same as 200 batches of 100", throughput.workload_b),
+    "c": ("small batches from 1, 16 and 128 clients", latency.workload_c),
+    "d": ("batches of 10 to 100,000", batch_size.workload_d),
 }
 
 
@@ -83,7 +87,7 @@ class Bench:
                 try:
                     samples[name].append(subjects[name]())
                 except peers.Failed as problem:
-                    if name.startswith(("gatherd", "limit")):
+                    if str(name).startswith(("gatherd", "limit")):
                         raise
                     del samples[name]
                     self.has("%s (failed: %s)" % (name, problem), False)

@@ -26,6 +26,27 @@ def knows_loops(program):
     return re.search(rb"^loops = ", dump.stdout, re.MULTILINE) is not None
 
 
+class Client:
+    """One kept connection."""
+
+    def __init__(self, port):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=170)
+
+    def post(self, body, query=""):
+        """The bytes of the answer to one batch."""
+        self.connection.request(
+            "POST", "/v1/batch" + query, body, {"Content-Type": "application/json"}
+        )
+        reply = self.connection.getresponse()
+        data = reply.read()
+        if reply.status != 200:
+            raise RuntimeError("gatherd answers %d: %r" % (reply.status, data[:500]))
+        return data
+
+    def close(self):
+        self.connection.close()
+
+
 class Gatherd:
     """One running daemon. loops: for a binary that knows the option. core: see machine.start."""
 
@@ -33,7 +54,7 @@ class Gatherd:
         self.options = ["listener.default.bind=127.0.0.1:0", *options]
         if loops is not None and knows_loops(program):
             self.options.append("daemon.loops=%d" % loops)
-        self.program, self.connection = program, None
+        self.program, self.client = program, None
         self.core = machine.measured_core() if core == "measured" else core
         self.log_path = os.path.join(scratch, "gatherd-%d.log" % time.monotonic_ns())
 
@@ -44,7 +65,7 @@ class Gatherd:
         with open(self.log_path, "wb") as log:
             self.process = machine.start(command, self.core, stderr=log)
         self.pid, self.port = self.process.pid, self._wait_port()
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=170)
+        self.client = Client(self.port)
         return self
 
     def log(self):
@@ -62,7 +83,7 @@ class Gatherd:
             time.sleep(0.01)
 
     def stop(self):
-        self.connection.close()
+        self.client.close()
         status = machine.stop(self.process, 40)
         if status != 0:
             raise RuntimeError("gatherd left with status %d:\n%s" % (status, self.log()[-2000:]))
@@ -80,15 +101,7 @@ class Gatherd:
         return " ".join("-o " + o for o in self.options if not o.startswith("listener."))
 
     def post(self, body, query=""):
-        """The bytes of the answer to one batch, on a kept connection."""
-        self.connection.request(
-            "POST", "/v1/batch" + query, body, {"Content-Type": "application/json"}
-        )
-        reply = self.connection.getresponse()
-        data = reply.read()
-        if reply.status != 200:
-            raise RuntimeError("gatherd answers %d: %r" % (reply.status, data[:500]))
-        return data
+        return self.client.post(body, query)
 
     def cpu_us(self):
         """CPU time so far, once what an answer leaves behind is done."""

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Workloads (c) and (k): small batches, from one and from many clients, alone and beside heavy work.
+
+The clients are clients.c, on the core of the upstream. What gatherd adds is the latency of a batch of
+one URL minus that of the same request sent to the upstream by the same clients.
+"""
+import json
+import os
+import threading
+
+import daemon
+import machine
+import peers
+import report
+import throughput
+from upstream import BODY_BYTES
+
+
+class Loops:
+    """What clients.c measured."""
+
+    def __init__(self, said, members):
+        self.members = members
+        self.p50_ms, self.p99_ms = said["p50_us"] / 1000, said["p99_us"] / 1000
+        self.batches_per_s = said["requests"] / said["wall_s"]
+
+    @property
+    def fetches_per_s(self):
+        return self.batches_per_s * self.members
+
+
+def run_clients(scratch, command, members):
+    command = [os.path.join(machine.BUILD, "tests/bench/clients"), *command]
+    outcome = machine.run(command, machine.upstream_core(), scratch=scratch)
+    if outcome.status != 0:
+        raise RuntimeError("clients: " + outcome.error[-1000:])
+    return Loops(json.loads(outcome.out), members)
+
+
+def body_files(bench, members):
+    """Four bodies of so many URLs, each beginning at another origin."""
+    names = []
+    for n in range(4):
+        urls = bench.nginx.urls(members + n)[n:]
+        names.append(os.path.join(bench.scratch, "body-%d-%d" % (members, n)))
+        with open(names[-1], "wb") as file:
+            file.write(daemon.batch_body(urls))
+    return names
+
+
+def gathered(bench, gatherd, members, connections, requests):
+    """Closed loops of batches."""
+    command = ["--connections", str(connections), "--requests", str(requests)]
+    command += ["--warmup", str(max(200, connections * 4))]
+    command += ["--expect", '"counts":{"requests":%d,"done":%d,"ok":%d,' % ((members,) * 3)]
+    command += [str(gatherd.port), "/v1/batch", *body_files(bench, members)]
+    return run_clients(bench.scratch, command, members)
+
+
+def direct(bench, connections, requests):
+    """The same requests sent to the upstream."""
+    command = ["--direct", "--connections", str(connections), "--requests", str(requests)]
+    command += ["--warmup", str(max(200, connections * 4))]
+    command += ["--expect", "Content-Length: %d" % BODY_BYTES]
+    command += [str(bench.nginx.ports[0]), "/1k?n=0"]
+    return run_clients(bench.scratch, command, 1)
+
+
+CLIENTS, MEMBERS = (1, 16, 128), (1, 3)
+
+
+def name_of(members, clients):
+    what = "straight to the upstream" if members == 0 else "%d-URL batches" % members
+    return "%s, %d client%s" % (what, clients, "s" if clients > 1 else "")
+
+
+def subjects_c(bench, gatherd):
+    """Also (a), so that its fetches/s come from the same minutes."""
+    requests = {n: bench.size(3000, 1000) * (1 if n == 1 else 3) for n in CLIENTS}
+    urls = bench.nginx.urls(20000)
+    body = daemon.batch_body(urls, **throughput.FIELDS)
+    subjects = {"gatherd (a)": lambda: throughput.one_batch(gatherd, urls, body)}
+    for clients in CLIENTS:
+        subjects[name_of(0, clients)] = lambda c=clients: direct(bench, c, requests[c])
+        for members in MEMBERS:
+            subjects[name_of(members, clients)] = lambda c=clients, m=members: gathered(
+                bench, gatherd, m, c, requests[c]
+            )
+    return subjects
+
+
+def row_of(samples, members, clients):
+    ours, base = samples[name_of(members, clients)], samples[name_of(0, clients)]
+    row = [name_of(members, clients)]
+    for field in ("p50_ms", "p99_ms", "batches_per_s", "fetches_per_s"):
+        row.append(report.median([getattr(s, field) for s in ours]))
+    return row + ([added(ours, base, "p50_ms"), added(ours, base, "p99_ms")] if members else ["", ""])
+
+
+def added(ours, base, field):
+    """The median of the differences of what was measured side by side."""
+    return report.median([getattr(a, field) - getattr(b, field) for a, b in zip(ours, base)])
+
+
+HEADER_C = ["loops", "p50 ms", "p99 ms", "batches/s", "fetches/s", "added p50 ms", "added p99 ms"]
+
+
+def workload_c(bench, section):
+    with bench.gatherd(*throughput.options(20000)) as gatherd:
+        samples = bench.interleave(subjects_c(bench, gatherd), bench.rounds(5, 3))
+        section.say("Closed loops, %s" % gatherd.shown_options())
+    section.table(HEADER_C, [row_of(samples, m, c) for c in CLIENTS for m in (0, *MEMBERS)])
+    one, base = samples[name_of(1, 1)], samples[name_of(0, 1)]
+    section.judge(3, "(c) 1 client, 1 URL: added p50", added(one, base, "p50_ms"), 0.12, " ms")
+    section.judge(3, "(c) 1 client, 1 URL: added p99", added(one, base, "p99_ms"), 0.5, " ms")
+    rates = [[s.fetches_per_s for s in samples[n]] for n in (name_of(3, 128), "gatherd (a)")]
+    what = "(c) 128 clients, 3-URL batches: fetches/s / those of (a)"
+    section.judge(4, what, report.ratio(*rates), 0.60, "", True)
