@@ -8,7 +8,7 @@
  * the same one. A taker sets its bit in `waiting` and then looks at `used` and at whose turn it is;
  * who gives a slot lowers `used`, and who took or withdraws clears its own bit, and then looks at
  * `waiting`. All are sequentially consistent, so at least one of two sees the other. And turns have
- * a total order (slots held, ticket), so that among those who wait one always may.
+ * a total order (slots held, ticket): for the first of those who wait nothing is reserved.
  *
  * `told` is a token: only who sets a taker's bit there may follow the pointer to the taker and push
  * it into its inbox, a stack that is only ever emptied as a whole. Leaving takes the token for good;
@@ -115,33 +115,28 @@ bool slots_others_wait(const struct slots_taker *t)
     return t->slots->takers > 1 && (atomic_load(&t->slots->waiting) & ~bit(t)) != 0;
 }
 
-/* Of the takers in mask the one whose turn comes first. */
-static uint64_t first_of(struct slots *s, uint64_t mask, size_t *held, uint64_t *ticket)
-{
-    uint64_t first = 0;
-    for (; mask != 0; mask &= mask - 1) {
-        struct slots_claim *claim = &s->claims[__builtin_ctzll(mask)];
-        size_t theirs = relaxed(&claim->held);
-        uint64_t since = atomic_load(&claim->ticket);
-        if (theirs < *held || (theirs == *held && since < *ticket)) {
-            first = mask & -mask;
-            *held = theirs;
-            *ticket = since;
-        }
-    }
-    return first;
-}
-
-/* Nobody who waits comes before t. */
-static bool has_turn(const struct slots_taker *t)
+/* The slots that those who come before t need until they do not any more. */
+static size_t reserved(const struct slots_taker *t)
 {
     struct slots *s = t->slots;
     uint64_t others = atomic_load(&s->waiting) & ~bit(t);
     if (others == 0)
-        return true;
-    size_t held = relaxed(&s->claims[t->index].held);
+        return 0;
+    size_t sum = 0, held = relaxed(&s->claims[t->index].held);
     uint64_t ticket = t->registered ? atomic_load(&s->claims[t->index].ticket) : UINT64_MAX;
-    return first_of(s, others, &held, &ticket) == 0;
+    for (; others != 0; others &= others - 1) {
+        struct slots_claim *other = &s->claims[__builtin_ctzll(others)];
+        size_t theirs = relaxed(&other->held);
+        if (theirs <= held)
+            sum += held - theirs + (atomic_load(&other->ticket) < ticket);
+    }
+    return sum;
+}
+
+static bool has_room(const struct slots_taker *t, size_t used)
+{
+    size_t limit = atomic_load(&t->slots->limit);
+    return used < limit && reserved(t) < limit - used;
 }
 
 bool slots_may(const struct slots_taker *t)
@@ -149,7 +144,7 @@ bool slots_may(const struct slots_taker *t)
     const struct slots *s = t->slots;
     if (s->takers == 1)
         return relaxed(&s->used) < relaxed(&s->limit);
-    return atomic_load(&s->used) < atomic_load(&s->limit) && has_turn(t);
+    return has_room(t, atomic_load(&s->used));
 }
 
 static bool take_alone(struct slots *s)
@@ -178,7 +173,7 @@ bool slots_take(struct slots_taker *t)
         return take_alone(s);
     size_t used = atomic_load(&s->used);
     do {
-        if (used >= atomic_load(&s->limit) || !has_turn(t))
+        if (!has_room(t, used))
             return false;
     } while (!atomic_compare_exchange_weak(&s->used, &used, used + 1));
     _Atomic size_t *held = &s->claims[t->index].held;
@@ -236,6 +231,24 @@ static void push(struct slots_taker *t)
         continue;
 }
 
+/* Of the takers in mask the one that comes first. */
+static uint64_t first_of(struct slots *s, uint64_t mask)
+{
+    size_t least = SIZE_MAX;
+    uint64_t first = 0, oldest = 0;
+    for (; mask != 0; mask &= mask - 1) {
+        struct slots_claim *claim = &s->claims[__builtin_ctzll(mask)];
+        size_t held = relaxed(&claim->held);
+        uint64_t ticket = atomic_load(&claim->ticket);
+        if (held < least || (held == least && ticket < oldest)) {
+            first = mask & -mask;
+            least = held;
+            oldest = ticket;
+        }
+    }
+    return first;
+}
+
 /* Whether it has to be woken: not when it was told already. */
 static bool tell(struct slots *s, uint64_t one)
 {
@@ -254,9 +267,7 @@ uint64_t slots_tell(struct slots_taker *t)
     size_t used = atomic_load(&s->used), limit = atomic_load(&s->limit);
     uint64_t others = atomic_load(&s->waiting) & ~bit(t);
     for (; used < limit && others != 0; used++) {
-        size_t held = SIZE_MAX;
-        uint64_t ticket = UINT64_MAX;
-        uint64_t first = first_of(s, others, &held, &ticket);
+        uint64_t first = first_of(s, others);
         if (tell(s, first))
             woken |= first;
         others &= ~first;

@@ -4,10 +4,10 @@
  * anybody waits for it.
  *
  * Takers are the loops, numbered from 0. A loop joins with a `struct slots_taker` that its owner
- * embeds. It takes a slot and gives it back; refused, it may register that it waits. Turns: while
- * others are registered, a taker may take only when none of them holds fewer slots than it does,
- * or as many and has waited longer. So slots are shared evenly by those who want them, and a limit
- * of 1 goes round.
+ * embeds. It takes a slot and gives it back; refused, it may register that it waits. Turns: a taker
+ * leaves so many slots free that each registered one that holds fewer can hold as many as it does,
+ * and one more if that has waited longer. So slots are shared evenly by those who want them, and a
+ * limit of 1 goes round.
  *
  * Nobody looks on its own: whoever leaves a slot free that it will not take itself calls
  * slots_tell(). That puts as many as there are slots, in the order of their turns, into their

@@ -434,7 +434,8 @@ struct model {
     struct wide batches[BATCHES];
     int limit[BATCHES], share[BATCHES];
     bool paused[BATCHES][LOOPS_MAX];
-    int waiting[BATCHES][LOOPS_MAX][ORIGINS], running[BATCHES][LOOPS_MAX][ORIGINS];
+    int waiting[BATCHES][LOOPS_MAX][ORIGINS], running_lane[BATCHES][LOOPS_MAX][ORIGINS];
+    int running, running_batch[BATCHES], running_origin[LOOPS_MAX][ORIGINS];
     struct item items[ITEMS];
     uint64_t random;
 };
@@ -447,22 +448,19 @@ static int chance(uint64_t *random, int n)
     return (int)((*random >> 20) % (uint64_t)n);
 }
 
-/* Running entries of batch b, loop l, origin o; -1 = of all. */
-static int running(const struct model *m, int b, int l, int o)
-{
-    int n = 0;
-    for (int i = b < 0 ? 0 : b; i < (b < 0 ? BATCHES : b + 1); i++)
-        for (int j = l < 0 ? 0 : l; j < (l < 0 ? m->w.count : l + 1); j++)
-            for (int k = o < 0 ? 0 : o; k < (o < 0 ? ORIGINS : o + 1); k++)
-                n += m->running[i][j][k];
-    return n;
-}
-
 static bool may_start(const struct model *m, int b, int l, int o)
 {
-    return m->waiting[b][l][o] > 0 && !m->paused[b][l] &&
-           running(m, -1, -1, -1) < m->limit_daemon && running(m, b, -1, -1) < m->limit[b] &&
-           m->running[b][l][o] < m->share[b] && running(m, -1, l, o) < m->limit_origin;
+    return m->waiting[b][l][o] > 0 && !m->paused[b][l] && m->running < m->limit_daemon &&
+           m->running_batch[b] < m->limit[b] && m->running_lane[b][l][o] < m->share[b] &&
+           m->running_origin[l][o] < m->limit_origin;
+}
+
+static void count_running(struct model *m, const struct item *item, int change)
+{
+    m->running += change;
+    m->running_batch[item->batch] += change;
+    m->running_origin[item->loop][item->origin] += change;
+    m->running_lane[item->batch][item->loop][item->origin] += change;
 }
 
 static bool play_turn(struct model *m, int loop)
@@ -474,7 +472,7 @@ static bool play_turn(struct model *m, int loop)
     assert_int_equal(item->loop, loop);
     assert_true(may_start(m, b, loop, o));
     m->waiting[b][loop][o]--;
-    m->running[b][loop][o]++;
+    count_running(m, item, 1);
     return true;
 }
 
@@ -489,9 +487,9 @@ static void come_to_rest(struct model *m)
                 (void)play_turn(m, loop);
         }
     }
-    assert_int_equal(slots_used(m->w.daemon), running(m, -1, -1, -1));
+    assert_int_equal(slots_used(m->w.daemon), m->running);
     for (int b = 0; b < BATCHES; b++) {
-        assert_int_equal(slots_used(m->batches[b].slots), running(m, b, -1, -1));
+        assert_int_equal(slots_used(m->batches[b].slots), m->running_batch[b]);
         for (int l = 0; l < m->w.count; l++)
             for (int o = 0; o < ORIGINS; o++)
                 assert_false(may_start(m, b, l, o));
@@ -519,7 +517,7 @@ static void op_release(struct model *m, enum sched_state wanted)
     if (wanted == ENTRY_WAITING)
         m->waiting[b][l][o]--;
     else
-        m->running[b][l][o]--;
+        count_running(m, item, -1);
     sched_release(&item->entry);
 }
 
@@ -566,7 +564,7 @@ static void close_model(struct model *m)
         }
     }
     come_to_rest(m);
-    while (running(m, -1, -1, -1) > 0) {
+    while (m->running > 0) {
         op_release(m, ENTRY_RUNNING);
         come_to_rest(m);
     }
@@ -611,6 +609,179 @@ static void test_property(void **state)
     }
 }
 
+/* Threads: each plays an engine of its own, joins and leaves batches that the others still use, and
+ * sleeps when nothing of it runs and nothing may start. */
+
+#define WIDE 3
+#define EACH 400
+
+struct crowd;
+
+struct player {
+    struct crowd *all;
+    struct sched *sched;
+    int loop;
+    struct sched_batch *joins[WIDE];
+    struct item items[EACH];
+    struct list running;
+    int left; /* items that have not ended */
+    uint64_t random;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool woken; /* under the lock */
+};
+
+struct crowd {
+    struct slots *daemon, *batches[WIDE];
+    int limit_daemon, limit[WIDE];
+    _Atomic int in_use, in_use_of[WIDE], over, hung;
+    struct player players[LOOPS_MAX];
+};
+
+static void on_wake_players(void *arg, uint64_t loops)
+{
+    struct crowd *all = arg;
+    for (int i = 0; i < LOOPS_MAX; i++) {
+        struct player *p = &all->players[i];
+        if ((loops & UINT64_C(1) << i) == 0)
+            continue;
+        pthread_mutex_lock(&p->lock);
+        p->woken = true;
+        pthread_cond_signal(&p->cond);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
+static void player_wait(struct player *p)
+{
+    bool sleeps = p->left > 0 && list_empty(&p->running) && !sched_ready(p->sched);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    pthread_mutex_lock(&p->lock);
+    while (sleeps && !p->woken && p->all->hung == 0) {
+        if (pthread_cond_timedwait(&p->cond, &p->lock, &until) != 0)
+            p->all->hung++;
+    }
+    bool woken = p->woken;
+    p->woken = false;
+    pthread_mutex_unlock(&p->lock);
+    if (woken)
+        sched_wake(p->sched);
+}
+
+static void player_start(struct player *p)
+{
+    struct crowd *all = p->all;
+    struct sched_entry *e;
+    for (int n = chance(&p->random, 8); n > 0 && (e = sched_next(p->sched)) != NULL; n--) {
+        struct item *item = LIST_CONTAINER(e, struct item, entry);
+        if (++all->in_use > all->limit_daemon ||
+            ++all->in_use_of[item->batch] > all->limit[item->batch])
+            all->over++;
+        list_append(&p->running, &item->node);
+    }
+}
+
+static void player_end(struct player *p)
+{
+    struct list *node;
+    for (int n = chance(&p->random, 5); n > 0 && (node = list_pop(&p->running)) != NULL; n--) {
+        struct item *item = LIST_CONTAINER(node, struct item, node);
+        p->all->in_use--;
+        p->all->in_use_of[item->batch]--;
+        p->left--;
+        sched_release(&item->entry);
+    }
+}
+
+static void player_push(struct player *p)
+{
+    for (int i = 0; i < EACH; i++) {
+        struct item *item = &p->items[i];
+        char name[40];
+        item->batch = chance(&p->random, WIDE);
+        snprintf(name, sizeof name, "http://%d-%d.test:80", p->loop, chance(&p->random, 4));
+        if (!sched_push(p->joins[item->batch], name, &item->entry, false))
+            p->all->hung++;
+    }
+    p->left = EACH;
+}
+
+static void *play_player(void *arg)
+{
+    static const char *const identities[WIDE] = {"x", "x", "y"};
+    struct player *p = arg;
+    for (int i = 0; i < WIDE; i++)
+        p->joins[i] = sched_batch_join(p->sched, identities[i], p->all->batches[i], 1 + 2 * i);
+    player_push(p);
+    while (p->left > 0 && p->all->hung == 0) {
+        player_start(p);
+        player_end(p);
+        player_wait(p);
+    }
+    for (int i = 0; i < EACH; i++)
+        sched_release(&p->items[i].entry); /* nothing to do, unless it hung */
+    for (int i = 0; i < WIDE; i++)
+        sched_batch_leave(p->joins[i]);
+    sched_destroy(p->sched);
+    return NULL;
+}
+
+static void open_player(struct crowd *all, int i, uint64_t seed)
+{
+    struct player *p = &all->players[i];
+    const struct sched_params params = {all->daemon, i, 6, on_wake_players, all};
+    p->all = all;
+    p->loop = i;
+    p->random = seed * 0x9e3779b97f4a7c15U + (uint64_t)i + 1;
+    list_init(&p->running);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->cond, NULL);
+    p->sched = sched_create(&params);
+    assert_non_null(p->sched);
+}
+
+static void play_crowd(uint64_t seed)
+{
+    struct crowd *all = calloc(1, sizeof *all);
+    assert_non_null(all);
+    all->limit_daemon = 1 + (int)(seed * 3 % 17);
+    all->daemon = slots_create(all->limit_daemon, LOOPS_MAX);
+    assert_non_null(all->daemon);
+    for (int i = 0; i < WIDE; i++) {
+        all->limit[i] = 1 + (int)(seed * 5 % 7) * i;
+        all->batches[i] = slots_create(all->limit[i], LOOPS_MAX);
+        assert_non_null(all->batches[i]);
+    }
+    for (int i = 0; i < LOOPS_MAX; i++)
+        open_player(all, i, seed);
+    for (int i = 0; i < LOOPS_MAX; i++) {
+        struct player *p = &all->players[i];
+        assert_int_equal(pthread_create(&p->thread, NULL, play_player, p), 0);
+    }
+    for (int i = 0; i < LOOPS_MAX; i++)
+        pthread_join(all->players[i].thread, NULL);
+    assert_int_equal(all->hung, 0);
+    assert_int_equal(all->over, 0);
+    for (int i = 0; i < WIDE; i++)
+        slots_destroy(all->batches[i]);
+    slots_destroy(all->daemon);
+    for (int i = 0; i < LOOPS_MAX; i++) {
+        pthread_mutex_destroy(&all->players[i].lock);
+        pthread_cond_destroy(&all->players[i].cond);
+    }
+    free(all);
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 30; seed++)
+        play_crowd(seed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -623,6 +794,7 @@ int main(void)
         cmocka_unit_test(test_batch_slot_is_lent),
         cmocka_unit_test(test_move),
         cmocka_unit_test(test_property),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
