@@ -3,7 +3,8 @@
  * arena - bump allocation for a batch: its members, their strings, what was parsed for them.
  * Called by request and batch on the loop's thread; owns its chunks until arena_fini().
  *
- * The first chunk of the list is the one that is bumped. A request that would waste half a new
+ * The first chunk of the list is the one that is bumped: aligned memory from its front, texts, which
+ * need no alignment, from its end. A request that would waste half a new
  * chunk gets one of its own, which is linked behind the first, so that the room left there is not
  * lost. Each chunk knows how large the next ordinary one shall be.
  */
@@ -20,7 +21,7 @@
 
 struct arena_chunk {
     struct arena_chunk *next;
-    size_t used, size; /* bytes of data */
+    size_t used, size; /* bytes of data: handed out from the front; left of those texts took */
     size_t next_bytes; /* size of the next ordinary chunk, this header included */
     max_align_t data[];
 };
@@ -88,6 +89,29 @@ void *arena_alloc(struct arena *a, size_t n)
     return alloc_slow(a, n);
 }
 
+void arena_reserve(struct arena *a, size_t n)
+{
+    size_t ordinary = a->chunks ? a->chunks->next_bytes : ARENA_CHUNK_MIN;
+    size_t room = a->chunks ? a->chunks->size - a->chunks->used
+                            : ordinary - sizeof(struct arena_chunk);
+    if (n <= room || n > SIZE_MAX / 2)
+        return;
+    struct arena_chunk *c = chunk_create(a, n, ordinary);
+    if (!c)
+        return;
+    c->next = a->chunks;
+    a->chunks = c;
+}
+
+char *arena_text(struct arena *a, size_t n)
+{
+    struct arena_chunk *c = a->chunks;
+    if (!c || n > c->size - c->used)
+        return arena_alloc(a, n);
+    c->size -= n;
+    return (char *)c->data + c->size;
+}
+
 void *arena_calloc(struct arena *a, size_t count, size_t size)
 {
     if (size > 0 && count > SIZE_MAX / size)
@@ -100,7 +124,7 @@ void *arena_calloc(struct arena *a, size_t count, size_t size)
 
 char *arena_strndup(struct arena *a, const char *s, size_t n)
 {
-    char *p = n < SIZE_MAX ? arena_alloc(a, n + 1) : NULL;
+    char *p = n < SIZE_MAX ? arena_text(a, n + 1) : NULL;
     if (!p)
         return NULL;
     if (n > 0)

@@ -2,7 +2,8 @@
  *
  * arena - bump allocation with one release; a batch and everything that was parsed for it live in
  * one. Chunks double from 4 KiB to 256 KiB; larger requests get a chunk of their own. Memory is
- * aligned for any type. Nothing is freed singly. Belongs to one thread at a time.
+ * aligned for any type, texts excepted, which are packed. Nothing is freed singly. Belongs to one
+ * thread at a time.
  */
 #ifndef GATHERD_ARENA_H
 #define GATHERD_ARENA_H
@@ -21,7 +22,14 @@ void arena_fini(struct arena *a); /* frees everything; the arena may be used aga
 void *arena_alloc(struct arena *a, size_t n);
 void *arena_calloc(struct arena *a, size_t count, size_t size);
 
-/* A NUL-terminated copy of n bytes of s; NULL when memory runs out. */
+/* Makes one chunk for the next n bytes, if there is none: a batch knows about how much it will need.
+ * When memory runs out nothing is done. */
+void arena_reserve(struct arena *a, size_t n);
+
+/* n bytes of any alignment; NULL when memory runs out. */
+char *arena_text(struct arena *a, size_t n);
+
+/* A NUL-terminated copy of n bytes of s, not aligned; NULL when memory runs out. */
 char *arena_strndup(struct arena *a, const char *s, size_t n);
 char *arena_strdup(struct arena *a, const char *s);
 

@@ -1,114 +1,314 @@
 /* SPDX-License-Identifier: MIT
  *
- * target - see target.h.
+ * target - the URLs of a batch as targets and origins. Called by request for each member, and by
+ * the engine for the next hop of a redirect; owns nothing but the table it looks origins up in.
+ *
+ * The trick is that an origin has one spelling. A normalised text begins with it, and what follows
+ * is a slash: so a text that begins with the scheme and authority of an origin already met, and a
+ * slash, is of that origin, and only its path is left to be looked at. The few first origins are
+ * compared one by one (most batches have no more); the others are found by a hash of that spelling.
+ *
+ * libcurl is given texts, not handles. For a plain text that is proved by tests (url_plain.c says
+ * why it holds); any other one is shown to libcurl here and now, and refused if libcurl would read
+ * it in another way than it was judged.
  */
 #include "target.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <curl/curl.h>
+
+#include "list.h"
 #include "url.h"
+#include "url_plain.h"
 
-#define LINEAR_MAX 8 /* so many origins are looked through one by one */
-
-struct origin_node {
-    struct table_node in_table; /* beyond LINEAR_MAX */
-    struct origin_node *next;
-    struct origin origin;
+/* What is found before it is known whose it will be. */
+struct draft {
+    const char *text;
+    size_t len, authority_len;
+    const char *host;
+    size_t host_len;
+    bool https;
+    uint16_t port;
+    struct ip_addr ip;
 };
+
+/* --- what libcurl makes of a text ------------------------------------------------------------- */
+
+/* Whether the part is `expected`; NULL: it is not there. */
+static bool part_is(CURLU *handle, CURLUPart part, const char *expected, size_t n, unsigned flags)
+{
+    char *found = NULL;
+    CURLUcode code = curl_url_get(handle, part, &found, flags);
+    bool same = code ? !expected && code != CURLUE_OUT_OF_MEMORY
+                     : expected && strlen(found) == n && memcmp(found, expected, n) == 0;
+    curl_free(found);
+    return same;
+}
+
+/* Of an IPv6 address any spelling will do. */
+static bool host_is(CURLU *handle, const struct url *u)
+{
+    struct ip_addr ip = {0};
+    char *found = NULL;
+    if (u->ip.family != 6)
+        return part_is(handle, CURLUPART_HOST, u->host, strlen(u->host), 0);
+    if (curl_url_get(handle, CURLUPART_HOST, &found, 0))
+        return false;
+    found[strcspn(found, "]")] = '\0';
+    bool same = found[0] == '[' && ip_parse(found + 1, &ip) && ip_equal(&ip, &u->ip);
+    curl_free(found);
+    return same;
+}
+
+/* Where the path of a normalised text begins: the host has one byte at least. */
+static const char *find_path(const char *text)
+{
+    return strchr(text + sizeof "http://", '/');
+}
+
+/* With the flags with which libcurl reads a CURLOPT_URL, and for the parts it then asks for. */
+static bool reads_back(const struct url *u)
+{
+    const char *path = find_path(u->text), *query = strchr(path, '?');
+    size_t path_len = query ? (size_t)(query - path) : strlen(path);
+    size_t query_len = query ? strlen(query + 1) : 0;
+    CURLU *handle = curl_url();
+    char port[8];
+    (void)snprintf(port, sizeof port, "%u", (unsigned)u->port);
+    bool same = handle &&
+                !curl_url_set(handle, CURLUPART_URL, u->text,
+                              CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME) &&
+                part_is(handle, CURLUPART_SCHEME, u->text, u->https ? 5 : 4, 0) &&
+                part_is(handle, CURLUPART_PORT, port, strlen(port), CURLU_DEFAULT_PORT) &&
+                part_is(handle, CURLUPART_PATH, path, path_len, 0) &&
+                part_is(handle, CURLUPART_QUERY, query ? query + 1 : NULL, query_len, 0) &&
+                part_is(handle, CURLUPART_USER, NULL, 0, 0) && host_is(handle, u);
+    curl_url_cleanup(handle);
+    return same;
+}
+
+/* --- origins ---------------------------------------------------------------------------------- */
 
 void origins_init(struct origins *o, struct arena *arena)
 {
     *o = (struct origins){.arena = arena};
+    arena_init(&o->more);
 }
 
 void origins_fini(struct origins *o)
 {
     table_fini(&o->table);
+    arena_fini(&o->more);
 }
 
-static struct origin_node *find(struct origins *o, const char *key)
+/* Whether the text begins with the origin and a slash. */
+static bool begins_with(const struct origin *origin, const char *s, size_t n)
 {
-    for (struct origin_node *n = o->first; n; n = n->next) {
-        if (strcmp(n->origin.key, key) == 0)
-            return n;
+    size_t len = origin->text_len;
+    return n > len && s[len] == '/' && memcmp(s, origin->key, len) == 0;
+}
+
+/* The origin that a text, normalised or not, begins with, if it is the last or one of the first. */
+static const struct origin *find_near(const struct origins *o, const char *s, size_t n)
+{
+    if (o->last && begins_with(o->last, s, n))
+        return o->last;
+    for (uint32_t i = 0; i < o->count && i < ORIGINS_FEW; i++) {
+        if (begins_with(o->few[i].origin, s, n))
+            return o->few[i].origin;
     }
     return NULL;
 }
 
-static struct origin_node *add(struct origins *o, const struct url *u)
+static bool same_authority(const struct table_node *node, const void *key)
 {
-    size_t key_len = strlen(u->origin), host_len = strlen(u->host);
-    struct origin_node *n = arena_calloc(o->arena, 1, sizeof *n);
+    const struct origin *origin = LIST_CONTAINER(node, struct origin_node, in_table)->origin;
+    const struct draft *d = key;
+    return origin->text_len == d->authority_len &&
+           memcmp(origin->key, d->text, d->authority_len) == 0;
+}
+
+/* `key` has room for the key and the host, each with a NUL. */
+static void fill_origin(struct origin *origin, const struct draft *d, char *key, uint32_t index)
+{
     static const struct table unkeyed;
-    char *text = arena_alloc(o->arena, key_len + host_len + 2);
-    if (!n || !text)
-        return NULL;
-    memcpy(text, u->origin, key_len + 1);
-    memcpy(text + key_len + 1, u->host, host_len + 1);
-    n->origin = (struct origin){
-        .key = text,
-        .host = text + key_len + 1,
-        .hash = table_hash(&unkeyed, text, key_len),
-        .index = o->count++,
+    bool said = d->port != (d->https ? 443 : 80);
+    const char *port = said ? "" : url_plain_default_port(d->https);
+    size_t port_len = strlen(port), key_len = d->authority_len + port_len;
+    char *host = key + key_len + 1;
+    memcpy(key, d->text, d->authority_len);
+    memcpy(key + d->authority_len, port, port_len + 1);
+    memcpy(host, d->host, d->host_len);
+    host[d->host_len] = '\0';
+    *origin = (struct origin){
+        .key = key,
+        .host = host,
+        .hash = table_hash(&unkeyed, key, key_len),
+        .index = index,
         .key_len = (uint16_t)key_len,
-        .text_len = (uint16_t)(strchr(u->text + 8, '/') - u->text),
-        .port = u->port,
-        .https = u->https,
-        .ip = u->ip,
+        .text_len = (uint16_t)d->authority_len,
+        .port = d->port,
+        .https = d->https,
+        .ip = d->ip,
     };
-    n->next = o->first;
-    o->first = n;
-    return n;
+}
+
+/* Of what fill_origin() wants beside the origin. */
+static size_t key_size(const struct draft *d)
+{
+    return d->authority_len + sizeof ":443" + d->host_len + 1;
+}
+
+static struct origin_node *node_create(struct origins *o)
+{
+    if (o->count < ORIGINS_FEW)
+        return &o->few[o->count];
+    if (!o->table.buckets && !table_init(&o->table))
+        return NULL;
+    return arena_alloc(&o->more, sizeof(struct origin_node));
+}
+
+static const struct origin *add_origin(struct origins *o, const struct draft *d)
+{
+    struct origin *origin = arena_alloc(o->arena, sizeof *origin);
+    char *key = arena_text(o->arena, key_size(d));
+    struct origin_node *node = node_create(o);
+    if (!origin || !key || !node)
+        return NULL;
+    fill_origin(origin, d, key, o->count);
+    node->origin = origin;
+    if (o->count++ >= ORIGINS_FEW)
+        table_insert(&o->table, &node->in_table, table_hash(&o->table, key, d->authority_len));
+    return origin;
+}
+
+/* The origin of a draft, whose text is normalised; NULL when memory runs out. */
+static const struct origin *intern(struct origins *o, const struct draft *d)
+{
+    const struct origin *origin = find_near(o, d->text, d->len);
+    if (!origin && o->count > ORIGINS_FEW) {
+        uint64_t hash = table_hash(&o->table, d->text, d->authority_len);
+        struct table_node *node = table_find(&o->table, hash, same_authority, d);
+        if (node)
+            return LIST_CONTAINER(node, struct origin_node, in_table)->origin;
+    }
+    return origin ? origin : add_origin(o, d);
+}
+
+/* --- targets ---------------------------------------------------------------------------------- */
+
+static const char *finish(struct origins *o, const struct draft *d, struct target *out)
+{
+    const struct origin *origin = d->text ? intern(o, d) : NULL;
+    if (!origin)
+        return url_no_memory;
+    o->last = origin;
+    *out = (struct target){origin, d->text, (uint32_t)d->len};
+    return NULL;
+}
+
+static const char *parse_by_curl(struct origins *o, const char *s, size_t n, struct target *out)
+{
+    struct url u;
+    const char *why;
+    if (!url_parse_by_curl(s, n, &u, &why))
+        return why;
+    size_t len = strlen(u.text);
+    bool normal = len == n && memcmp(u.text, s, n) == 0;
+    struct draft d = {
+        .text = normal ? s : arena_strndup(o->arena, u.text, len),
+        .len = len,
+        .authority_len = (size_t)(find_path(u.text) - u.text),
+        .host = u.host,
+        .host_len = strlen(u.host),
+        .https = u.https,
+        .port = u.port,
+        .ip = u.ip,
+    };
+    why = reads_back(&u) ? finish(o, &d, out) : "libcurl would read the URL in another way";
+    url_fini(&u);
+    return why;
+}
+
+static const char *parse(struct origins *o, const char *s, size_t n, struct target *out)
+{
+    struct url_plain plain;
+    if (!url_plain_scan(s, n, &plain))
+        return parse_by_curl(o, s, n, out);
+    struct draft d = {
+        .text = s,
+        .len = n,
+        .authority_len = plain.rest_at,
+        .host_len = plain.host_len,
+        .https = plain.https,
+        .port = plain.port,
+        .ip = plain.ip,
+    };
+    if (!plain.normal) {
+        char *text = arena_text(o->arena, n + 2);
+        if (text)
+            d.len = url_plain_text(&plain, s, n, text, &d.authority_len);
+        d.text = text;
+    }
+    d.host = d.text ? d.text + plain.host_at : NULL;
+    return finish(o, &d, out);
 }
 
 bool target_parse(struct origins *o, const char *s, size_t n, struct target *out, const char **why)
 {
-    struct url u;
+    const struct origin *near = n <= URL_BYTES_MAX ? find_near(o, s, n) : NULL;
     *out = (struct target){0};
-    if (!url_parse(s, n, &u, why))
-        return false;
-    struct origin_node *node = find(o, u.origin);
-    if (!node)
-        node = add(o, &u);
-    out->len = (uint32_t)strlen(u.text);
-    out->text = out->len == n && memcmp(s, u.text, n) == 0 ? s : arena_strdup(o->arena, u.text);
-    url_fini(&u);
-    *why = node && out->text ? NULL : url_no_memory;
-    if (*why)
-        *out = (struct target){0};
-    else
-        out->origin = &node->origin;
+    if (near && url_plain_rest(s + near->text_len, n - near->text_len)) {
+        o->last = near;
+        *out = (struct target){near, s, (uint32_t)n};
+        return true;
+    }
+    *why = parse(o, s, n, out);
     return *why == NULL;
+}
+
+/* --- redirects -------------------------------------------------------------------------------- */
+
+/* One block: the origin, its key and host, the text. */
+static bool copy_target(const struct target *t, struct target *out)
+{
+    const char *host = t->origin->host;
+    size_t host_at = (size_t)(host - t->origin->key);
+    size_t key_bytes = host_at + strlen(host) + 1;
+    struct origin *origin = malloc(sizeof *origin + key_bytes + t->len + 1);
+    if (!origin)
+        return false;
+    char *key = memcpy(origin + 1, t->origin->key, key_bytes);
+    *origin = *t->origin;
+    origin->key = key;
+    origin->host = key + host_at;
+    *out = (struct target){origin, memcpy(key + key_bytes, t->text, t->len + 1), t->len};
+    return true;
 }
 
 bool target_resolve(const struct target *base, const char *location, size_t n, struct target *out,
                     const char **why)
 {
-    struct url b = {.text = (char *)(uintptr_t)base->text, .https = base->origin->https}, u;
     struct arena arena;
-    struct origins o;
+    struct origins origins;
+    struct target t;
+    size_t len;
+    char *joined = url_join(base->text, location, n, &len);
     *out = (struct target){0};
-    arena_init(&arena);
-    origins_init(&o, &arena);
-    if (!url_resolve(&b, location, n, &u, why))
+    *why = joined ? NULL : url_no_memory;
+    if (!joined)
         return false;
-    struct origin_node *node = add(&o, &u);
-    size_t len = strlen(u.text);
-    struct origin *own = node ? malloc(sizeof *own + node->origin.key_len +
-                                       strlen(node->origin.host) + len + 3) : NULL;
-    *why = own ? NULL : url_no_memory;
-    if (own) {
-        char *at = (char *)(own + 1);
-        *own = node->origin;
-        own->key = memcpy(at, node->origin.key, own->key_len + 1u);
-        own->host = memcpy(at + own->key_len + 1, u.host, strlen(u.host) + 1);
-        at += own->key_len + 2 + strlen(u.host);
-        *out = (struct target){own, memcpy(at, u.text, len + 1), (uint32_t)len};
-    }
+    arena_init(&arena);
+    origins_init(&origins, &arena);
+    if (target_parse(&origins, joined, len, &t, why) && !copy_target(&t, out))
+        *why = url_no_memory;
+    origins_fini(&origins);
     arena_fini(&arena);
-    url_fini(&u);
-    return own != NULL;
+    free(joined);
+    return out->origin != NULL;
 }
 
 void target_fini(struct target *t)

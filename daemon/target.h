@@ -46,12 +46,21 @@ struct target {
     uint32_t len;
 };
 
+#define ORIGINS_FEW 8 /* so many are compared one by one; most batches have no more */
+
+struct origin_node {
+    struct table_node in_table; /* beyond the few */
+    const struct origin *origin;
+};
+
 /* The origins of one batch while it is read. */
 struct origins {
-    struct arena *arena; /* borrowed; origins and texts lie in it, and outlive this struct */
-    struct origin_node *last, *first;
+    struct arena *arena; /* borrowed: origins and texts lie in it, and outlive this struct */
     uint32_t count;      /* origins so far */
-    struct table table;  /* of all, once there are more than a few */
+    const struct origin *last; /* that was asked for */
+    struct origin_node few[ORIGINS_FEW];
+    struct table table;
+    struct arena more; /* the nodes of the table */
 };
 
 void origins_init(struct origins *o, struct arena *arena);

@@ -263,7 +263,8 @@ size_t url_plain_text(const struct url_plain *p, const char *s, size_t n, char *
     bool said = p->rest_at > host_end && p->port == (p->https ? 443 : 80);
     size_t at = said ? p->rest_at - default_len : p->rest_at;
 
-    for (size_t i = 0; i < at; i++)
+    memcpy(out, s, at);
+    for (size_t i = 0; i < at && !p->normal; i++)
         out[i] = to_lower(s[i]);
     *authority_len = at;
     if (p->rest_at == n || s[p->rest_at] != '/')

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * arena: alignment, growth, large requests, accounting, no memory. arena.c is included, so that
+ * arena: alignment, growth, large requests, texts, accounting, no memory. arena.c is included, so that
  * each of its mallocs is seen and can fail.
  */
 #include "arena.h"
@@ -123,6 +123,62 @@ static void test_large_request_first(void **state)
     assert_int_equal(malloc_live, 0);
 }
 
+/* Texts come from the other end of the chunk and are packed. */
+static void test_texts(void **state)
+{
+    (void)state;
+    struct arena a;
+    arena_init(&a);
+    void *first = arena_alloc(&a, 16);
+    char *one = arena_strdup(&a, "one"), *two = arena_strdup(&a, "two"), *none = arena_text(&a, 0);
+    void *second = arena_alloc(&a, 16);
+    assert_ptr_equal(two + 4, one);
+    assert_ptr_equal(none, two);
+    assert_ptr_equal((char *)first + 16, second);
+    assert_int_equal(malloc_calls, 1);
+    for (size_t round = 0; round < 4000; round++) {
+        char *text = arena_text(&a, 13);
+        uint64_t *number = arena_alloc(&a, 8);
+        assert_non_null(text);
+        assert_non_null(number);
+        assert_int_equal((uintptr_t)number % _Alignof(max_align_t), 0);
+        memset(text, 'x', 13);
+        *number = round;
+    }
+    assert_non_null(arena_text(&a, 500000));
+    assert_string_equal(one, "one");
+    assert_string_equal(two, "two");
+    assert_int_equal(a.total, malloc_bytes);
+    arena_fini(&a);
+    assert_int_equal(malloc_live, 0);
+}
+
+static void test_reserve(void **state)
+{
+    (void)state;
+    struct arena a;
+    arena_init(&a);
+    arena_reserve(&a, 100); /* the first chunk will have that anyway */
+    assert_int_equal(malloc_calls, 0);
+    arena_reserve(&a, 50000);
+    assert_int_equal(malloc_calls, 1);
+    assert_in_range(malloc_last, 50000, 50100);
+    arena_reserve(&a, 40000);
+    for (int i = 0; i < 500; i++)
+        assert_non_null(arena_text(&a, 100));
+    assert_int_equal(malloc_calls, 1);
+    assert_non_null(arena_text(&a, 1));
+    assert_int_equal(malloc_last, 4096);
+    no_memory = true;
+    arena_reserve(&a, 1000000);
+    arena_reserve(&a, SIZE_MAX);
+    no_memory = false;
+    assert_non_null(arena_text(&a, 1));
+    assert_int_equal(malloc_calls, 2);
+    arena_fini(&a);
+    assert_int_equal(malloc_live, 0);
+}
+
 static void test_calloc_zeroes(void **state)
 {
     (void)state;
@@ -202,6 +258,8 @@ int main(void)
         cmocka_unit_test_setup(test_chunks_double, setup),
         cmocka_unit_test_setup(test_large_request_has_its_own_chunk, setup),
         cmocka_unit_test_setup(test_large_request_first, setup),
+        cmocka_unit_test_setup(test_texts, setup),
+        cmocka_unit_test_setup(test_reserve, setup),
         cmocka_unit_test_setup(test_calloc_zeroes, setup),
         cmocka_unit_test_setup(test_sizes_that_overflow, setup),
         cmocka_unit_test_setup(test_strings, setup),
