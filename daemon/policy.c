@@ -12,6 +12,10 @@
  *
  * A denial's message is made from the same findings: the `allow` line it names holds every address
  * that stood in the way, so that adding that line is enough.
+ *
+ * It is asked some four times for each fetch, and nearly always allows: then nothing is put into
+ * words, and of most public addresses the first byte is enough. Which bytes those are follows from
+ * the tables, the lines and the listeners, before the first question.
  */
 #include "policy.h"
 
@@ -39,6 +43,8 @@ struct policy {
     size_t rule_count;
     struct own *own;
     size_t own_count, own_room;
+    /* Of IPv4 and of IPv6, by the first byte: only the preset speaks, and it allows them all. */
+    bool open[2][256];
 };
 
 /* Harder findings have higher values. */
@@ -111,6 +117,37 @@ static bool add_rules(struct policy *p, const struct config_policy *conf, struct
     return p->rule_count == wanted;
 }
 
+/* No line and no listener may lie there, whatever its port. */
+static bool nothing_touches(const struct policy *p, const struct ip_addr *ip)
+{
+    for (size_t i = 0; i < p->rule_count; i++) {
+        if (policy_touches(&p->rules[i].cidr, ip))
+            return false;
+    }
+    for (size_t i = 0; i < p->own_count; i++) {
+        if (policy_touches(&p->own[i].cidr, ip))
+            return false;
+    }
+    return true;
+}
+
+static void find_open(struct policy *p)
+{
+    for (unsigned i = 0; i < 512; i++) {
+        struct ip_addr ip = {.family = i < 256 ? 4 : 6, .bytes = {(uint8_t)i}};
+        p->open[i / 256][i % 256] = nothing_touches(p, &ip) && policy_table_is_open(&ip);
+    }
+}
+
+/* An IPv6 address must embed none: that one would have to be judged, too. */
+static bool is_open(const struct policy *p, const struct ip_addr *ip)
+{
+    struct ip_addr inside[2];
+
+    return ip->family != 0 && p->open[ip->family == 6][ip->bytes[0]] &&
+           ip_embedded_v4(ip, inside) == 0;
+}
+
 struct policy *policy_create(const struct config_policy *conf, struct buf *errors)
 {
     struct policy *p = calloc(1, sizeof(*p));
@@ -124,6 +161,7 @@ struct policy *policy_create(const struct config_policy *conf, struct buf *error
         policy_destroy(p);
         return NULL;
     }
+    find_open(p);
     return p;
 }
 
@@ -190,7 +228,7 @@ static bool add_own_wildcard(struct policy *p, uint16_t port)
     return ok;
 }
 
-bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count)
+static bool add_all_own(struct policy *p, const struct policy_endpoint *own, size_t count)
 {
     p->own_count = 0;
     for (size_t i = 0; i < count; i++) {
@@ -201,6 +239,14 @@ bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t 
             return false;
     }
     return true;
+}
+
+bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count)
+{
+    bool ok = add_all_own(p, own, count);
+
+    find_open(p);
+    return ok;
 }
 
 /* Linux takes a connection to 0.0.0.0 or :: to the loopback address of the family. */
@@ -221,7 +267,7 @@ static const struct policy_rule *find_rule(const struct policy *p, const struct 
                                            uint16_t port)
 {
     for (size_t i = 0; i < p->rule_count; i++) {
-        if (policy_rule_matches(&p->rules[i], ip, port))
+        if (p->rules[i].cidr.addr.family == ip->family && policy_rule_matches(&p->rules[i], ip, port))
             return &p->rules[i];
     }
     return NULL;
@@ -399,32 +445,67 @@ static void allow(struct verdict *v, const struct policy *p, const struct findin
         snprintf(v->rule, sizeof(v->rule), "%s: %s", base_name(p->base), why->block->name);
 }
 
+static void deny(struct verdict *v, const struct policy *p, const struct findings *f, uint16_t port)
+{
+    v->type = ERR_DESTINATION_IP_PROHIBITED;
+    switch (f->worst->judgement) {
+    case BY_OWN:
+        deny_own(v, f, port);
+        break;
+    case BY_DENY:
+        deny_by_line(v, p, f);
+        break;
+    case BY_METADATA:
+        deny_metadata(v, p, f, port);
+        break;
+    case BY_CLASS:
+    case ALLOWED: /* is not denied */
+        deny_by_class(v, p, f, port);
+        break;
+    }
+}
+
+static void clear(struct verdict *v)
+{
+    v->type = ERR_NONE;
+    v->rule[0] = v->message[0] = '\0';
+}
+
+bool policy_explain_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
+                            struct verdict *v)
+{
+    struct findings f;
+
+    judge_all(p, ip, port, &f);
+    clear(v);
+    if (f.worst->judgement == ALLOWED)
+        allow(v, p, &f);
+    else
+        deny(v, p, &f, port);
+    return v->type == ERR_NONE;
+}
+
 bool policy_check_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
                           struct verdict *v)
 {
     struct findings f;
 
+    clear(v);
+    if (is_open(p, ip))
+        return true;
     judge_all(p, ip, port, &f);
-    v->type = f.worst->judgement == ALLOWED ? ERR_NONE : ERR_DESTINATION_IP_PROHIBITED;
-    v->rule[0] = v->message[0] = '\0';
-    switch (f.worst->judgement) {
-    case ALLOWED:
-        allow(v, p, &f);
-        break;
-    case BY_CLASS:
-        deny_by_class(v, p, &f, port);
-        break;
-    case BY_METADATA:
-        deny_metadata(v, p, &f, port);
-        break;
-    case BY_DENY:
-        deny_by_line(v, p, &f);
-        break;
-    case BY_OWN:
-        deny_own(v, &f, port);
-        break;
-    }
+    if (f.worst->judgement != ALLOWED)
+        deny(v, p, &f, port);
     return v->type == ERR_NONE;
+}
+
+/* The host as a literal, also where nobody parsed it: a name that is an address must not get by. */
+static bool find_literal(const char *host, const struct ip_addr *literal, struct ip_addr *out)
+{
+    if (!literal || literal->family == 0)
+        return ip_parse(host, out);
+    *out = *literal;
+    return true;
 }
 
 bool policy_check_host(const struct policy *p, const char *host, const struct ip_addr *literal,
@@ -432,13 +513,20 @@ bool policy_check_host(const struct policy *p, const char *host, const struct ip
 {
     struct ip_addr ip;
 
-    if (literal && literal->family != 0)
-        return policy_check_address(p, literal, port, v);
-    /* A name that is an address after all must not get by because nobody parsed it. */
-    if (ip_parse(host, &ip))
+    if (find_literal(host, literal, &ip))
         return policy_check_address(p, &ip, port, v);
-    v->type = ERR_NONE;
+    clear(v);
+    return true;
+}
+
+bool policy_explain_host(const struct policy *p, const char *host, const struct ip_addr *literal,
+                         uint16_t port, struct verdict *v)
+{
+    struct ip_addr ip;
+
+    if (find_literal(host, literal, &ip))
+        return policy_explain_address(p, &ip, port, v);
+    clear(v);
     snprintf(v->rule, sizeof(v->rule), "%s: a name, judged by its addresses", base_name(p->base));
-    v->message[0] = '\0';
     return true;
 }

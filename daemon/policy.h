@@ -38,8 +38,10 @@ struct verdict {
                            or PROXY_LOOP_DETECTED */
     char rule[POLICY_RULE_MAX]; /* what decided. Denied: "public: 10.0.0.0/8 private-use",
                                    "deny 1.2.3.0/24", "metadata 169.254.169.254",
-                                   "own-listener 127.0.0.1:4284". Allowed: "allow 10.0.0.0/8",
-                                   "public: global unicast". Lines as they were written */
+                                   "own-listener 127.0.0.1:4284". Allowed: "" from a check, which
+                                   puts nothing into words; "allow 10.0.0.0/8",
+                                   "public: global unicast" from an explanation. Lines as they
+                                   were written */
     char message[POLICY_MESSAGE_MAX]; /* "" when allowed; else a sentence; where a line could allow
                                          it, names the line, with all addresses that are in the
                                          way: "... `allow = 10.1.2.3:80` in [policy default]
@@ -65,5 +67,11 @@ bool policy_check_address(const struct policy *p, const struct ip_addr *ip, uint
  * look-up); localhost names get no special path. host: as in struct url. */
 bool policy_check_host(const struct policy *p, const char *host, const struct ip_addr *literal,
                        uint16_t port, struct verdict *v);
+
+/* The same, and v->rule says what allowed it, too. */
+bool policy_explain_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
+                            struct verdict *v);
+bool policy_explain_host(const struct policy *p, const char *host, const struct ip_addr *literal,
+                         uint16_t port, struct verdict *v);
 
 #endif

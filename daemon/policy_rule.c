@@ -164,3 +164,10 @@ bool policy_rule_matches(const struct policy_rule *r, const struct ip_addr *ip, 
 {
     return port >= r->port_low && port <= r->port_high && cidr_contains(&r->cidr, ip);
 }
+
+bool policy_touches(const struct cidr *c, const struct ip_addr *ip)
+{
+    unsigned bits = c->bits < 8 ? c->bits : 8;
+
+    return c->addr.family == ip->family && (c->addr.bytes[0] ^ ip->bytes[0]) >> (8 - bits) == 0;
+}

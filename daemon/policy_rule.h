@@ -30,6 +30,9 @@ int policy_rule_compare(const void *a, const void *b);
 
 bool policy_rule_matches(const struct policy_rule *r, const struct ip_addr *ip, uint16_t port);
 
+/* Whether the prefix holds any address of ip's family that has its first byte. */
+bool policy_touches(const struct cidr *c, const struct ip_addr *ip);
+
 /* Turns a v4-mapped IPv6 address into its IPv4 one; false, and nothing is done, for all others. */
 bool policy_unmap(struct ip_addr *ip);
 

@@ -10,11 +10,14 @@
  * address space, multicast, and blocks that IPv6 once had. IPv6 is global within 2000::/3 only, for
  * nothing else is handed out; that is why 64:ff9b::/96, True in the registry, is SPECIAL here.
  *
- * The most specific row wins, wherever it stands; 30 comparisons cost less than a search tree.
+ * The most specific row wins, wherever it stands. All rows are looked at: most are told by the first
+ * byte, and 30 such comparisons cost less than a search tree.
  */
 #include "policy_table.h"
 
 #include <stddef.h>
+
+#include "policy_rule.h"
 
 #define V4(a, b, c, d, length, class, name) \
     {{{4, {a, b, c, d}}, length}, ADDRESS_##class, name}
@@ -103,23 +106,58 @@ static const struct ip_addr metadata[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+/* What most rows differ in already. */
+static bool first_byte_fits(const struct cidr *c, const struct ip_addr *ip)
+{
+    return c->bits < 8 || c->addr.bytes[0] == ip->bytes[0];
+}
+
+static const struct address_block *table_of(const struct ip_addr *ip, size_t *count)
+{
+    *count = ip->family == 4 ? COUNT(table_v4) : COUNT(table_v6);
+    return ip->family == 4 ? table_v4 : table_v6;
+}
+
 const struct address_block *policy_table_find(const struct ip_addr *ip)
 {
-    const struct address_block *table = ip->family == 4 ? table_v4 : table_v6;
-    size_t count = ip->family == 4 ? COUNT(table_v4) : COUNT(table_v6);
-    const struct address_block *best = NULL;
+    size_t count;
+    const struct address_block *table = table_of(ip, &count), *best = NULL;
 
     for (size_t i = 0; i < count; i++) {
-        if (cidr_contains(&table[i].cidr, ip) && (!best || table[i].cidr.bits > best->cidr.bits))
+        if (first_byte_fits(&table[i].cidr, ip) && cidr_contains(&table[i].cidr, ip) &&
+            (!best || table[i].cidr.bits > best->cidr.bits))
             best = &table[i];
     }
     return best;
 }
 
+bool policy_table_is_open(const struct ip_addr *ip)
+{
+    size_t count;
+    const struct address_block *table = table_of(ip, &count);
+    unsigned whole = 0; /* length of the most specific block that holds them all */
+
+    for (size_t i = 0; i < count; i++) {
+        unsigned bits = table[i].cidr.bits;
+        if (bits <= 8 && bits > whole && policy_touches(&table[i].cidr, ip))
+            whole = bits;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (table[i].cidr.bits >= whole && table[i].class != ADDRESS_GLOBAL &&
+            policy_touches(&table[i].cidr, ip))
+            return false;
+    }
+    for (size_t i = 0; i < COUNT(metadata); i++) {
+        if (metadata[i].family == ip->family && metadata[i].bytes[0] == ip->bytes[0])
+            return false;
+    }
+    return true;
+}
+
 bool policy_table_is_metadata(const struct ip_addr *ip)
 {
     for (size_t i = 0; i < COUNT(metadata); i++) {
-        if (ip_equal(&metadata[i], ip))
+        if (metadata[i].bytes[0] == ip->bytes[0] && ip_equal(&metadata[i], ip))
             return true;
     }
     return false;

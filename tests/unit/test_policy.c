@@ -69,6 +69,10 @@ static bool check(const struct policy *p, const char *text, uint16_t port, struc
     memset(v, 0xAA, sizeof *v);
     bool allowed = policy_check_address(p, &addr, port, v);
     assert_int_equal(allowed, v->type == ERR_NONE);
+    assert_int_equal(allowed, v->rule[0] == '\0');
+    memset(v, 0xAA, sizeof *v);
+    assert_int_equal(policy_explain_address(p, &addr, port, v), allowed);
+    assert_int_equal(allowed, v->type == ERR_NONE);
     assert_non_null(memchr(v->rule, '\0', sizeof v->rule));
     assert_non_null(memchr(v->message, '\0', sizeof v->message));
     assert_true(v->rule[0] != '\0');
@@ -400,6 +404,63 @@ static void test_lines(void **state)
                      cases[i].deny, cases[i].address, (unsigned)cases[i].port,
                      allowed ? "allowed" : "denied", v.rule);
         policy_destroy(p);
+    }
+}
+
+/* Both functions agree on addresses of every first byte, at the ends and in between, whatever lines
+ * and listeners there are. */
+static void check_first_bytes(const struct policy *p)
+{
+    uint64_t random = 0x9E3779B97F4A7C15;
+
+    for (unsigned i = 0; i < 512 * 24; i++) {
+        struct ip_addr addr = {.family = i & 1 ? 6 : 4, .bytes = {(uint8_t)(i / 48)}};
+        struct verdict v, explained;
+        uint16_t port = i % 3 ? 80 : 4284;
+        for (int k = 1; k < (addr.family == 4 ? 4 : 16); k++) {
+            random = random * 6364136223846793005 + 1442695040888963407;
+            addr.bytes[k] = i % 48 < 2 ? 0 : i % 48 < 4 ? 255 : (uint8_t)(random >> 40);
+        }
+        if (i % 7 == 0 && addr.family == 6) /* ISATAP, of 10.0.0.0/8 */
+            memcpy(addr.bytes + 8, "\0\0\x5e\xfe\x0a", 5);
+        bool allowed = policy_check_address(p, &addr, port, &v);
+        assert_int_equal(policy_explain_address(p, &addr, port, &explained), allowed);
+        assert_int_equal(v.type, explained.type);
+        if (!allowed)
+            assert_string_equal(v.message, explained.message);
+    }
+}
+
+static void test_first_bytes(void **state)
+{
+    (void)state;
+    static const char *const lines[][2] = {
+        {"", ""},
+        {"127.0.0.0/8 10.0.0.0/8", "8.8.8.8 9.9.9.0/24:80"},
+        {"0.0.0.0/0", ""},
+        {"::/0", "2a00::/12"},
+        {"", "64.0.0.0/3"},
+        {"", "::/0"},
+        {"", "0.0.0.0/0:80"},
+        {"1.2.3.4:80", "[2600::/7]:443"},
+    };
+    static const struct policy_endpoint own[] = {
+        {{4, {93, 184, 216, 34}}, 4284},
+        {{6, {0x2a, 0x01, [15] = 7}}, 80},
+    };
+    static const enum config_base bases[] = {POLICY_BASE_PUBLIC, POLICY_BASE_PRIVATE,
+                                             POLICY_BASE_UNSAFE_ANY};
+    for (size_t i = 0; i < COUNT(lines); i++) {
+        for (size_t k = 0; k < COUNT(bases); k++) {
+            struct policy *p = make(bases[k], lines[i][0], lines[i][1], NULL);
+            struct verdict v;
+            check_first_bytes(p);
+            assert_true(policy_set_own(p, own, COUNT(own)));
+            check_first_bytes(p);
+            assert_false(check(p, "93.184.216.34", 4284, &v));
+            assert_false(check(p, "2a01::7", 80, &v));
+            policy_destroy(p);
+        }
     }
 }
 
@@ -935,6 +996,7 @@ int main(void)
         cmocka_unit_test(test_embedded),
         cmocka_unit_test(test_presets),
         cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_first_bytes),
         cmocka_unit_test(test_order_of_lines),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_metadata),
