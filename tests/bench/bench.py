@@ -17,8 +17,14 @@ import tempfile
 import time
 import traceback
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))  # tests/, for lib
+
 import batch_size
+import bodies
 import daemon
+import handshakes
+import held
 import latency
 import machine
 import peers
@@ -26,12 +32,17 @@ import report
 import throughput
 import upstream
 import versions
+import waiting
 
 WORKLOADS = {
     "a": ("20,000 small fetches in one batch", throughput.workload_a),
     "b": ("the same as 200 batches of 100", throughput.workload_b),
     "c": ("small batches from 1, 16 and 128 clients", latency.workload_c),
     "d": ("batches of 10 to 100,000", batch_size.workload_d),
+    "e": ("TLS: new connections, kept ones, HTTP/2", handshakes.workload_e),
+    "f": ("1,000 upstreams of 1 s", waiting.workload_f),
+    "g": ("what many clients and transfers hold", held.workload_g),
+    "h": ("bodies of 1 MB and 100 MB", bodies.workload_h),
 }
 
 
@@ -42,7 +53,7 @@ class Bench:
         self.arguments, self.scratch = arguments, scratch
         self.quick, self.program = arguments.quick, arguments.gatherd
         self.known, self.skipped = {}, []
-        self._stack, self._nginx = contextlib.ExitStack(), None
+        self._stack, self._nginx, self._authority = contextlib.ExitStack(), {}, None
 
     def __enter__(self):
         return self
@@ -50,17 +61,42 @@ class Bench:
     def __exit__(self, *exc):
         return self._stack.__exit__(*exc)
 
+    def start_nginx(self, name, **what):
+        """An upstream for all workloads that ask for this name; ends with the run."""
+        if name not in self._nginx:
+            scratch = os.path.join(self.scratch, name)
+            os.makedirs(scratch)
+            self._nginx[name] = self._stack.enter_context(upstream.Nginx(scratch, **what))
+        return self._nginx[name]
+
     @property
     def nginx(self):
-        """The plain upstream, started when first used."""
-        if self._nginx is None:
-            self._nginx = self.start_nginx("plain")
-        return self._nginx
+        """The plain upstream."""
+        return self.start_nginx("plain")
 
-    def start_nginx(self, name, **what):
-        scratch = os.path.join(self.scratch, name)
-        os.makedirs(scratch)
-        return self._stack.enter_context(upstream.Nginx(scratch, **what))
+    @property
+    def authority(self):
+        """The local CA, or None without python3-cryptography."""
+        if self._authority is None:
+            try:
+                from lib import tls  # pylint: disable=import-outside-toplevel
+            except ImportError:
+                self.has("TLS (python3-cryptography)", False)
+                return None
+            folder = os.path.join(self.scratch, "authority")
+            os.makedirs(folder)
+            self._authority = tls.Authority(folder)
+        return self._authority
+
+    @property
+    def tls_nginx(self):
+        """The upstream with TLS, on the upstream's core."""
+        return self.start_nginx("tls", authority=self.authority)
+
+    @property
+    def host_nginx(self):
+        """The upstream that is reached by each address of 127.0.0.0/8."""
+        return self.start_nginx("hosts", address="0.0.0.0")
 
     def gatherd(self, *options, program=None, **what):
         return daemon.Gatherd(program or self.program, self.scratch, *options, **what)
@@ -168,6 +204,8 @@ def read_arguments():
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer rounds and smaller sizes, under 2 minutes")
     add("--only", metavar="a,c", type=letters_of, help="these workloads")
+    add("--nice", metavar="N", type=int, default=0,
+        help="run everything at this niceness; below 0 on a machine that others use as well")
     add("--repeat", metavar="N", type=int, help="rounds of each workload")
     add("--list", action="store_true", help="print the workloads and end")
     add("--vs", metavar="OLD_GATHERD", help="compare two binaries on (a) and (b), and end")
@@ -194,6 +232,7 @@ def main():
     if not os.access(arguments.gatherd, os.X_OK):
         sys.exit("bench: no program %s: make first, or --gatherd PATH" % arguments.gatherd)
     machine.raise_descriptors()
+    os.nice(arguments.nice)
     scratch = tempfile.mkdtemp(prefix="gatherd-bench-")
     try:
         with Bench(arguments, scratch) as bench:

@@ -122,8 +122,9 @@ def curl_config(job, more=""):
     """A configuration file that has curl fetch the job in parallel and throw the bodies away."""
     path = job.file + ".curl"
     with open(path, "w", encoding="ascii") as file:
-        file.write("silent\nshow-error\nfail\nfail-early\nnoproxy = *\nparallel\n")
-        file.write("parallel-max = %d\n" % job.concurrency)
+        file.write("silent\nno-progress-meter\nshow-error\nfail\nfail-early\nnoproxy = *\n")
+        if job.concurrency > 1:
+            file.write("parallel\nparallel-max = %d\n" % job.concurrency)
         if job.ca_file:
             file.write('cacert = "%s"\n' % job.ca_file)
         file.write(more)

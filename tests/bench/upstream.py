@@ -20,6 +20,7 @@ PLAIN_PORTS = 4
 CONFIG = """\
 daemon off;
 worker_processes 1;
+{user}
 worker_rlimit_nofile {descriptors};
 pid {scratch}/nginx.pid;
 error_log {scratch}/nginx-error.log;
@@ -33,6 +34,7 @@ http {{
     tcp_nodelay on;
     sendfile on;
     open_file_cache max=64 inactive=600s;
+    log_format session '$ssl_session_reused';
     client_body_temp_path {scratch}/nginx-body;
     proxy_temp_path {scratch}/nginx-proxy;
     fastcgi_temp_path {scratch}/nginx-fastcgi;
@@ -51,12 +53,56 @@ http {{
 """
 
 
-class Nginx:
-    """ports: plain HTTP. servers: further blocks of configuration, with {scratch} filled in."""
+TLS_SERVER = """\
+    server {{
+{listen}
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_session_cache shared:bench:32m;
+        ssl_session_timeout 1h;
+        http2_max_concurrent_streams 256;
+        access_log {log};
+        location = /1k {{ return 200 "{body}"; }}
+    }}
+"""
 
-    def __init__(self, scratch, servers="", address="127.0.0.1"):
-        self.scratch, self.servers, self.address = scratch, servers, address
-        self.ports, self.process = machine.free_ports(PLAIN_PORTS), None
+
+class Nginx:
+    """ports: plain HTTP. With an authority of tests/lib/tls.py also TLS: `new` for new connections
+    (each answer writes whether its session was resumed into sessions), `kept`, and `http2`.
+    address: what it listens on; it talks to 127.0.0.0/8 only. core: see machine.start."""
+
+    def __init__(self, scratch, authority=None, address="127.0.0.1", core="upstream"):
+        self.scratch, self.authority, self.address = scratch, authority, address
+        self.core = machine.upstream_core() if core == "upstream" else core
+        ports = machine.free_ports(PLAIN_PORTS * 4)
+        self.ports, self.new, self.kept, self.http2 = (ports[n::4] for n in range(4))
+        self.sessions, self.process = scratch + "/sessions", None
+
+    def _listen(self, ports, more=""):
+        line = "        listen %s:%d%s backlog=4096;"
+        return "\n".join(line % (self.address, port, more) for port in ports)
+
+    def _tls_servers(self):
+        if self.authority is None:
+            return ""
+        certificate, key = self.authority.issue("good")
+        blocks = []
+        for ports, more, log in (
+            (self.new, " ssl", self.sessions + " session"),
+            (self.kept, " ssl", "off"),
+            (self.http2, " ssl http2", "off"),
+        ):
+            blocks.append(
+                TLS_SERVER.format(
+                    listen=self._listen(ports, more),
+                    certificate=certificate,
+                    key=key,
+                    log=log,
+                    body=letters(BODY_BYTES),
+                )
+            )
+        return "\n".join(blocks)
 
     @staticmethod
     def present():
@@ -65,19 +111,17 @@ class Nginx:
     def _configure(self):
         descriptors = machine.raise_descriptors()
         os.makedirs(self.scratch + "/www", exist_ok=True)
-        listen = "\n".join(
-            "        listen %s:%d backlog=4096;" % (self.address, port) for port in self.ports
-        )
         path = self.scratch + "/nginx.conf"
         with open(path, "w", encoding="ascii") as file:
             file.write(
                 CONFIG.format(
                     scratch=self.scratch,
+                    user="user root;" if os.geteuid() == 0 else "",  # else it is nobody
                     descriptors=descriptors,
                     connections=min(descriptors - 64, 16384),
-                    listen=listen,
+                    listen=self._listen(self.ports),
                     body=letters(BODY_BYTES),
-                    servers=self.servers,
+                    servers=self._tls_servers(),
                 )
             )
         return path
@@ -85,7 +129,7 @@ class Nginx:
     def start(self):
         command = [self.present(), "-p", self.scratch, "-c", self._configure()]
         command += ["-e", self.scratch + "/nginx-error.log"]
-        self.process = machine.start(command, machine.upstream_core())
+        self.process = machine.start(command, self.core)
         machine.wait_for_port(self.ports[0], self.process)
         return self
 
@@ -112,10 +156,25 @@ class Nginx:
             text = reply.read().decode("ascii")
         return int(re.search(r"\n\s*\d+\s+\d+\s+(\d+)", text).group(1)) - 1
 
-    def urls(self, count, path="/1k"):
-        """count URLs, over the plain ports in turn."""
+    def resumed(self):
+        """(new TLS connections so far, those of them whose session was resumed)."""
+        with open(self.sessions, encoding="ascii") as file:
+            lines = file.read().split()
+        return len(lines), lines.count("r")
+
+    def urls(self, count, path="/1k", ports=None):
+        """count URLs, over the plain ports in turn, or over others with TLS."""
+        scheme, ports = ("https", ports) if ports else ("http", self.ports)
         return [
-            "http://127.0.0.1:%d%s?n=%d" % (self.ports[n % len(self.ports)], path, n)
+            "%s://127.0.0.1:%d%s?n=%d" % (scheme, ports[n % len(ports)], path, n)
+            for n in range(count)
+        ]
+
+    def host_urls(self, count, path="/1k", net=1):
+        """count URLs, each of a host of its own: 127.net.x.y."""
+        return [
+            "http://127.%d.%d.%d:%d%s"
+            % (net + n // 62500, n % 62500 // 250, n % 250 + 1, self.ports[n % len(self.ports)], path)
             for n in range(count)
         ]
 
