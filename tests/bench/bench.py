@@ -25,8 +25,11 @@ import bodies
 import daemon
 import handshakes
 import held
+import hosts
 import latency
+import loops
 import machine
+import names
 import peers
 import report
 import throughput
@@ -43,6 +46,10 @@ WORKLOADS = {
     "f": ("1,000 upstreams of 1 s", waiting.workload_f),
     "g": ("what many clients and transfers hold", held.workload_g),
     "h": ("bodies of 1 MB and 100 MB", bodies.workload_h),
+    "i": ("2,000 names, 50 of them dead", names.workload_i),
+    "j": ("many hosts", hosts.workload_j),
+    "k": ("a 1-URL batch beside heavy work", latency.workload_k),
+    "l": ("two loops against one", loops.workload_l),
 }
 
 

@@ -7,10 +7,11 @@ one URL minus that of the same request sent to the upstream by the same clients.
 import json
 import os
 import threading
+import time
 
 import daemon
+import handshakes
 import machine
-import peers
 import report
 import throughput
 from upstream import BODY_BYTES
@@ -116,3 +117,78 @@ def workload_c(bench, section):
     rates = [[s.fetches_per_s for s in samples[n]] for n in (name_of(3, 128), "gatherd (a)")]
     what = "(c) 128 clients, 3-URL batches: fetches/s / those of (a)"
     section.judge(4, what, report.ratio(*rates), 0.60, "", True)
+
+
+# --- (k) ---------------------------------------------------------------------------------------------
+
+
+class Background(threading.Thread):
+    """Posts one batch again and again, each checked, until it is told to stop."""
+
+    def __init__(self, gatherd, body, count):
+        super().__init__(daemon=True)
+        self.client, self.body, self.count = daemon.Client(gatherd.port), body, count
+        self.stopping, self.batches, self.problem = threading.Event(), 0, None
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                answer = self.client.post(self.body)
+                daemon.check_answer(answer, self.count, self.count * BODY_BYTES)
+                self.batches += 1
+        except Exception as problem:  # pylint: disable=broad-except
+            self.problem = problem
+
+    def finish(self):
+        """The batch that runs is waited for."""
+        self.stopping.set()
+        self.join(170)
+        self.client.close()
+        if self.problem is not None:
+            raise self.problem
+
+
+def beside(bench, gatherd, works):
+    """1-URL batches of one client while the works run; more: how many of their batches ended."""
+    backgrounds = [Background(gatherd, body, count) for body, count in works]
+    for background in backgrounds:
+        background.start()
+    time.sleep(0.2)
+    try:
+        loops = gathered(bench, gatherd, 1, 1, bench.size(600, 200))
+    finally:
+        for background in backgrounds:
+            background.finish()
+    loops.batches = "/".join(str(b.batches) for b in backgrounds)
+    return loops
+
+
+def workload_k(bench, section):
+    if bench.authority is None:
+        section.say("Skipped: no python3-cryptography.")
+        section.judge(13, "(k) 1-URL batch beside heavy work: p99", None, 25, " ms")
+        return
+    new = handshakes.body_of(
+        bench.tls_nginx.urls(500, ports=bench.tls_nginx.new), fresh_connection=True
+    )
+    big = daemon.batch_body(bench.nginx.urls(10000))
+    with bench.gatherd(*handshakes.options(bench)) as gatherd:
+        works = {
+            "alone": [],
+            "500 new TLS connections": [(new, 500)],
+            "10,000 members": [(big, 10000)],
+            "both": [(new, 500), (big, 10000)],
+        }
+        subjects = {
+            name: lambda several=several: beside(bench, gatherd, several)
+            for name, several in works.items()
+        }
+        samples = bench.interleave(subjects, bench.rounds(5, 2))
+        section.say(gatherd.shown_options().replace(bench.scratch, "SCRATCH"))
+    rows = [
+        [name, report.median([s.p50_ms for s in x]), report.median([s.p99_ms for s in x]),
+         x[0].batches]
+        for name, x in samples.items()
+    ]
+    section.table(["beside, again and again", "p50 ms", "p99 ms", "heavy batches meanwhile"], rows)
+    section.judge(13, "(k) 1-URL batch beside both: p99", rows[-1][2], 25, " ms")

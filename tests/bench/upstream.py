@@ -15,7 +15,6 @@ import urllib.request
 import machine
 
 BODY_BYTES = 1024
-PLAIN_PORTS = 4
 
 CONFIG = """\
 daemon off;
@@ -47,6 +46,7 @@ http {{
 {listen}
         location = /1k {{ return 200 "{body}"; }}
         location = /status {{ stub_status; }}
+        location = /gz {{ default_type text/plain; add_header Content-Encoding gzip; }}
     }}
 {servers}
 }}
@@ -70,13 +70,14 @@ TLS_SERVER = """\
 class Nginx:
     """ports: plain HTTP. With an authority of tests/lib/tls.py also TLS: `new` for new connections
     (each answer writes whether its session was resumed into sessions), `kept`, and `http2`.
-    address: what it listens on; it talks to 127.0.0.0/8 only. core: see machine.start."""
+    address: what it listens on; it talks to 127.0.0.0/8 only. core: see machine.start. ports: how
+    many of each kind."""
 
-    def __init__(self, scratch, authority=None, address="127.0.0.1", core="upstream"):
+    def __init__(self, scratch, authority=None, address="127.0.0.1", core="upstream", ports=4):
         self.scratch, self.authority, self.address = scratch, authority, address
         self.core = machine.upstream_core() if core == "upstream" else core
-        ports = machine.free_ports(PLAIN_PORTS * 4)
-        self.ports, self.new, self.kept, self.http2 = (ports[n::4] for n in range(4))
+        found = machine.free_ports(ports * 4)
+        self.ports, self.new, self.kept, self.http2 = (found[n::4] for n in range(4))
         self.sessions, self.process = scratch + "/sessions", None
 
     def _listen(self, ports, more=""):
