@@ -262,9 +262,12 @@ static void set_option(struct settings *s, int option)
 static void read_options(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"connections", required_argument, NULL, 'c'}, {"requests", required_argument, NULL, 'n'},
-        {"warmup", required_argument, NULL, 'w'},      {"expect", required_argument, NULL, 'e'},
-        {"direct", no_argument, NULL, 'd'},            {NULL, 0, NULL, 0},
+        {"connections", required_argument, NULL, 'c'},
+        {"requests", required_argument, NULL, 'n'},
+        {"warmup", required_argument, NULL, 'w'},
+        {"expect", required_argument, NULL, 'e'},
+        {"direct", no_argument, NULL, 'd'},
+        {NULL, 0, NULL, 0},
     };
     int option;
     *s = (struct settings){

@@ -484,8 +484,8 @@ static void measure(struct limit *l)
     printf("{\"ok\": %" PRId64 ", \"failed\": %" PRId64 ", \"bytes\": %" PRId64
            ", \"connects\": %" PRId64 ", \"wall_s\": %.6f, \"cpu_us\": %.1f, "
            "\"cpu_us_per_fetch\": %.3f, \"rss_kb\": %ld, \"peak_rss_kb\": %ld}\n",
-           l->ok, l->failed, l->bytes, l->connects, wall_s, cpu_us,
-           cpu_us / (double)l->set.count, status_kb("VmRSS:"), status_kb("VmHWM:"));
+           l->ok, l->failed, l->bytes, l->connects, wall_s, cpu_us, cpu_us / (double)l->set.count,
+           status_kb("VmRSS:"), status_kb("VmHWM:"));
 }
 
 /* --- start and end --- */
@@ -546,28 +546,54 @@ static long number(const char *text)
 static void set_option(struct settings *s, int option)
 {
     switch (option) {
-    case 'n': s->count = number(optarg); break;
-    case 'w': s->warmup = number(optarg); break;
-    case 'b': s->batch = number(optarg); break;
-    case 'c': s->concurrency = (int)number(optarg); break;
-    case 'o': s->per_origin = (int)number(optarg); break;
-    case 'f': s->fresh = true; break;
-    case '2': s->http2 = true; break;
-    case 'd': s->decode = true; break;
-    case 'a': s->ca_file = optarg; break;
-    case 'r': s->resolve_file = optarg; break;
-    default: usage();
+    case 'n':
+        s->count = number(optarg);
+        break;
+    case 'w':
+        s->warmup = number(optarg);
+        break;
+    case 'b':
+        s->batch = number(optarg);
+        break;
+    case 'c':
+        s->concurrency = (int)number(optarg);
+        break;
+    case 'o':
+        s->per_origin = (int)number(optarg);
+        break;
+    case 'f':
+        s->fresh = true;
+        break;
+    case '2':
+        s->http2 = true;
+        break;
+    case 'd':
+        s->decode = true;
+        break;
+    case 'a':
+        s->ca_file = optarg;
+        break;
+    case 'r':
+        s->resolve_file = optarg;
+        break;
+    default:
+        usage();
     }
 }
 
 static void read_options(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"count", required_argument, NULL, 'n'},       {"warmup", required_argument, NULL, 'w'},
-        {"batch", required_argument, NULL, 'b'},       {"concurrency", required_argument, NULL, 'c'},
-        {"per-origin", required_argument, NULL, 'o'},  {"fresh", no_argument, NULL, 'f'},
-        {"http2", no_argument, NULL, '2'},             {"decode", no_argument, NULL, 'd'},
-        {"cafile", required_argument, NULL, 'a'},      {"resolve", required_argument, NULL, 'r'},
+        {"count", required_argument, NULL, 'n'},
+        {"warmup", required_argument, NULL, 'w'},
+        {"batch", required_argument, NULL, 'b'},
+        {"concurrency", required_argument, NULL, 'c'},
+        {"per-origin", required_argument, NULL, 'o'},
+        {"fresh", no_argument, NULL, 'f'},
+        {"http2", no_argument, NULL, '2'},
+        {"decode", no_argument, NULL, 'd'},
+        {"cafile", required_argument, NULL, 'a'},
+        {"resolve", required_argument, NULL, 'r'},
         {NULL, 0, NULL, 0},
     };
     int option;

@@ -157,7 +157,8 @@ static void accept_all(struct server *s)
     struct sockaddr_in from;
     socklen_t len = sizeof from;
     int fd;
-    while ((fd = accept4(s->listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+    while ((fd = accept4(s->listener, (struct sockaddr *)&from, &len,
+                         SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         struct connection *c = calloc(1, sizeof *c);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         if (c == NULL || ntohl(from.sin_addr.s_addr) >> 24 != 127) {
