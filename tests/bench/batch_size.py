@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Workload (d): one batch of 10 to 100,000 members: CPU per URL, wall time, memory.
 
-Memory per finished member is what gatherd has grown by while its whole answer is ready and its client
-has not read it, divided by the members. The client's receive buffer is small, so that the answer is in
-gatherd and not in the kernel.
+Memory per finished member is what gatherd has grown by while its whole answer is ready and its
+client has not read it, divided by the members. The client's receive buffer is small, so that the
+answer is in gatherd and not in the kernel.
 """
 import http.client
 import select
@@ -93,7 +93,7 @@ def workload_d(bench, section):
         section.say(gatherd.shown_options())
     rows, memory = [], {}
     for size in SIZES:
-        memory[size] = memory_of(bench, urls, size) if size >= 1000 else [None] * 4
+        memory[size] = memory_of(bench, urls, size) if size >= 10000 else [None] * 4
         cpu = report.median([s.cpu_us_per_fetch for s in samples[size]])
         wall = report.median([s.wall_s for s in samples[size]]) * 1000
         rows.append([size, cpu, wall, *memory[size]])

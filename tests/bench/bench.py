@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """make bench: gatherd beside its limit and its peers, in one run; see README.md in this folder.
 
-Each workload measures its subjects in turn (ABAB...), so that a noisy neighbour hits all of them, and
-judges by the median of the ratios. A missed bound is printed and is no error; the exit status is 1
-when a measurement itself broke.
+Each workload measures its subjects in turn (ABAB...), so that a noisy neighbour hits all of them,
+and judges by the median of the ratios. A missed bound is printed and is no error; the exit status
+is 1 when a measurement itself broke.
 """
 import argparse
 import contextlib
@@ -54,7 +54,8 @@ WORKLOADS = {
 
 
 class Bench:
-    """What the workloads share. known: what one found and another needs. skipped: what was not there."""
+    """What the workloads share. known: what one found and another needs. skipped: what was not
+    there."""
 
     def __init__(self, arguments, scratch):
         self.arguments, self.scratch = arguments, scratch
@@ -137,7 +138,7 @@ class Bench:
         return samples
 
 
-# --- one run -----------------------------------------------------------------------------------------
+# --- one run -------------------------------------------------------------------------------------
 
 
 def run_workload(bench, letter):
@@ -171,7 +172,7 @@ def results(bench, sections):
 
 
 def write_results(bench, sections):
-    """RESULTS.md and the plot into the folder asked for; a run of a part only where it is asked to."""
+    """RESULTS.md and the plot into the folder asked for; after a run of a part only if asked."""
     folder = bench.arguments.output
     if folder is None and not bench.quick and not bench.arguments.only:
         folder = machine.HERE
@@ -192,9 +193,9 @@ def run(bench):
     write_results(bench, sections)
     verdicts = sorted((v for s in sections for v in s.verdicts), key=lambda v: v.number)
     print(report.table(report.VERDICT_HEADER, [v.row() for v in verdicts]))
-    missed = sum(v.reached is False for v in verdicts)
+    reached = sum(v.reached is True for v in verdicts)
     words = "%d of %d figures reached, %d workloads broke"
-    machine.say(words % (len(verdicts) - missed, len(verdicts), sum(broke for _, broke in done)))
+    machine.say(words % (reached, len(verdicts), sum(broke for _, broke in done)))
     return 1 if any(broke for _, broke in done) else 0
 
 

@@ -53,7 +53,8 @@ def workload_h(bench, section):
     rows = []
     for name, several in samples.items():
         speed = report.median([s.bytes / s.wall_s / MB for s in several])
-        cost = report.median([s.cpu_us / s.bytes * 1000 for s in several])  # us per byte is s per MB
+        # us per byte is s per MB
+        cost = report.median([s.cpu_us / s.bytes * 1000 for s in several])
         rows.append([name, speed, cost])
     section.table(["subject", "MB/s", "CPU s per GB"], rows)
     judge(section, samples)

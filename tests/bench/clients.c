@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * clients - closed loops of HTTP clients: N kept connections, each sends its request, waits for the whole
- * answer, and sends it again. Run by bench.py against gatherd (POST of a batch) and, with --direct,
- * against the upstream itself (GET), so that the difference is what gatherd adds.
+ * clients - closed loops of HTTP clients: N kept connections, each sends its request, waits for
+ * the whole answer, and sends it again. Run by bench.py against gatherd (POST of a batch) and, with
+ * --direct, against the upstream itself (GET), so that the difference is what gatherd adds.
  *
  * In C because a client in Python would measure itself: one thread, epoll, one send and one recv a
- * request. An answer is framed by Content-Length or chunked; of a chunked one only the end is looked for,
- * which JSON cannot contain. Whether it is the answer that was expected is judged after its time was taken.
- * Prints one line of JSON with latencies in us; the exit status is 1 when an answer was wrong.
+ * request. An answer is framed by Content-Length or chunked; of a chunked one only the end is
+ * looked for, which JSON cannot contain. Whether it is the answer that was expected is judged after
+ * its time was taken. Prints one line of JSON with latencies in us; the exit status is 1 when an
+ * answer was wrong.
  */
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,7 +41,7 @@ struct client {
 struct settings {
     const char *host, *path, *expect;
     uint16_t port;
-    long connections, requests, warmup;
+    long connections, requests, warmup, seconds;
     bool direct;
 };
 
@@ -165,7 +167,9 @@ static void run_phase(struct run *r, long requests)
     r->started = r->ended = 0;
     for (long i = 0; i < r->set.connections; i++)
         send_request(r, &r->clients[i]);
-    while (r->ended < requests) {
+    const long seconds = r->latency_ns != NULL ? r->set.seconds : LONG_MAX / 2000000000;
+    const int64_t deadline = now_ns() + (int64_t)seconds * 1000000000;
+    while (r->ended < requests && (r->ended == 0 || now_ns() < deadline)) {
         int n = epoll_wait(r->epoll, events, EVENTS, 60000);
         if (n == 0 || (n < 0 && errno != EINTR))
             errx(1, "no answer");
@@ -200,16 +204,16 @@ static int compare(const void *a, const void *b)
 /* Nearest rank, in us. */
 static double percentile(const struct run *r, long per_mille)
 {
-    const long rank = (r->set.requests * per_mille + 999) / 1000;
+    const long rank = (r->ended * per_mille + 999) / 1000;
     return (double)r->latency_ns[rank > 0 ? rank - 1 : 0] / 1e3;
 }
 
 static void print_figures(const struct run *r, int64_t wall_ns)
 {
-    qsort(r->latency_ns, (size_t)r->set.requests, sizeof r->latency_ns[0], compare);
+    qsort(r->latency_ns, (size_t)r->ended, sizeof r->latency_ns[0], compare);
     printf("{\"requests\": %ld, \"wall_s\": %.6f, \"p50_us\": %.1f, \"p90_us\": %.1f, "
            "\"p99_us\": %.1f, \"max_us\": %.1f}\n",
-           r->set.requests, (double)wall_ns / 1e9, percentile(r, 500), percentile(r, 900),
+           r->ended, (double)wall_ns / 1e9, percentile(r, 500), percentile(r, 900),
            percentile(r, 990), percentile(r, 1000));
 }
 
@@ -221,6 +225,7 @@ static void usage(void)
           "  --connections N   clients (1); each uses one of the bodies, in turn\n"
           "  --requests N      of all of them together (1000)\n"
           "  --warmup N        so many before (100)\n"
+          "  --seconds N       end earlier, after so long (60)\n"
           "  --expect TEXT     what each answer has somewhere\n"
           "  --direct          GET instead of POST\n",
           stderr);
@@ -248,6 +253,9 @@ static void set_option(struct settings *s, int option)
     case 'w':
         s->warmup = number(optarg, 100000000);
         break;
+    case 's':
+        s->seconds = number(optarg, 3600);
+        break;
     case 'e':
         s->expect = optarg;
         break;
@@ -266,12 +274,17 @@ static void read_options(struct settings *s, int argc, char **argv)
         {"requests", required_argument, NULL, 'n'},
         {"warmup", required_argument, NULL, 'w'},
         {"expect", required_argument, NULL, 'e'},
+        {"seconds", required_argument, NULL, 's'},
         {"direct", no_argument, NULL, 'd'},
         {NULL, 0, NULL, 0},
     };
     int option;
-    *s = (struct settings){
-        .host = "127.0.0.1", .expect = "", .connections = 1, .requests = 1000, .warmup = 100};
+    *s = (struct settings){.host = "127.0.0.1",
+                           .expect = "",
+                           .connections = 1,
+                           .requests = 1000,
+                           .warmup = 100,
+                           .seconds = 60};
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         set_option(s, option);
     if (argc - optind < (s->direct ? 2 : 3) || s->connections < 1 || s->requests < 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Workload (e): TLS. A new connection for each fetch, kept connections, and HTTP/2, each beside the
-limit with the same settings. How many of the new connections resumed a session is the upstream's word.
+limit with the same settings. How many of the new connections resumed a session is what the upstream
+says.
 """
 import time
 

@@ -60,7 +60,7 @@ def clients_kb(bench, count, ask):
 
 
 def transfers_kb(bench, count):
-    """KB of each of so many running transfers, their members and their share of the batch included."""
+    """KB of each of so many running transfers, with their members and their share of the batch."""
     options = [waiting.ALLOW, "limits.in_flight=%d" % count, "limits.per_host=%d" % count]
     with waiting.Slow() as slow, bench.gatherd(*options) as gatherd:
         gatherd.post(daemon.batch_body(bench.nginx.urls(100)))

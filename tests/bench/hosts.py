@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Workload (j): many hosts. 10,000 asked once each, and 1,000 kept alive with 1,000 in flight, beside the
-limit with the same settings; and what is left of the memory afterwards.
+"""Workload (j): many hosts. 10,000 asked once each, and 1,000 kept alive with 1,000 in flight,
+beside the limit with the same settings; and what is left of the memory afterwards.
 
-The hosts are addresses of 127.0.0.0/8, new ones in each round. For the first part there are two limits:
-one that keeps each connection, as for a host that is asked again, and one that does not
+The hosts are addresses of 127.0.0.0/8, new ones in each round. For the first part there are two
+limits: one that keeps each connection, as for a host that is asked again, and one that does not
 (FORBID_REUSE); the bound is against the cheaper one.
 """
 import itertools

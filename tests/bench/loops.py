@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Workload (l): two fetch loops against one, where the client's work is most of the work: bodies that
-the upstream has compressed beforehand and gatherd decodes, and new TLS connections.
+"""Workload (l): two fetch loops against one, where the client's work is most of the work: bodies
+that the upstream has compressed beforehand and gatherd decodes, and new TLS connections.
 
-gatherd may use both cores here, and shares them with the upstream. How long the core of the upstream
-was idle says how much of it there was to win.
+gatherd may use both cores here, and shares them with the upstream. How long the core of the
+upstream was idle says how much of it there was to win.
 """
 import gzip
 import os
@@ -96,8 +96,7 @@ def judge(section, samples):
     for work, bound in (("decoding", 1.7), ("new TLS", 1.25)):
         value = None
         if work + ", 1 loop" in samples:
-            value = report.ratio(
-                *([s.fetches_per_s for s in samples["%s, %s" % (work, n)]] for n in ("2 loops", "1 loop"))
-            )
+            pair = (samples["%s, %s" % (work, name)] for name in ("2 loops", "1 loop"))
+            value = report.ratio(*([s.fetches_per_s for s in several] for several in pair))
         what = "(l) %s: fetches/s of 2 loops / 1 loop" % work
         section.judge(7, what, value, bound, "", True)

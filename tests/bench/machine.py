@@ -45,7 +45,7 @@ def say(words):
 
 def environment():
     """Ours, without proxies and without what systemd or another gatherd would hand on."""
-    drop = re.compile(r"(?i).*_proxy$|^(NOTIFY_SOCKET|LISTEN_.*|WATCHDOG_.*|CREDENTIALS_DIRECTORY)$")
+    drop = re.compile(r"(?i).*_proxy$|NOTIFY_SOCKET$|LISTEN_|WATCHDOG_|CREDENTIALS_DIRECTORY$")
     return {k: v for k, v in os.environ.items() if not drop.match(k)}
 
 
@@ -66,7 +66,8 @@ def raise_descriptors():
 
 
 def start(command, core=None, **options):
-    """A child that gets SIGTERM when this program ends, whatever ended it. core: one, several, None."""
+    """A child that gets SIGTERM when this program ends, whatever ended it. core: one, several, or
+    None for all."""
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("env", environment())
     return subprocess.Popen(command, preexec_fn=_child_setup(core), **options)
@@ -93,7 +94,7 @@ class Outcome:
 
 
 def run(command, core=None, seconds=120.0, scratch="/tmp", **options):
-    """Runs a program to its end, at most so long. Its output goes through files: nobody has to read."""
+    """Runs a program to its end, at most so long. It writes to files: nobody has to read."""
     names = [os.path.join(scratch, "run-" + what) for what in ("out", "err")]
     with open(names[0], "wb") as out, open(names[1], "wb") as err:
         begin = time.monotonic()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A name server for workload (i): every name is 127.0.0.1 and has no IPv6 address; one that begins with
-"dead" gets no answer at all. UDP on a free port of 127.0.0.1, which it prints.
+"""A name server for workload (i): every name is 127.0.0.1 and has no IPv6 address; one that begins
+with "dead" gets no answer at all. UDP on a free port of 127.0.0.1, which it prints.
 
 tests/lib/dns.py can do much more, at twice the time for each query.
 """

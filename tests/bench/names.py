@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Workload (i): 2,000 names, 50 of them dead. Dead names must cost the others nothing: the time until
-the last live member has ended, with the dead ones and without them."""
+"""Workload (i): 2,000 names, 50 of them dead. Dead names must cost the others nothing: the time
+until the last live member has ended, with the dead ones and without them."""
 import itertools
 import json
 import os
@@ -110,7 +110,8 @@ def judge(section, samples, loops):
     every = samples["all live"] + samples["50 dead"]
     what = "(i) threads (loops + 1)"
     section.judge(11, what, max(s.threads for s in every), loops + 1)
-    lag = report.median([max(pair) for pair in zip(*([s.lag_ms for s in x] for x in samples.values()))])
+    lags = zip(*([s.lag_ms for s in several] for several in samples.values()))
+    lag = report.median([max(both) for both in lags])
     section.judge(11, "(i) longest turn", lag, 20, " ms")
     times = [[s.live_ms for s in samples[n]] for n in ("50 dead", "all live")]
     section.judge(11, "(i) live names: time with dead ones / without", report.ratio(*times), 1.2)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The same fetches by Go's net/http: one Transport, a pool of goroutines, the whole body of each read.
+// The same fetches by Go's net/http: one Transport, a pool of goroutines, the whole body of each
+// read.
 //
 //	peer_net_http FILE-OF-URLS CONCURRENCY PER-HOST WARMUP
 //

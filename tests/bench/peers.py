@@ -2,8 +2,8 @@
 """The peers: each fetches a list of URLs and comes back as a Sample, or raises Failed. One that
 fetched less, or other bytes, has failed and does not count.
 
-limit, aiohttp and net/http time themselves, after a warm-up; curl and wrk are timed from outside, from
-start to end. All run on the core where gatherd runs.
+limit, aiohttp and net/http time themselves, after a warm-up; curl and wrk are timed from outside,
+from start to end. All run on the core where gatherd runs.
 """
 import functools
 import json

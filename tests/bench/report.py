@@ -104,7 +104,9 @@ def cost_rows(samples, reference="gatherd"):
         ]
 
 
-COST_HEADER = ["subject", "CPU us/fetch", "range", "fetches/s", "peak MiB", "gatherd's CPU / its CPU"]
+COST_HEADER = [
+    "subject", "CPU us/fetch", "range", "fetches/s", "peak MiB", "gatherd's CPU / its CPU",
+]
 
 PLOT = """\
 set terminal svg size 760,420 font "sans-serif,13" background rgb "white"

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * slow - an upstream that takes its time, for workloads that hold thousands of transfers. Run by bench.py.
+ * slow - an upstream that takes its time, for workloads that hold thousands of transfers. Run by
+ * bench.py.
  *
  *   GET /delay/MS    the whole answer, 1 KB, after so many ms; the connection is kept
  *   GET /hold        the head and half of the body at once, the rest when the connection is closed
  *
- * One thread, epoll, and no timer for each connection: what is due lies in one queue for each delay that
- * was asked for, which is ordered by itself because a delay is the same for all in it. It listens on all
- * addresses, so that each of 127.0.0.0/8 is a host of its own, and talks to that network only.
+ * One thread, epoll, and no timer for each connection: what is due lies in one queue for each delay
+ * that was asked for, which is ordered by itself because a delay is the same for all in it. It
+ * listens on all addresses, so that each of 127.0.0.0/8 is a host of its own, and talks to that
+ * network only.
  * Prints its port; ends with SIGTERM.
  */
 #include <arpa/inet.h>

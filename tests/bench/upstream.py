@@ -173,10 +173,12 @@ class Nginx:
 
     def host_urls(self, count, path="/1k", net=1):
         """count URLs, each of a host of its own: 127.net.x.y."""
+        hosts = [
+            "127.%d.%d.%d" % (net + n // 62500, n % 62500 // 250, n % 250 + 1) for n in range(count)
+        ]
+        ports = self.ports
         return [
-            "http://127.%d.%d.%d:%d%s"
-            % (net + n // 62500, n % 62500 // 250, n % 250 + 1, self.ports[n % len(self.ports)], path)
-            for n in range(count)
+            "http://%s:%d%s" % (host, ports[n % len(ports)], path) for n, host in enumerate(hosts)
         ]
 
 
