@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -167,8 +166,8 @@ static void run_phase(struct run *r, long requests)
     r->started = r->ended = 0;
     for (long i = 0; i < r->set.connections; i++)
         send_request(r, &r->clients[i]);
-    const long seconds = r->latency_ns != NULL ? r->set.seconds : LONG_MAX / 2000000000;
-    const int64_t deadline = now_ns() + (int64_t)seconds * 1000000000;
+    const int64_t end = now_ns() + (int64_t)r->set.seconds * 1000000000;
+    const int64_t deadline = r->latency_ns != NULL ? end : INT64_MAX; /* a warm-up is done whole */
     while (r->ended < requests && (r->ended == 0 || now_ns() < deadline)) {
         int n = epoll_wait(r->epoll, events, EVENTS, 60000);
         if (n == 0 || (n < 0 && errno != EINTR))

@@ -7,8 +7,8 @@
  * options of daemon/curl_options.h after a curl_easy_reset() for each fetch, handles that are kept,
  * one uv_poll_t for a socket's whole life, left armed between requests, a timer of 0 ms as a
  * uv_idle, its own queue (FIFO for each origin, limits for an origin and for all) so that libcurl
- * never holds more than runs, and as many kept connections. The socket part is written again here on
- * purpose: what curl_uv loses shows.
+ * never holds more than runs, and as many kept connections. The socket part is written again here
+ * on purpose: what curl_uv loses shows.
  *
  * What is left out is what the benchmark weighs: policy, marks, results, deadlines, encoding,
  * clients. Prints one line of JSON. The exit status is 1 when a fetch failed.
