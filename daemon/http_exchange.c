@@ -3,10 +3,14 @@
  * http_exchange - one request of a client and its answer. Called by libmicrohttpd inside MHD_run(), by
  * http_routes with answers, and by the turn of http_front.c, on the loop's thread.
  *
- * Owns the exchange: target, body, answer. It is suspended from the end of its body until its answer is
- * there, and whenever a streamed answer has nothing to send; libmicrohttpd is blind then, so a duplicate
- * of its descriptor is watched for the hang-up, from 30 ms on, which spares short requests the system calls.
- * Answers are queued only inside exchange_on_access(); everyone else marks and resumes.
+ * Owns the exchange: target, body, answer. Suspending a connection costs eight system calls (out of
+ * libmicrohttpd's epoll set, in again, a read that finds nothing, an event that says "writable"),
+ * so an exchange whose body is in lingers first: its connection stays as it is, and libmicrohttpd
+ * asks for the answer again in each MHD_run(). Only a few may linger, and for a millisecond,
+ * because each of them is asked each time. Then it is suspended until its answer is there, and so
+ * is a streamed answer that has nothing to send; libmicrohttpd is blind then, so a duplicate of its
+ * descriptor is watched for the hang-up, from 30 ms on, which spares short requests the system
+ * calls. Answers are queued only inside exchange_on_access(); everyone else marks and resumes.
  */
 #include "http_internal.h"
 
@@ -24,6 +28,8 @@
 enum {
     STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
+    LINGER_MAX = 4,         /* exchanges at a time */
+    LINGER_US = 1000,
     OVERLONG_BODY_SWALLOWED = 65536, /* and limits.body_bytes again: read to be able to say 413 */
 };
 
@@ -51,6 +57,8 @@ void exchange_stop_watch(struct exchange *ex)
 
 void exchange_resume(struct exchange *ex)
 {
+    if (ex->lingers)
+        front_wake_loop(ex->front);
     if (!ex->suspended)
         return;
     ex->suspended = false;
@@ -99,7 +107,7 @@ void exchange_on_watch_timer(uv_timer_t *timer)
     struct list *node, *next;
     LIST_FOREACH_SAFE(node, next, &f->suspended) {
         struct exchange *ex = LIST_CONTAINER(node, struct exchange, node);
-        if (ex->suspended_us > old) {
+        if (ex->waits_since_us > old) {
             uv_timer_start(&f->watch_timer, exchange_on_watch_timer, WATCH_AFTER_US / 1000, 0);
             return;
         }
@@ -112,13 +120,33 @@ static void suspend(struct exchange *ex)
 {
     struct front *f = ex->front;
     ex->suspended = true;
-    ex->suspended_us = clock_us();
+    ex->waits_since_us = clock_us();
     list_append(&f->suspended, &ex->node);
     client_clear_deadline(ex->client);
     MHD_suspend_connection(ex->connection);
     if (!uv_is_active((uv_handle_t *)&f->watch_timer)) {
         uv_update_time(f->params.loop);
         uv_timer_start(&f->watch_timer, exchange_on_watch_timer, WATCH_AFTER_US / 1000 + 1, 0);
+    }
+}
+
+static void linger_end(struct exchange *ex)
+{
+    ex->front->lingering -= ex->lingers;
+    ex->lingers = false;
+}
+
+/* Called by each MHD_run() while there is no answer, until it suspends. */
+static void wait_for_answer(struct exchange *ex)
+{
+    struct front *f = ex->front;
+    if (!ex->lingers && f->lingering < LINGER_MAX) {
+        ex->lingers = true;
+        ex->waits_since_us = clock_us();
+        f->lingering++;
+    } else if (!ex->lingers || clock_us() - ex->waits_since_us >= LINGER_US) {
+        linger_end(ex);
+        suspend(ex);
     }
 }
 
@@ -195,6 +223,7 @@ static ssize_t on_stream_read(void *arg, uint64_t pos, char *to, size_t max)
         n = max;
     memcpy(to, b->data + ex->unread_from, n);
     ex->unread_from += n;
+    ex->front->moved = true;
     client_set_deadline(ex->client, ex->client->server->conf->send_timeout_us);
     return (ssize_t)n;
 }
@@ -228,7 +257,9 @@ static enum MHD_Result queue_answer(struct exchange *ex)
     struct MHD_Response *r = make_response(ex);
     if (r == NULL)
         return MHD_NO;
+    linger_end(ex);
     ex->queued = true;
+    ex->front->moved = true;
     client_set_deadline(ex->client, ex->client->server->conf->send_timeout_us);
     enum MHD_Result rc = MHD_queue_response(ex->connection, (unsigned)ex->answer.status, r);
     MHD_destroy_response(r);
@@ -319,7 +350,7 @@ static bool check_head(struct exchange *ex, struct problem *p)
                     ex->head.head_bytes, (long long)ex->front->params.limits->head_bytes);
         return false;
     }
-    int64_t length = http_content_length(&ex->head);
+    int64_t length = ex->body_bytes = http_content_length(&ex->head);
     if (length <= ex->front->params.limits->body_bytes)
         return true;
     problem_set(p, 413, "the body has %lld bytes, limits.body_bytes is %lld", (long long)length,
@@ -359,6 +390,7 @@ static enum MHD_Result on_head(struct exchange *ex, const char *method, const ch
 static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
 {
     size_t limit = (size_t)ex->front->params.limits->body_bytes;
+    ex->front->moved |= ex->body_bytes < 0 || ex->body.len + n < (size_t)ex->body_bytes;
     if (ex->body_too_large) {
         ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
         return ex->unread_from > limit + OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
@@ -376,6 +408,7 @@ static void on_body_end(struct exchange *ex, const char *method, const char *ver
 {
     struct http_field fields[HTTP_FIELDS_MAX + 1];
     struct problem p;
+    ex->asked_handler = true;
     client_clear_deadline(ex->client);
     if (ex->body_too_large) {
         problem_set(&p, 413, "the body is larger than limits.body_bytes (%lld)",
@@ -390,7 +423,8 @@ static void on_body_end(struct exchange *ex, const char *method, const char *ver
     ex->head.count = 0;
 }
 
-/* libmicrohttpd calls this for the head, for each piece of the body, at its end, and after each resume. */
+/* libmicrohttpd calls this for the head, for each piece of the body, at its end, again and again
+ * while the exchange lingers, and after each resume. */
 enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection, const char *url,
                                  const char *method, const char *version, const char *upload,
                                  size_t *upload_size, void **con_cls)
@@ -408,11 +442,11 @@ enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection,
         *upload_size = 0;
         return ex->queued ? MHD_YES : on_body(ex, upload, n);
     }
-    if (!ex->answered)
+    if (!ex->answered && !ex->asked_handler)
         on_body_end(ex, method, version);
     if (ex->answered)
         return ex->queued ? MHD_YES : queue_answer(ex);
-    suspend(ex);
+    wait_for_answer(ex);
     return MHD_YES;
 }
 
@@ -448,6 +482,7 @@ void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connect
 static void exchange_free(struct exchange *ex)
 {
     exchange_stop_watch(ex);
+    linger_end(ex);
     list_remove(&ex->node);
     buf_fini(&ex->body);
     buf_fini(&ex->answer.body);

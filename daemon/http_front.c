@@ -25,6 +25,7 @@
 
 enum {
     POOL_BYTES_OVER_HEAD = 8192, /* connection memory beyond limits.head_bytes */
+    LINGER_TICK_MS = 1,
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
 
@@ -310,15 +311,20 @@ static bool server_timeout(struct server *s, uint64_t *ms)
 #endif
 }
 
-/* Runs it and asks when it wants to be run again; true = at once. */
+/* Runs it and asks when it wants to be run again; true = at once. It always does while an exchange
+ * lingers, so then it is run at once only if this run moved something; else after a millisecond, in
+ * case that the rest of a long head waits too. */
 static bool server_run(struct server *s)
 {
     uint64_t ms;
+    s->front->moved = false;
     MHD_run(s->daemon);
     if (!server_timeout(s, &ms)) {
         uv_timer_stop(&s->timer);
         return false;
     }
+    if (ms == 0 && s->front->lingering > 0 && !s->front->moved)
+        ms = LINGER_TICK_MS;
     if (ms > 0)
         uv_timer_start(&s->timer, on_server_timer, ms, 0);
     return ms == 0;

@@ -56,9 +56,11 @@ struct exchange {
     char *query;  /* in target */
     struct http_head head;
     struct buf body;
+    int64_t body_bytes; /* as announced; -1 = chunked */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
-    bool head_seen, body_too_large, told_handler, answered, queued, gone, suspended;
-    int64_t suspended_us;
+    bool head_seen, body_too_large, told_handler, asked_handler, answered, queued, gone;
+    bool suspended, lingers; /* while it waits for its answer, or for more of it */
+    int64_t waits_since_us;
     struct watch *watch;
     struct answer answer;
     size_t unread_from; /* of answer.body, when streaming */
@@ -71,10 +73,11 @@ struct front {
     struct server servers[SERVERS_MAX];
     size_t server_count;
     struct list clients, suspended, resuming;
-    size_t client_count, exchange_count;
+    size_t client_count, exchange_count, lingering;
     struct heap deadlines;
     uv_timer_t deadline_timer, watch_timer;
     bool dirty, draining;
+    bool moved; /* by this MHD_run(): something that another one may carry on */
     size_t open_handles; /* uv handles not yet closed */
     void (*closed)(void *arg);
     void *closed_arg;
@@ -100,7 +103,8 @@ enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection,
 void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
                            enum MHD_RequestTerminationCode why);
 
-/* Puts a suspended exchange on front->resuming; one that is not suspended is left alone. */
+/* Its answer, or more of it, is there, or its client has left: a suspended exchange goes on
+ * front->resuming, one that lingers is seen to by the next MHD_run(); any other is left alone. */
 void exchange_resume(struct exchange *ex);
 
 /* The hang-up watch: begun by a timer of the front for exchanges suspended for 30 ms. */
