@@ -57,6 +57,14 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
 
+/* All that a plain hop's options depend on beside its URL and addresses. Plain: a GET that brings no field
+ * and no body of its own, the common case. */
+struct transfer_shape {
+    const struct curl_uv *multi;
+    unsigned generation;
+    bool plain, starved, fresh;
+};
+
 struct fetch_group;
 
 struct transfer {
@@ -70,6 +78,7 @@ struct transfer {
     struct curl_uv *multi; /* of env, the hop's lane */
     unsigned starts;    /* since it was made */
     bool added;         /* is in the multi */
+    struct transfer_shape shape; /* what the handle's options were set for */
 
     /* the request; slists owned, the rest the owner's */
     struct target target;

@@ -210,8 +210,7 @@ static void set_http_version(struct transfer *t)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
-/* libcurl gets the addresses from us and never looks a name up: "+host:port:address,...". */
-static bool set_addresses(struct transfer *t, const struct ip_addr *addresses, size_t count)
+bool transfer_set_addresses(struct transfer *t, const struct ip_addr *addresses, size_t count)
 {
     if (count == 0)
         return true;
@@ -231,9 +230,16 @@ static bool set_addresses(struct transfer *t, const struct ip_addr *addresses, s
     curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, (t->starts & 1023) == 0 ? 60L : -1L);
     return ok;
 }
-bool transfer_set_request(struct transfer *t, const struct ip_addr *addresses, size_t count)
+
+bool transfer_is_plain(const struct transfer *t)
+{
+    return t->opts->header_count == 0 && t->traceparent == NULL && t->opts->body == NULL &&
+           strcmp(t->method, "GET") == 0;
+}
+
+bool transfer_set_request(struct transfer *t)
 {
     set_method(t);
     set_http_version(t);
-    return set_addresses(t, addresses, count) && set_headers(t);
+    return set_headers(t);
 }

@@ -14,9 +14,16 @@
 /* Whether the hop may speak HTTP/2; its url and opts are set. */
 bool transfer_wants_http2(const struct transfer *t);
 
-/* Sets the options, after curl_easy_reset(); addresses as in transfer_launch(). The lists that libcurl
- * borrows stand in t. False when memory runs out. */
-bool transfer_set_request(struct transfer *t, const struct ip_addr *addresses, size_t count)
+/* Whether its request has nothing of its own but the URL: a GET without fields, body or trace. */
+bool transfer_is_plain(const struct transfer *t);
+
+/* Sets the request's options after curl_easy_reset(). The lists that libcurl borrows stand in t. False
+ * when memory runs out. */
+bool transfer_set_request(struct transfer *t) __attribute__((warn_unused_result));
+
+/* libcurl gets the addresses from us and never looks a name up: "+host:port:address,...". None for a
+ * literal. False when memory runs out. */
+bool transfer_set_addresses(struct transfer *t, const struct ip_addr *addresses, size_t count)
     __attribute__((warn_unused_result));
 
 #endif
