@@ -9,10 +9,11 @@
  * realloc, which is only reached through grow(): a caller may therefore lend a fixed array as
  * `data` with cap == limit, and the buffer never touches the heap (log.c does).
  *
- * The answer's cost is buf_add_json(): it looks at eight bytes at a time for those that cannot be
- * copied, and encodes into a block on the stack, where it may write past what is needed; so the
- * limit stays exact. The result is never shorter than the input plus two quotes (an ill-formed
- * subpart has at most three bytes, as U+FFFD has), so one reservation comes first.
+ * buf_add_json() looks at eight bytes at a time for those that cannot be copied. The result is
+ * never shorter than the input plus two quotes (an ill-formed subpart has at most three bytes, as
+ * U+FFFD has), so one reservation comes first, and what stands before the first such byte is copied
+ * into it directly: nearly always that is all. The rest is encoded into a block on the stack, where
+ * it may write past what is needed; so the limit stays exact.
  */
 #include "buf.h"
 
@@ -21,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "put.h"
 #include "utf8.h"
 
 #define BUF_FIRST_CAP ((size_t)127)
@@ -136,54 +137,22 @@ void buf_add_char(struct buf *b, char c)
 
 /* --- numbers --------------------------------------------------------------------------------- */
 
-/* 20 digits, a sign, a point. */
-#define NUMBER_MAX 24
-
-static uint64_t magnitude(int64_t v)
-{
-    return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-}
-
-/* Writes the digits of v so that they end before `end`, at least `least` of them; returns the
- * first. */
-static char *put_digits(char *end, uint64_t v, int least)
-{
-    for (; v > 0 || least > 0; v /= 10, least--)
-        *--end = (char)('0' + v % 10);
-    return end;
-}
-
 void buf_add_int(struct buf *b, int64_t v)
 {
-    char text[NUMBER_MAX];
-    char *end = text + sizeof text;
-    char *p = put_digits(end, magnitude(v), 1);
-    if (v < 0)
-        *--p = '-';
-    add(b, p, (size_t)(end - p));
-}
-
-static void add_fixed(struct buf *b, int64_t v, uint64_t unit, int decimals)
-{
-    char text[NUMBER_MAX];
-    char *end = text + sizeof text;
-    uint64_t m = magnitude(v);
-    char *p = put_digits(end, m % unit, decimals);
-    *--p = '.';
-    p = put_digits(p, m / unit, 1);
-    if (v < 0)
-        *--p = '-';
-    add(b, p, (size_t)(end - p));
+    char text[PUT_INT_MAX];
+    add(b, text, (size_t)(put_int(text, v) - text));
 }
 
 void buf_add_ms(struct buf *b, int64_t us)
 {
-    add_fixed(b, us, US_PER_MS, 3);
+    char text[PUT_MS_MAX];
+    add(b, text, (size_t)(put_ms(text, us) - text));
 }
 
 void buf_add_seconds(struct buf *b, int64_t us)
 {
-    add_fixed(b, us, US_PER_S, 6);
+    char text[PUT_SECONDS_MAX];
+    add(b, text, (size_t)(put_seconds(text, us) - text));
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)
@@ -298,18 +267,52 @@ static size_t json_block(char *block, size_t size, const char **s, const char *e
     return (size_t)(to - block);
 }
 
-void buf_add_json(struct buf *b, const char *s, size_t n)
+static inline size_t copy_word(char *to, const char *s)
+{
+    uint64_t word;
+    memcpy(&word, s, sizeof word);
+    memcpy(to, &word, sizeof word);
+    return plain_bytes(word);
+}
+
+/* Copies what can be copied as it is, up to the first byte that cannot; returns how many bytes. The
+ * last word overlaps the one before. */
+static inline size_t copy_plain(char *to, const char *s, size_t n)
+{
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        size_t plain = copy_word(to + i, s + i);
+        if (plain < 8)
+            return i + plain;
+    }
+    if (i > 0 && i < n)
+        return n - 8 + copy_word(to + n - 8, s + n - 8);
+    for (; i < n && (unsigned char)s[i] < 0x80 && !json_escape[(unsigned char)s[i]]; i++)
+        to[i] = s[i];
+    return i;
+}
+
+static void add_json_rest(struct buf *b, const char *s, const char *end)
 {
     char block[1024];
+    while (s < end && !b->failed) {
+        size_t used = json_block(block, sizeof block, &s, end);
+        add(b, block, used);
+    }
+}
+
+void buf_add_json(struct buf *b, const char *s, size_t n)
+{
     if (n > SIZE_MAX - 2 || !ensure(b, n + 2)) {
         b->failed = true;
         return;
     }
-    add(b, "\"", 1);
-    for (const char *end = s + n; s < end && !b->failed;) {
-        size_t used = json_block(block, sizeof block, &s, end);
-        add(b, block, used);
-    }
+    char *to = b->data + b->len;
+    *to = '"';
+    size_t plain = n > 0 ? copy_plain(to + 1, s, n) : 0;
+    b->len += 1 + plain;
+    if (plain < n)
+        add_json_rest(b, s + plain, s + n);
     add(b, "\"", 1);
 }
 
@@ -365,42 +368,8 @@ void buf_add_hex(struct buf *b, const void *data, size_t n)
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* The first and last microsecond that RFC 3339 can say: years 0000 to 9999. */
-#define RFC3339_MIN_US (INT64_C(-62167219200) * US_PER_S)
-#define RFC3339_MAX_US (INT64_C(253402300800) * US_PER_S - 1)
-
-/* Days since 1970-01-01 to the Gregorian date (Howard Hinnant's civil_from_days; gmtime_r() takes
- * a lock). The year of the calculation starts in March, so that the leap day is its last; it counts
- * from 400 years early, so that nothing is negative. */
-static void civil_from_days(int64_t days, uint64_t *year, uint64_t *month, uint64_t *day)
-{
-    uint64_t z = (uint64_t)(days + 719468 + 146097);
-    uint64_t era = z / 146097, doe = z % 146097;
-    uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    uint64_t mp = (5 * doy + 2) / 153;
-    *day = doy - (153 * mp + 2) / 5 + 1;
-    *month = mp < 10 ? mp + 3 : mp - 9;
-    *year = yoe + era * 400 - 400 + (*month <= 2);
-}
-
 void buf_add_rfc3339(struct buf *b, int64_t wall_us)
 {
-    int64_t us = wall_us < RFC3339_MIN_US ? RFC3339_MIN_US : wall_us;
-    us = us > RFC3339_MAX_US ? RFC3339_MAX_US : us;
-    int64_t day_us = 86400 * US_PER_S;
-    int64_t days = us / day_us - (us % day_us < 0);
-    uint64_t rest = (uint64_t)(us - days * day_us);
-    uint64_t s = rest / (uint64_t)US_PER_S;
-    uint64_t year, month, day;
-    civil_from_days(days, &year, &month, &day);
-    char text[] = "0000-00-00T00:00:00.000000Z";
-    put_digits(text + 4, year, 4);
-    put_digits(text + 7, month, 2);
-    put_digits(text + 10, day, 2);
-    put_digits(text + 13, s / 3600, 2);
-    put_digits(text + 16, s / 60 % 60, 2);
-    put_digits(text + 19, s % 60, 2);
-    put_digits(text + 26, rest % (uint64_t)US_PER_S, 6);
-    add(b, text, sizeof text - 1);
+    char text[PUT_RFC3339_MAX];
+    add(b, text, (size_t)(put_rfc3339(text, wall_us) - text));
 }

@@ -379,10 +379,10 @@ static void add_statuses(struct buf *out, const struct view_summary *s)
     const char *before = "status: ";
     if (s->done == 0)
         return;
-    for (int i = 100; i < VIEW_STATUS_END; i++) {
+    for (int i = s->status_first; i <= s->status_last; i++) {
         if (s->status_codes[i] == 0)
             continue;
-        buf_printf(out, "%s%" PRId64 " x %d", before, s->status_codes[i], i);
+        buf_printf(out, "%s%" PRIu32 " x %d", before, s->status_codes[i], i);
         before = ", ";
     }
     buf_add_char(out, '\n');

@@ -17,6 +17,11 @@ static const struct {
 #undef X
 };
 
+#define X(symbol, name, retryable, text) \
+    _Static_assert(sizeof(name) - 1 <= ERR_NAME_MAX, "longer than ERR_NAME_MAX: " name);
+ERR_TABLE(X)
+#undef X
+
 const char *err_name(enum err_type type)
 {
     assert(type < ERR_COUNT);

@@ -54,6 +54,8 @@ enum err_type {
     ERR_COUNT
 };
 
+#define ERR_NAME_MAX 40 /* no name is longer, bytes */
+
 /* Static strings; type < ERR_COUNT. */
 const char *err_name(enum err_type type);
 const char *err_text(enum err_type type);

@@ -22,14 +22,24 @@ static const struct view_stats stats_null = {
     .mean = (double)TIME_NULL,
 };
 
+static void count_status(struct view_summary *s, int status)
+{
+    if (status < 100 || status >= VIEW_STATUS_END)
+        return;
+    if (s->status_last == 0 || status < s->status_first)
+        s->status_first = status;
+    if (status > s->status_last)
+        s->status_last = status;
+    s->status_codes[status]++;
+}
+
 static void count_state(struct view_summary *s, const struct result *r)
 {
     switch (r->state) {
     case MEMBER_DONE:
         s->done++;
         s->http_error += r->status >= 400;
-        if (r->status >= 100 && r->status < VIEW_STATUS_END)
-            s->status_codes[r->status]++;
+        count_status(s, r->status);
         break;
     case MEMBER_FAILED:
         s->failed++;

@@ -25,7 +25,8 @@ struct view_summary { /* complete when the batch has ended; see gatherd-api(7) f
     bool complete; /* nothing was cut by deadline, client, stop_on_error or shutdown */
     int64_t total_us;
     int64_t done, n_ok, http_error, failed, timed_out, denied, cancelled, retried, reused;
-    int64_t status_codes[VIEW_STATUS_END]; /* members done, by status from 100 up */
+    uint32_t status_codes[VIEW_STATUS_END]; /* members done, by status from 100 up ... */
+    int status_first, status_last; /* ... and the range of those that are not 0 */
     int64_t errors[ERR_COUNT];
     struct result_sizes sizes;
     int64_t latency_count; /* members of state done */

@@ -549,6 +549,69 @@ static void test_random_batches(void **state)
     }
 }
 
+/* Every number as wide as it can be, in all places at once: a run asserts that it holds them. */
+static void test_widest_fields(void **state)
+{
+    (void)state;
+    struct result *r = add_done("http://a.example", 999);
+    members[0].id = "x";
+    for (int p = 0; p < PHASE_COUNT; p++)
+        r->timings.us[p] = INT64_MAX / PHASE_COUNT;
+    r->status = r->num_connects = r->num_redirects = r->num_retries = INT32_MIN;
+    r->ok = false;
+    r->truncated = true;
+    r->remote_port = UINT16_MAX;
+    assert_true(ip_parse("2001:db8:1111:2222:3333:4444:255.255.255.255", &r->remote_ip));
+    r->ttfb_us = r->retry_after_us = INT64_MAX;
+    r->start_us = INT64_MAX - STARTED_WALL_US;
+    r->sizes = (struct result_sizes){INT64_MIN, INT64_MIN, INT64_MIN, INT64_MAX, INT64_MIN};
+    for (int type = ERR_NONE + 1; type < ERR_COUNT; type++) {
+        r->error = (struct result_error){
+            .type = type, .phase = PHASE_RECEIVE, .exitcode = INT32_MIN, .os_errno = INT32_MIN};
+        /* with runs in the buffer and beside it */
+        for (size_t cap = 127; cap <= 8191; cap = cap * 2 + 1) {
+            json_decref(parse_member(0));
+            buf_fini(&out);
+            assert_non_null(buf_reserve(&out, cap));
+        }
+    }
+}
+
+/* A summary in which every status and every error was seen, however often. */
+static void test_widest_summary(void **state)
+{
+    (void)state;
+    add_done("http://a.example", 200);
+    assert_true(summary_compute(&summary, &view, &input));
+    summary.status_first = 100;
+    summary.status_last = VIEW_STATUS_END - 1;
+    for (int i = 100; i < VIEW_STATUS_END; i++)
+        summary.status_codes[i] = UINT32_MAX;
+    for (int i = 0; i < ERR_COUNT; i++)
+        summary.errors[i] = INT64_MIN;
+    int64_t *const wide[] = {&summary.total_us, &summary.done, &summary.n_ok, &summary.http_error,
+                             &summary.failed, &summary.timed_out, &summary.denied,
+                             &summary.cancelled, &summary.retried, &summary.reused,
+                             &summary.latency_count, &summary.concurrency_limit,
+                             &summary.concurrency_peak, &summary.sequential_us,
+                             &summary.critical_us, &summary.critical_saves_us,
+                             &summary.loop_lag_max_us, &summary.overhead_us};
+    for (size_t i = 0; i < sizeof wide / sizeof wide[0]; i++)
+        *wide[i] = INT64_MIN;
+    summary.critical_index = INT64_MAX;
+    summary.sizes = (struct result_sizes){INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN};
+    summary.latency_total = summary.latency_ttfb = (struct view_stats){
+        INT64_MAX, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, 9e18};
+    view.summary = &summary;
+    buf_add_char(&out, '{');
+    encode_summary_fields(&out, &view);
+    buf_add_char(&out, '}');
+    json_t *root = parse(out.data, out.len);
+    assert_int_equal(json_object_size(json_object_get(root, "status_codes")), 900);
+    assert_int_equal(json_object_size(json_object_get(root, "errors")), ERR_COUNT - 1);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +633,8 @@ int main(void)
         TEST(test_include_redirects),
         TEST(test_include_curl),
         TEST(test_random_batches),
+        TEST(test_widest_fields),
+        TEST(test_widest_summary),
     };
     return cmocka_run_group_tests_name("encode_json", tests, NULL, NULL);
 }
