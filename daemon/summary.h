@@ -30,7 +30,7 @@ struct summary_input {
 };
 
 /* Fills *out from v->spec and v->results; v->summary is not read. False when memory for the sort
- * (8 bytes a done member) ran out: then the latency statistics are null and all else is right. */
+ * (24 bytes a member) ran out: then the latency statistics are null and all else is right. */
 bool summary_compute(struct view_summary *out, const struct batch_view *v,
                      const struct summary_input *in) __attribute__((warn_unused_result));
 

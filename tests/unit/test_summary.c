@@ -199,6 +199,29 @@ static void test_percentiles_of_a_hundred(void **state)
     assert_int_equal(got.latency_ttfb.max, 50);
 }
 
+/* As many as are sorted by their bytes, with times of one byte up to six. */
+static void test_percentiles_of_many(void **state)
+{
+    (void)state;
+    static const int64_t units[] = {1, 50, 1 << 12, INT64_C(1) << 24, INT64_C(1) << 38};
+    for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
+        spec.count = 0;
+        for (int64_t i = 0; i < MEMBERS_MAX; i++) {
+            int64_t us = (i * 37 % MEMBERS_MAX + 1) * units[u];
+            add(MEMBER_DONE, 0, us, us)->ttfb_us = units[u];
+        }
+        compute();
+        const struct view_stats *s = &got.latency_total;
+        assert_int_equal(s->min, units[u]);
+        assert_int_equal(s->p50, (MEMBERS_MAX * 50 + 99) / 100 * units[u]);
+        assert_int_equal(s->p90, (MEMBERS_MAX * 90 + 99) / 100 * units[u]);
+        assert_int_equal(s->p95, (MEMBERS_MAX * 95 + 99) / 100 * units[u]);
+        assert_int_equal(s->p99, (MEMBERS_MAX * 99 + 99) / 100 * units[u]);
+        assert_int_equal(s->max, MEMBERS_MAX * units[u]);
+        assert_true(got.latency_ttfb.min == units[u] && got.latency_ttfb.max == units[u]);
+    }
+}
+
 static void test_percentiles_of_one(void **state)
 {
     (void)state;
@@ -532,6 +555,7 @@ int main(void)
         TEST(test_given_values),
         TEST(test_sizes),
         TEST(test_percentiles_of_a_hundred),
+        TEST(test_percentiles_of_many),
         TEST(test_percentiles_of_one),
         TEST(test_no_member_done),
         TEST(test_speedup),
