@@ -28,6 +28,7 @@
 enum {
     STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
+    BODY_RESERVE = 65536,   /* for an announced body at its first byte, at most */
     LINGER_MAX = 4,         /* exchanges at a time */
     LINGER_US = 1000,
     OVERLONG_BODY_SWALLOWED = 65536, /* and limits.body_bytes again: read to be able to say 413 */
@@ -400,6 +401,8 @@ static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
         buf_fini(&ex->body);
         return MHD_YES;
     }
+    if (ex->body.len == 0 && ex->body_bytes > 0)
+        buf_reserve(&ex->body, (size_t)(ex->body_bytes < BODY_RESERVE ? ex->body_bytes : BODY_RESERVE));
     buf_add(&ex->body, data, n);
     return ex->body.failed ? MHD_NO : MHD_YES;
 }

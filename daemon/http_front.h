@@ -27,7 +27,7 @@
 struct front;
 struct exchange; /* one request and its answer */
 
-#define FRONT_HEADERS_MAX 8
+#define FRONT_HEADERS_MAX 4
 
 /* How a streamed answer is asked for more. */
 enum fill {
@@ -41,7 +41,7 @@ struct answer {
     const char *content_type; /* static or valid until front_answer() returns */
     struct {
         const char *name; /* static */
-        char value[192];
+        char value[136];
     } headers[FRONT_HEADERS_MAX];
     size_t header_count;
     bool close;       /* end the connection after it */

@@ -24,6 +24,8 @@
 enum {
     PARAMS_MAX = 64,          /* query parameters */
     PIECE_BYTES = 65536,      /* of an answer, encoded at a time */
+    SUMMARY_BYTES = 1536,     /* about; to begin with a buffer that need not grow */
+    MEMBER_BYTES = 1024,
     UNREAD_PAUSE = 1 << 20,   /* a streaming client this far behind holds its batch up ... */
     UNREAD_RESUME = 1 << 18,  /* ... until it has read down to this */
     PING_AFTER_US = 5000000,
@@ -277,8 +279,13 @@ static void add_server_timing(struct answer *a, const struct batch_view *v)
         return;
     const struct result *r = view_result(v, (size_t)s->critical_index);
     int64_t queue = r->timings.us[PHASE_QUEUE], work = result_work_us(r);
-    answer_header(a, "Server-Timing", "queue;dur=%.3f, fetch;dur=%.3f",
-                  (double)(queue > 0 ? queue : 0) / 1e3, (double)(work > 0 ? work : 0) / 1e3);
+    char text[96];
+    struct buf value = {.data = text, .cap = sizeof text - 1, .limit = sizeof text - 1};
+    BUF_ADD_LITERAL(&value, "queue;dur=");
+    buf_add_ms(&value, queue > 0 ? queue : 0);
+    BUF_ADD_LITERAL(&value, ", fetch;dur=");
+    buf_add_ms(&value, work > 0 ? work : 0);
+    answer_header(a, "Server-Timing", "%s", buf_cstr(&value));
 }
 
 static int envelope_status(const struct call *c, const struct view_summary *s)
@@ -307,6 +314,13 @@ static enum fill fill_nothing(void *arg, struct buf *out)
     return FILL_END;
 }
 
+/* About what a whole answer, or its first piece, will take. */
+static void reserve_piece(struct buf *out, size_t members)
+{
+    size_t most = (PIECE_BYTES - SUMMARY_BYTES) / MEMBER_BYTES;
+    buf_reserve(out, SUMMARY_BYTES + MEMBER_BYTES * (members < most ? members : most));
+}
+
 static void answer_whole(struct call *c)
 {
     const struct batch_view *v = batch_view(c->batch);
@@ -314,6 +328,7 @@ static void answer_whole(struct call *c)
                        .content_type = c->encoder->media_type};
     add_server_timing(&a, v);
     buf_init(&a.body, 0);
+    reserve_piece(&a.body, v->spec->count);
     c->encoder->begin(&a.body, v);
     if (fill_whole(c, &a.body) == FILL_MORE)
         a.fill = fill_whole;

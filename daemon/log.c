@@ -88,9 +88,32 @@ static int printable(const char *s, size_t n)
     return length == 2 && c == 0xC2 && (unsigned char)s[1] < 0xA0 ? -2 : length;
 }
 
+/* How many characters from s on are printed as they are; ASCII only. */
+static size_t plain_length(const char *s, size_t n, bool json)
+{
+    size_t i = 0;
+    while (i < n && s[i] >= 0x20 && s[i] < 0x7F && !(json && (s[i] == '"' || s[i] == '\\')))
+        i++;
+    return i;
+}
+
+/* Adds them; those that fit, when not all do. */
+static size_t add_plain(struct buf *line, const char *s, size_t n)
+{
+    size_t room = line->cap - line->len;
+    buf_add(line, s, n < room ? n : room);
+    line->failed |= n > room;
+    return n;
+}
+
 static void add_message(struct buf *line, const char *s, size_t n, bool json)
 {
     while (n > 0 && !line->failed) {
+        size_t plain = add_plain(line, s, plain_length(s, n, json));
+        s += plain;
+        n -= plain;
+        if (n == 0 || line->failed)
+            break;
         int length = printable(s, n);
         size_t used = (size_t)(length < 0 ? -length : length);
         if (length < 0) {
@@ -165,7 +188,7 @@ static void remember(enum log_level level, const char *module, const char *messa
 {
     log_state.last_level = level;
     snprintf(log_state.last_module, sizeof log_state.last_module, "%s", module);
-    snprintf(log_state.last, sizeof log_state.last, "%s", message);
+    memcpy(log_state.last, message, strlen(message) + 1); /* of the same size */
     log_state.last_us = now;
     log_state.repeats = 0;
 }
