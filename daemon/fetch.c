@@ -369,22 +369,22 @@ static void cancel_active(struct fetch *f, struct fetch_job *job, enum err_type 
     fetch_end_job(f, job);
 }
 
+static void pause_part(struct fetch_part *part, bool paused)
+{
+    if (part->sched != NULL)
+        sched_batch_pause(part->sched, paused);
+}
+
 void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why)
 {
     struct fetch_part *part = part_of(f, group);
     if (part->cancelled != ERR_NONE)
         return;
     part->cancelled = why;
+    pause_part(part, true); /* a slot that one of them leaves is not for the next one */
     if (!list_empty(&part->jobs))
         list_append(&f->cancelling, &part->cancelling);
     f->params.wake(f->params.arg);
-}
-
-/* Those that wait first: else a slot that an active one leaves would start one of them. */
-static void pause_part(struct fetch_part *part, bool paused)
-{
-    if (part->sched != NULL)
-        sched_batch_pause(part->sched, paused);
 }
 
 static void cancel_job(struct fetch *f, struct fetch_job *job, enum err_type why)
@@ -398,7 +398,6 @@ static void cancel_job(struct fetch *f, struct fetch_job *job, enum err_type why
 /* At most n of the part's jobs; returns how many are left of n. */
 static size_t cancel_some(struct fetch *f, struct fetch_part *part, size_t n)
 {
-    pause_part(part, true);
     while (n > 0 && !list_empty(&part->jobs)) {
         cancel_job(f, LIST_CONTAINER(part->jobs.next, struct fetch_job, node), part->cancelled);
         n--;

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <openssl/evp.h>
 
@@ -28,6 +29,10 @@
 
 /* A redirect's body is read so that the connection can be reused, but not further than this. */
 #define REDIRECT_BODY_MAX 65536
+
+/* libcurl's table of addresses is ours to fill, so an entry is never too old; but to look through all of it
+ * after each fetch costs time. One start of a handle in so many has it drop those older than a minute. */
+#define PRUNE_MASK 255
 
 /* Our own time-outs run first, also that for connecting; this only lifts libcurl's 300 s. */
 #define CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
@@ -162,7 +167,6 @@ static bool is_idempotent(const char *method)
 static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
 {
     struct transfer *t = arg;
-    struct ip_addr ip;
     (void)local;
     (void)local_port;
     if (t->cut == CUT_CLOSED)
@@ -171,8 +175,9 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         t->cut = CUT_RESENT;
         return CURL_PREREQFUNC_ABORT;
     }
-    if (!ip_parse(peer, &ip) ||
-        !policy_check_address(t->env->policy, &ip, (uint16_t)peer_port, &t->verdict)) {
+    t->peer_port = (uint16_t)peer_port;
+    if (!ip_parse(peer, &t->peer) ||
+        !policy_check_address(t->env->policy, &t->peer, t->peer_port, &t->verdict)) {
         t->cut = CUT_POLICY;
         return CURL_PREREQFUNC_ABORT;
     }
@@ -282,20 +287,28 @@ static bool length_is_sound(const char *value, size_t n)
     return digits < 19 || (digits == 19 && memcmp(value, "9223372036854775807", 19) <= 0);
 }
 
+#define FIELD_NAME(text) (text), sizeof(text) - 1
+
+/* Of the fields of an answer few are ours: their length tells most of them apart. */
+static bool is_field(const char *name, size_t name_len, const char *wanted, size_t wanted_len)
+{
+    return name_len == wanted_len && strncasecmp(name, wanted, wanted_len) == 0;
+}
+
 /* One header field, name and value trimmed. The first Location counts, as in browsers. */
 static bool take_field(struct transfer *t, const char *name, size_t name_len, const char *value,
                        size_t value_len)
 {
     t->cut = CUT_MEMORY; /* until it went well */
-    if (t->location == NULL && parse_equal_nocase(name, name_len, "Location")) {
+    if (t->location == NULL && is_field(name, name_len, FIELD_NAME("Location"))) {
         t->location = copy_bytes(value, value_len);
         if (t->location == NULL)
             return false;
-    } else if (parse_equal_nocase(name, name_len, "Content-Length")) {
+    } else if (is_field(name, name_len, FIELD_NAME("Content-Length"))) {
         t->cut = CUT_LENGTH;
         if (!length_is_sound(value, value_len))
             return false;
-    } else if (parse_equal_nocase(name, name_len, "Retry-After") && value_len < 64) {
+    } else if (is_field(name, name_len, FIELD_NAME("Retry-After")) && value_len < 64) {
         char text[64];
         memcpy(text, value, value_len);
         text[value_len] = '\0';
@@ -463,13 +476,14 @@ static struct transfer_shape shape_of(const struct transfer *t)
         .plain = transfer_is_plain(t),
         .starved = t->marks.dispatched < t->env->starved_until_us,
         .fresh = t->opts->fresh_connection,
+        .prunes = (t->starts & PRUNE_MASK) == 0,
     };
 }
 
 static bool same_shape(const struct transfer_shape *a, const struct transfer_shape *b)
 {
     return a->plain && b->plain && a->multi == b->multi && a->generation == b->generation &&
-           a->starved == b->starved && a->fresh == b->fresh;
+           a->starved == b->starved && a->fresh == b->fresh && a->prunes == b->prunes;
 }
 
 /* Everything anew, for a handle that had other options. */
@@ -484,6 +498,7 @@ static bool set_all(struct transfer *t)
     };
     curl_easy_reset(t->easy);
     curl_options_set(t->easy, &options);
+    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, t->shape.prunes ? 60L : -1L);
     set_callbacks(t);
     return transfer_set_request(t);
 }
@@ -592,7 +607,8 @@ static void add_sizes(struct transfer *t, struct result_sizes *sizes)
         download = t->delivered; /* libcurl forgets it when a callback ends the transfer */
     sizes->request += request;
     sizes->header += header > t->head_bytes ? header : t->head_bytes;
-    sizes->upload += info_us(t, CURLINFO_SIZE_UPLOAD_T);
+    if (t->send_body)
+        sizes->upload += info_us(t, CURLINFO_SIZE_UPLOAD_T);
     sizes->download += download;
     sizes->delivered += t->delivered;
 }
@@ -636,8 +652,8 @@ static void note_curl_marks(struct transfer *t, struct result_extra *x)
         c->local_ip = (struct ip_addr){0};
 }
 
-/* The connection's far end, and whether it was there before us. */
-static void note_connection(struct transfer *t)
+/* No request was sent: libcurl may know whom it tried to reach. */
+static void note_primary(const struct transfer *t)
 {
     struct result *r = t->result;
     char *ip = NULL;
@@ -646,6 +662,18 @@ static void note_connection(struct transfer *t)
     curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_PORT, &port);
     if (ip != NULL && ip_parse(ip, &r->remote_ip))
         r->remote_port = (uint16_t)port;
+}
+
+/* The connection's far end, and whether it was there before us. */
+static void note_connection(struct transfer *t)
+{
+    struct result *r = t->result;
+    if (t->sends > 0) {
+        r->remote_ip = t->peer;
+        r->remote_port = t->peer_port;
+    } else {
+        note_primary(t);
+    }
     if (tcp_connected(t))
         r->num_connects++;
     else if (t->sends > 0)

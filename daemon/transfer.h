@@ -62,7 +62,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
 struct transfer_shape {
     const struct curl_uv *multi;
     unsigned generation;
-    bool plain, starved, fresh;
+    bool plain, starved, fresh, prunes;
 };
 
 struct fetch_group;
@@ -101,6 +101,8 @@ struct transfer {
     int64_t ready_us;   /* connection usable, request about to be sent */
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
     int sends;          /* times the request was about to be sent */
+    struct ip_addr peer; /* whom it was about to be sent to */
+    uint16_t peer_port;
     int os_errno;
     enum transfer_cut cut;
     struct verdict verdict;

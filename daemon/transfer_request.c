@@ -226,8 +226,6 @@ bool transfer_set_addresses(struct transfer *t, const struct ip_addr *addresses,
     bool ok = !line.failed && add_line(&t->resolve, text);
     buf_fini(&line);
     curl_easy_setopt(t->easy, CURLOPT_RESOLVE, t->resolve);
-    /* entries never expire while in use; one start in 1,024 lets libcurl prune old ones */
-    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, (t->starts & 1023) == 0 ? 60L : -1L);
     return ok;
 }
 
