@@ -58,6 +58,14 @@ static void *chunk_bump(struct arena_chunk *c, size_t n)
     return p;
 }
 
+/* Behind the first chunk, so that the room left there is not lost. */
+static void link_own(struct arena *a, struct arena_chunk *c)
+{
+    struct arena_chunk **link = a->chunks ? &a->chunks->next : &a->chunks;
+    c->next = *link;
+    *link = c;
+}
+
 /* n is aligned and does not fit into the first chunk. */
 static void *alloc_slow(struct arena *a, size_t n)
 {
@@ -68,9 +76,8 @@ static void *alloc_slow(struct arena *a, size_t n)
     struct arena_chunk *c = chunk_create(a, own ? n : room, next_bytes);
     if (!c)
         return NULL;
-    if (own && a->chunks) {
-        c->next = a->chunks->next;
-        a->chunks->next = c;
+    if (own) {
+        link_own(a, c);
     } else {
         c->next = a->chunks;
         a->chunks = c;
@@ -101,6 +108,40 @@ void arena_reserve(struct arena *a, size_t n)
         return;
     c->next = a->chunks;
     a->chunks = c;
+}
+
+void *arena_resize(struct arena *a, void *p, size_t n)
+{
+    struct arena_chunk **link = &a->chunks, *c;
+    if (n > SIZE_MAX - sizeof *c)
+        return NULL;
+    if (!p) {
+        c = chunk_create(a, n, ARENA_CHUNK_MIN);
+        if (c)
+            link_own(a, c);
+    } else {
+        while ((void *)(*link)->data != p)
+            link = &(*link)->next;
+        c = realloc(*link, sizeof *c + n);
+        if (c) {
+            a->total = a->total - c->size + n;
+            *link = c;
+        }
+    }
+    if (!c)
+        return NULL;
+    c->used = c->size = n; /* nothing else is put there */
+    return c->data;
+}
+
+void arena_join(struct arena *a, struct arena *b)
+{
+    struct arena_chunk **end = &a->chunks;
+    while (*end)
+        end = &(*end)->next;
+    *end = b->chunks;
+    a->total += b->total;
+    arena_init(b);
 }
 
 char *arena_text(struct arena *a, size_t n)

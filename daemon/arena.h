@@ -26,6 +26,13 @@ void *arena_calloc(struct arena *a, size_t count, size_t size);
  * When memory runs out nothing is done. */
 void arena_reserve(struct arena *a, size_t n);
 
+/* A block that may be resized, alone in its chunk, and aligned; the first time p is NULL. It may
+ * move. NULL when memory runs out: then p is as it was. */
+void *arena_resize(struct arena *a, void *p, size_t n);
+
+/* All of b belongs to a from now on; b is empty. */
+void arena_join(struct arena *a, struct arena *b);
+
 /* n bytes of any alignment; NULL when memory runs out. */
 char *arena_text(struct arena *a, size_t n);
 

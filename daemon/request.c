@@ -236,10 +236,26 @@ static bool fail_count(struct reader *r, const struct place *at)
                         (long long)r->limits->requests);
 }
 
+/* The members that request_plain.c has read become the spec's. */
+static bool keep_plain(struct reader *r)
+{
+    struct batch_spec *spec = r->spec;
+    if (!read_defaults(r))
+        return false;
+    spec->members = arena_resize(&spec->arena, r->list, r->list_count * sizeof *spec->members);
+    if (!spec->members)
+        request_out_of_memory(r);
+    for (; spec->count < r->list_count; spec->count++)
+        spec->members[spec->count].opts = r->shared;
+    return true;
+}
+
 static bool read_array(struct reader *r, const struct place *at, const json_t *array)
 {
     struct batch_spec *spec = r->spec;
     size_t count = json_array_size(array);
+    if (r->plain)
+        return keep_plain(r);
     if (count == 0)
         return request_fail(r, at, "there is no member: a batch has 1 to %lld",
                             (long long)r->limits->requests);
@@ -257,14 +273,60 @@ static bool read_array(struct reader *r, const struct place *at, const json_t *a
     return true;
 }
 
+/* The document with an empty array where the members were; NULL when there is none like that. */
+static json_t *load_plain(struct reader *r, const char *text, size_t len)
+{
+    size_t begin, end;
+    if (r->in->by_jansson || !request_read_plain(r, text, len, &begin, &end))
+        return NULL;
+    buf_clear(&r->text);
+    buf_add(&r->text, text, begin);
+    buf_add(&r->text, "[]", 2);
+    buf_add(&r->text, text + end, len - end);
+    if (r->text.failed)
+        request_out_of_memory(r);
+    json_t *doc = request_load(r, NULL, r->text.data, r->text.len, 0);
+    const json_t *members = json_is_object(doc) ? json_object_get(doc, "requests") : doc;
+    return json_is_array(members) && json_array_size(members) == 0 ? doc : NULL;
+}
+
+/* As if load_plain() had never been: what it made does not stay in the spec. */
+static void forget_plain(struct reader *r)
+{
+    struct arena *arena = &r->spec->arena;
+    origins_fini(&r->origins);
+    origins_init(&r->origins, arena);
+    table_fini(&r->ids);
+    arena_fini(arena);
+    arena_join(arena, &r->held);
+    r->containers = r->commas = 0;
+    *r->error = (struct request_error){.offset = -1};
+}
+
+static json_t *load_document(struct reader *r)
+{
+    size_t skip = mark_len(r->in), len = r->in->body_len - skip;
+    const char *text = r->in->body + skip;
+    r->held = r->spec->arena;
+    arena_init(&r->spec->arena);
+    arena_reserve(&r->spec->arena, len); /* URLs and ids are most of it */
+    json_t *doc = load_plain(r, text, len);
+    r->plain = doc != NULL;
+    if (doc) {
+        arena_join(&r->spec->arena, &r->held);
+        return doc;
+    }
+    forget_plain(r);
+    return request_load(r, NULL, text, len, skip);
+}
+
 static bool read_json(struct reader *r)
 {
     static const struct place at = {.key = "requests"};
     char got[REQUEST_QUOTE_MAX + 16];
-    size_t skip = mark_len(r->in);
     if (text_begin(r->in) == r->in->body_len)
         return request_fail(r, NULL, "the body is empty: an array of URLs is wanted");
-    json_t *doc = request_load(r, NULL, r->in->body + skip, r->in->body_len - skip, skip);
+    json_t *doc = load_document(r);
     if (!doc)
         return false;
     if (json_is_array(doc))
@@ -331,6 +393,10 @@ static bool read_line(struct reader *r, const struct lines *l, struct member *m)
         m->opts = r->shared;
         return true;
     }
+    if (!r->in->by_jansson && request_read_plain_line(r, l->text, l->len, m)) {
+        m->opts = r->shared;
+        return true;
+    }
     json_t *value = request_load(r, &at, l->text, l->len, (size_t)(l->text - r->in->body));
     return value && request_read_member(r, &at, value, m);
 }
@@ -351,6 +417,7 @@ static bool read_lines(struct reader *r, bool comments)
                             comments ? "URL" : "member");
     if (!read_defaults(r))
         return false;
+    arena_reserve(&spec->arena, r->in->body_len); /* URLs are most of it */
     spec->members = request_alloc(r, count, sizeof *spec->members);
     for (lines_init(&l, r->in, comments); lines_next(&l); spec->count++) {
         if (!read_line(r, &l, &spec->members[spec->count]))
@@ -422,6 +489,8 @@ struct batch_spec *request_parse(const struct request_input *in, struct request_
     bool ok = guarded_read(&r);
     request_memory_end(&r);
     buf_fini(&r.text);
+    table_fini(&r.ids);
+    arena_fini(&r.held);
     r.spec->origin_count = r.origins.count;
     origins_fini(&r.origins);
     if (ok)

@@ -8,6 +8,7 @@
 #ifndef GATHERD_REQUEST_H
 #define GATHERD_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ struct request_input {
     const struct request_param *params; /* `format` and nothing else is passed over */
     size_t param_count;
     const struct config *config; /* limits and fetch defaults */
+    bool by_jansson; /* without the short way for plain members: what that is measured against */
 };
 
 /* What is wrong, for problem+json (RFC 9457). */

@@ -6,6 +6,7 @@
  *     request_member.c  one member: its field table, headers, bodies, ids
  *     request_field.c   reads any field table from an object or from the query string
  *     request_json.c    bytes to a jansson tree: scan, budget, syntax errors
+ *     request_plain.c   members that need no tree
  *     request_error.c   the words and the JSON pointer of a fault
  *
  * A function that can find a fault returns false and has then filled r->error. Memory that runs
@@ -62,8 +63,12 @@ struct reader {
     struct draft base;         /* configuration, then query, then `defaults` */
     const struct member_opts *shared; /* base, finished: of members that add nothing to it */
     struct json_t *requests, *defaults; /* of the batch object; NULL = not there */
-    struct json_t *ids;                 /* an object used as a set; NULL = no id yet */
-    struct buf text;                    /* one `json` value written anew */
+    struct table ids;                   /* of struct id; {0} = no id yet */
+    struct buf text;                    /* one `json` value written anew; a body without members */
+    bool plain;                         /* the members are in the list: the tree has none */
+    struct member *list;                /* of request_plain.c, in the spec */
+    size_t list_count, list_room;
+    struct arena held;                  /* the spec's, while it is tried whether all is plain */
     struct origins origins;             /* of the members' URLs */
 };
 
@@ -124,6 +129,8 @@ struct json_t *request_param_value(const struct field *f, const char *text);
 
 /* --- request_member.c ------------------------------------------------------------------------- */
 
+#define REQUEST_ID_BYTES_MAX 256
+
 /* One element of the array or one line: a URL string or an object. */
 bool request_read_member(struct reader *r, const struct place *at, struct json_t *value,
                          struct member *m);
@@ -131,6 +138,9 @@ bool request_read_member(struct reader *r, const struct place *at, struct json_t
 /* The member's URL, n bytes of the spec's memory followed by a NUL. What it says is no fault of the
  * request: a URL that is refused fails its member alone. */
 void request_set_url(struct reader *r, struct member *m, const char *url, size_t n);
+
+/* Notes an id, which lies in the spec; false when the batch has it already. */
+bool request_take_id(struct reader *r, const char *id);
 
 /* A copy of the options in the spec, with the method filled in. */
 const struct member_opts *request_finish_opts(struct reader *r, const struct draft *d);
@@ -152,6 +162,19 @@ const char *request_copy(struct reader *r, const char *s, size_t n);
  * text in the body. */
 struct json_t *request_load(struct reader *r, const struct place *at, const char *text, size_t len,
                             size_t base);
+
+/* --- request_plain.c -------------------------------------------------------------------------- */
+
+/* Reads the members of a JSON text into r->list, those of an array or of an object's "requests",
+ * which stands from *begin to *end. Without options, which may come later. False: something of it
+ * is not plain or not even right; then the list and the ids are worth nothing. */
+bool request_read_plain(struct reader *r, const char *text, size_t len, size_t *begin, size_t *end);
+
+/* Reads one line, which is one member. False: it is not plain. */
+bool request_read_plain_line(struct reader *r, const char *text, size_t len, struct member *m);
+
+/* Whether the bytes are printable ASCII (or DEL) without a backslash. */
+bool request_is_simple(const char *s, size_t n);
 
 /* --- request_error.c -------------------------------------------------------------------------- */
 

@@ -136,6 +136,9 @@ static bool count_comma(struct scan *s)
  * string is refused. */
 static size_t scan_string(const struct scan *s, size_t i)
 {
+    const char *quote = memchr(s->text + i, '"', s->len - i);
+    if (quote && request_is_simple(s->text + i, (size_t)(quote - s->text) - i))
+        return (size_t)(quote - s->text) + 1;
     while (i < s->len) {
         unsigned char c = (unsigned char)s->text[i];
         if (c == '"')

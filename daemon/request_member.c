@@ -14,10 +14,10 @@
 
 #include <jansson.h>
 
+#include "list.h"
 #include "parse.h"
 #include "url.h"
 
-#define ID_BYTES_MAX 256
 #define METHOD_BYTES_MAX 64
 #define HEADERS_MAX 100 /* lines of one member, those of `defaults` included */
 #define HEADER_BYTES_MAX 65536
@@ -59,6 +59,31 @@ static bool set_url(struct reader *r, const struct place *at, json_t *value, voi
     return set_url_text(r, d->member, value);
 }
 
+struct id {
+    struct table_node in_table;
+    const char *text;
+};
+
+static bool same_id(const struct table_node *node, const void *key)
+{
+    return strcmp(LIST_CONTAINER(node, struct id, in_table)->text, key) == 0;
+}
+
+bool request_take_id(struct reader *r, const char *text)
+{
+    if (!r->ids.buckets && !table_init(&r->ids))
+        request_out_of_memory(r);
+    uint64_t hash = table_hash(&r->ids, text, strlen(text));
+    if (table_find(&r->ids, hash, same_id, text))
+        return false;
+    struct id *id = arena_alloc(&r->budget.arena, sizeof *id);
+    if (!id)
+        request_out_of_memory(r);
+    id->text = text;
+    table_insert(&r->ids, &id->in_table, hash);
+    return true;
+}
+
 static bool set_id(struct reader *r, const struct place *at, json_t *value, void *target)
 {
     struct draft *d = target;
@@ -67,16 +92,12 @@ static bool set_id(struct reader *r, const struct place *at, json_t *value, void
     char quoted[REQUEST_QUOTE_MAX];
     if (!d->member)
         return request_fail(r, at, "\"id\" has no default: each member has its own");
-    if (n > ID_BYTES_MAX)
-        return request_fail(r, at, "\"id\" has %zu bytes, more than %d", n, ID_BYTES_MAX);
-    /* jansson's objects hash with a seed, so that nobody can make ids collide. */
-    if (!r->ids)
-        r->ids = json_object();
-    if (json_object_getn(r->ids, id, n))
+    if (n > REQUEST_ID_BYTES_MAX)
+        return request_fail(r, at, "\"id\" has %zu bytes, more than %d", n, REQUEST_ID_BYTES_MAX);
+    d->member->id = request_copy(r, id, n);
+    if (!request_take_id(r, d->member->id))
         return request_fail(r, at, "the id %s is taken by another member of this batch",
                             request_quote(quoted, id, n));
-    (void)json_object_setn_new_nocheck(r->ids, id, n, json_true());
-    d->member->id = request_copy(r, id, n);
     return true;
 }
 

@@ -88,39 +88,44 @@ const char *url_plain_default_port(bool https)
 
 /* --- path and query --------------------------------------------------------------------------- */
 
-/* What is at s[i] is no PATH byte. Whether a dot or an escape is harmless where it stands. */
-static bool path_byte_is_plain(const char *s, size_t n, size_t i)
+/* The first byte from s on that is not of the class; four are looked at together. */
+static const char *skip(const char *s, const char *end, unsigned class)
 {
-    if (s[i] == '.') /* "/.x" is a name; "/.", "/./", "/..", "/.%2e" and "/.?" are not */
-        return s[i - 1] != '/' || (i + 1 < n && s[i + 1] != '/' && (class_of(s[i + 1]) & PATH));
-    if (s[i] == '%')
-        return !(i + 2 < n && s[i + 1] == '2' && (s[i + 2] | 0x20) == 'e');
+    while (end - s >= 4 &&
+           (class_of(s[0]) & class_of(s[1]) & class_of(s[2]) & class_of(s[3]) & class))
+        s += 4;
+    while (s < end && (class_of(*s) & class))
+        s++;
+    return s;
+}
+
+/* What is at s is no PATH byte. Whether a dot or an escape is harmless where it stands. */
+static bool path_byte_is_plain(const char *s, const char *end)
+{
+    if (*s == '.') /* "/.x" is a name; "/.", "/./", "/..", "/.%2e" and "/.?" are not */
+        return s[-1] != '/' || (s + 1 < end && s[1] != '/' && (class_of(s[1]) & PATH));
+    if (*s == '%')
+        return !(end - s > 2 && s[1] == '2' && (s[2] | 0x20) == 'e');
     return false;
 }
 
-static bool query_is_plain(const char *s, size_t n)
+/* s is at the question mark; there is something behind it. */
+static bool query_is_plain(const char *s, const char *end)
 {
-    size_t i = 0;
-
-    while (i < n && (class_of(s[i]) & QUERY))
-        i++;
-    return i == n && n > 0;
+    return s + 1 < end && skip(s + 1, end, QUERY) == end;
 }
 
 bool url_plain_rest(const char *s, size_t n)
 {
-    size_t i = 1;
+    const char *end = s + n;
 
-    for (;; i++) {
-        while (i < n && (class_of(s[i]) & PATH))
-            i++;
-        if (i == n)
-            return true;
-        if (s[i] == '?')
-            return query_is_plain(s + i + 1, n - i - 1);
-        if (!path_byte_is_plain(s, n, i))
+    for (s = skip(s, end, PATH); s < end; s = skip(s + 1, end, PATH)) {
+        if (*s == '?')
+            return query_is_plain(s, end);
+        if (!path_byte_is_plain(s, end))
             return false;
     }
+    return true;
 }
 
 /* --- scheme, host, port ----------------------------------------------------------------------- */
@@ -250,7 +255,7 @@ bool url_plain_scan(const char *s, size_t n, struct url_plain *out)
     if (at < n && s[at] == '/')
         return url_plain_rest(s + at, n - at);
     out->normal = false;
-    return at == n || (s[at] == '?' && query_is_plain(s + at + 1, n - at - 1));
+    return at == n || (s[at] == '?' && query_is_plain(s + at, s + n));
 }
 
 /* --- the normalised text ---------------------------------------------------------------------- */

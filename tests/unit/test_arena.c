@@ -33,10 +33,17 @@ static void test_arena_free(void *p)
     free(p);
 }
 
+static void *test_arena_realloc(void *p, size_t n)
+{
+    return no_memory ? NULL : realloc(p, n);
+}
+
 #define malloc test_arena_malloc
+#define realloc test_arena_realloc
 #define free test_arena_free
 #include "arena.c"
 #undef malloc
+#undef realloc
 #undef free
 
 static int setup(void **state)
@@ -179,6 +186,49 @@ static void test_reserve(void **state)
     assert_int_equal(malloc_live, 0);
 }
 
+static void test_resize(void **state)
+{
+    (void)state;
+    struct arena a, b;
+    arena_init(&a);
+    uint32_t *list = NULL;
+    size_t room = 0;
+    for (uint32_t i = 0; i < 20000; i++) {
+        if (i == room) {
+            room = 2 * room + 16;
+            list = arena_resize(&a, list, room * sizeof *list);
+            assert_non_null(list);
+            assert_int_equal((uintptr_t)list % _Alignof(max_align_t), 0);
+        }
+        list[i] = i;
+        if (i % 100 == 0) /* between other chunks, small and large */
+            assert_non_null(arena_alloc(&a, i % 1000 == 0 ? 5000 : 40));
+    }
+    no_memory = true;
+    assert_null(arena_resize(&a, list, 1000000));
+    assert_null(arena_resize(&a, NULL, 1));
+    no_memory = false;
+    assert_null(arena_resize(&a, list, SIZE_MAX));
+    size_t total = a.total;
+    list = arena_resize(&a, list, 20000 * sizeof *list);
+    assert_int_equal(a.total, total - (room - 20000) * sizeof *list);
+    for (uint32_t i = 0; i < 20000; i++)
+        assert_int_equal(list[i], i);
+
+    arena_init(&b);
+    char *text = arena_strdup(&b, "text");
+    total = a.total + b.total;
+    arena_join(&a, &b);
+    assert_null(b.chunks);
+    assert_int_equal(a.total, total);
+    assert_string_equal(text, "text");
+    arena_join(&b, &a);
+    assert_int_equal(b.total, total);
+    arena_fini(&a);
+    arena_fini(&b);
+    assert_int_equal(malloc_live, 0);
+}
+
 static void test_calloc_zeroes(void **state)
 {
     (void)state;
@@ -260,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup(test_large_request_first, setup),
         cmocka_unit_test_setup(test_texts, setup),
         cmocka_unit_test_setup(test_reserve, setup),
+        cmocka_unit_test_setup(test_resize, setup),
         cmocka_unit_test_setup(test_calloc_zeroes, setup),
         cmocka_unit_test_setup(test_sizes_that_overflow, setup),
         cmocka_unit_test_setup(test_strings, setup),

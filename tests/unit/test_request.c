@@ -49,10 +49,10 @@ static void *test_request_realloc(void *p, size_t n)
 
 #define realloc test_request_realloc
 #include "buf.c"
-#undef realloc
 #define malloc test_request_malloc
 #include "arena.c"
 #undef malloc
+#undef realloc
 #define calloc test_request_calloc
 #include "request.c"
 #undef calloc
@@ -78,6 +78,47 @@ static int setup(void **state)
     return 0;
 }
 
+static void tell(struct buf *b, const struct batch_spec *s);
+
+/* The short way for plain members must not be seen from outside: jansson alone says the same. */
+static void check_same(const struct request_input *in, const struct batch_spec *spec,
+                       const struct request_error *error)
+{
+    struct request_input by_jansson = *in;
+    struct request_error other_error;
+    struct buf told, other_told;
+    by_jansson.by_jansson = true;
+    struct batch_spec *other = request_parse(&by_jansson, &other_error);
+    if (!spec != !other)
+        fail_msg("%.*s: %s", (int)in->body_len, in->body,
+                 spec ? "taken, but not by jansson" : error->detail);
+    buf_init(&told, 0);
+    buf_init(&other_told, 0);
+    if (spec) {
+        tell(&told, spec);
+        tell(&other_told, other);
+        assert_int_equal(spec->count, other->count);
+        assert_string_equal(buf_cstr(&told), buf_cstr(&other_told));
+        assert_int_equal(spec->origin_count, other->origin_count);
+    } else {
+        assert_int_equal(error->status, other_error.status);
+        assert_int_equal(error->offset, other_error.offset);
+        assert_string_equal(error->pointer, other_error.pointer);
+        assert_string_equal(error->detail, other_error.detail);
+    }
+    buf_fini(&told);
+    buf_fini(&other_told);
+    spec_destroy(other);
+}
+
+static struct batch_spec *parse_input(const struct request_input *in, struct request_error *error)
+{
+    struct batch_spec *spec = request_parse(in, error);
+    if (allocations_left < 0)
+        check_same(in, spec, error);
+    return spec;
+}
+
 static struct batch_spec *parse_bytes(const char *body, size_t len, enum request_type type,
                                       struct request_error *error)
 {
@@ -87,7 +128,7 @@ static struct batch_spec *parse_bytes(const char *body, size_t len, enum request
     memcpy(exact, body, len);
     struct request_input in = {
         .body = exact, .body_len = len, .type = type, .config = &config};
-    struct batch_spec *spec = request_parse(&in, error);
+    struct batch_spec *spec = parse_input(&in, error);
     free(exact);
     return spec;
 }
@@ -109,7 +150,7 @@ static struct batch_spec *parse_query(const char *body, enum request_type type, 
         *equals = *end = '\0';
         p = next;
     }
-    return request_parse(&in, error);
+    return parse_input(&in, error);
 }
 
 static void tell_number(struct buf *b, const char *name, int64_t value, int64_t usual)
@@ -124,6 +165,9 @@ static void tell_member(struct buf *b, const struct member *m)
     assert_int_equal(m->url[m->url_len], '\0');
     buf_printf(b, "\n%s ", o->method);
     buf_add(b, m->url, m->url_len);
+    assert_non_null(m->text);
+    if (m->origin)
+        assert_int_equal(m->text_len, strlen(m->text));
     if (m->id)
         buf_printf(b, " id=%s", m->id);
     tell_number(b, "timeout", o->timeout_us, 30000000);
@@ -875,6 +919,140 @@ static void test_many_ids(void **state)
     assert_int_equal(parse_buf(&b, REQUEST_NDJSON, &e), 10000);
 }
 
+/* --- plain members ---------------------------------------------------------------------------- */
+
+static const struct {
+    const char *body;
+    bool plain; /* all of the members */
+} plain_bodies[] = {
+    {"[\"http://a/\"]", true},
+    {" [ \"a\" , \"b\" ]\r\n\t", true},
+    {"[{\"url\":\"a\"},{\"id\":\"b\",\"url\":\"c\"},\"\"]", true},
+    {"[ { \"url\" : \"a\" , \"id\" : \"b\" } ]", true},
+    {"[\"\\/\\\"\\\\\\b\\f\\n\\r\\t\\u0041\\u007F\\u001f\\u0026\"]", true},
+    {"[\"\xC3\xA4\xF0\x9F\x98\x80\",{\"url\":\"\\/\xE2\x82\xAC\",\"id\":\"\\\"\"}]", true},
+    {"{\"requests\":[\"a\"],\"concurrency\":3}", true},
+    {"{\"defaults\":{\"body\":\"x\",\"headers\":{\"a\":\"]},[\\\"\"}},\"requests\":[\"a\"]}", true},
+    {"{\"include\":[\"body\"] , \"requests\" : [ \"a\" ] , \"fail\" : \"any\"}", true},
+
+    {"[]", false},
+    {"[\"a\",]", false},
+    {"[,\"a\"]", false},
+    {"[\"a\" \"b\"]", false},
+    {"[\"a\"]]", false},
+    {"[\"a\"] x", false},
+    {"[\"a\"", false},
+    {"[\"a", false},
+    {"[\"a\\\"]", false},
+    {"[\"a\\", false},
+    {"[\"a\\u004", false},
+    {"[\"\\u0000\"]", false},
+    {"[\"\\u00e9\"]", false},
+    {"[\"\\u004g\"]", false},
+    {"[\"\\x\"]", false},
+    {"[\"\\ud83d\\ude00\"]", false},
+    {"[\"\x01\"]", false},
+    {"[\"a\nb\"]", false},
+    {"[\"\xFF\"]", false},
+    {"[\"\xED\xA0\x80\"]", false},
+    {"[\"a\",1]", false},
+    {"[\"a\",null]", false},
+    {"[[\"a\"]]", false},
+    {"[{}]", false},
+    {"[{\"id\":\"a\"}]", false},
+    {"[{\"url\":\"a\",\"url\":\"b\"}]", false},
+    {"[{\"url\":\"a\",\"id\":1}]", false},
+    {"[{\"url\":\"a\",\"method\":\"GET\"}]", false},
+    {"[{\"url\":\"a\",}]", false},
+    {"[{\"url\" \"a\"}]", false},
+    {"[{\"url\":\"a\"]", false},
+    {"[{\"ur\\u006c\":\"a\"}]", false},
+    {"[{\"url\":\"a\",\"id\":\"x\"},{\"url\":\"b\",\"id\":\"x\"}]", false},
+    {"[{\"url\":\"a\",\"id\":\"x\"},{\"url\":\"b\",\"id\":\"y\",\"method\":\"GET\"}]", false},
+    {"{\"requests\":[\"a\"],\"requests\":[\"b\"]}", false},
+    {"{\"requests\":[\"a\"],\"re\\u0071uests\":[\"b\"]}", false},
+    {"{\"re\\u0071uests\":[\"a\"]}", false},
+    {"{\"defaults\":{\"requests\":[\"a\"]}}", false},
+    {"{\"defaults\":{\"requests\":[\"a\"]},\"x\":[]}", false},
+    {"{\"requests\":[\"a\"]", false},
+    {"{\"requests\":[\"a\"]}}", false},
+    {"{\"requests\":[\"a\"],}", false},
+    {"{\"requests\":{\"a\":[\"b\"]}}", false},
+    {"{\"x\" [,\"requests\":[\"a\"]}", false},
+    {"{\"defaults\":{\"body\":\"x\\\"},\"requests\":[\"a\"]}", false},
+    {"{\"a\":\"\\\\\",\"requests\":[\"a\"]}", true}, /* and then "a" is unknown */
+};
+
+/* Which way a body goes is not to be seen in what comes out; so it is asked directly. */
+static bool is_plain(const char *body)
+{
+    struct request_input in = {
+        .body = body, .body_len = strlen(body), .type = REQUEST_JSON, .config = &config};
+    struct request_error error;
+    struct reader r = {.in = &in, .limits = &config.limits, .error = &error};
+    r.spec = calloc(1, sizeof *r.spec);
+    assert_non_null(r.spec);
+    arena_init(&r.spec->arena);
+    origins_init(&r.origins, &r.spec->arena);
+    request_memory_begin(&r);
+    assert_int_equal(setjmp(r.budget.out), 0);
+    bool plain = load_plain(&r, body, strlen(body)) != NULL;
+    request_memory_end(&r);
+    origins_fini(&r.origins);
+    buf_fini(&r.text);
+    table_fini(&r.ids);
+    spec_destroy(r.spec);
+    return plain;
+}
+
+static void test_plain(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof plain_bodies / sizeof *plain_bodies; i++) {
+        const char *body = plain_bodies[i].body;
+        struct request_error e;
+        if (is_plain(body) != plain_bodies[i].plain)
+            fail_msg("%s is %splain", body, plain_bodies[i].plain ? "not " : "");
+        spec_destroy(parse_bytes(body, strlen(body), REQUEST_JSON, &e));
+        spec_destroy(parse_bytes(body, strlen(body), REQUEST_NDJSON, &e));
+    }
+}
+
+/* Bodies that are plain and nearly so, with one to three bytes changed, left out or put in. */
+static void test_plain_at_random(void **state)
+{
+    (void)state;
+    static const char letters[] = "\"\\{}[]:, urlidab/0\n\xC3\xA4\x01" "1-\t";
+    const size_t bodies = sizeof plain_bodies / sizeof *plain_bodies, plain = 9;
+    uint64_t random = 88172645463325252;
+    size_t accepted = 0;
+    for (size_t round = 0; round < 60000; round++) {
+        char body[160];
+        size_t which = round % (round % 4 ? plain : bodies);
+        size_t len = strlen(plain_bodies[which].body);
+        memcpy(body, plain_bodies[which].body, len);
+        random = random * 6364136223846793005 + 1442695040888963407;
+        for (size_t change = 0; change <= (random >> 60) % 3 && len > 1; change++) {
+            uint64_t bits = (random >> 20) * (2 * change + 1);
+            size_t at = (size_t)(bits >> 16) % len;
+            char letter = letters[bits % (sizeof letters - 1)];
+            if (bits >> 12 & 1) {
+                memmove(body + at + 1, body + at, len++ - at);
+                body[at] = letter;
+            } else if (bits >> 13 & 1) {
+                memmove(body + at, body + at + 1, --len - at);
+            } else {
+                body[at] = letter;
+            }
+        }
+        struct request_error e;
+        struct batch_spec *s = parse_bytes(body, len, round % 5 ? REQUEST_JSON : REQUEST_NDJSON, &e);
+        accepted += s != NULL;
+        spec_destroy(s);
+    }
+    assert_in_range(accepted, 4000, 40000);
+}
+
 /* --- memory that runs out -------------------------------------------------------------------- */
 
 static void check_allocations(const char *body, size_t len, enum request_type type)
@@ -905,6 +1083,10 @@ static void test_out_of_memory(void **state)
     struct buf b;
     check_allocations(everything, sizeof everything - 1, REQUEST_JSON);
     check_allocations("u\nv", 3, REQUEST_URI_LIST);
+    repeat(&b, "{\"defaults\":{\"method\":\"PUT\"},\"requests\":[",
+           "{\"url\":\"http://a\\/b\"},\"HTTP://B\"", 300, ",", "]}");
+    check_allocations(b.data, b.len, REQUEST_JSON);
+    buf_fini(&b);
     /* Strings that make jansson's token buffer grow, each time at another allocation. */
     repeat(&b, "[", "\"x\",{\"url\":\"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\"}", 200,
            ",", ",\"");
@@ -1099,6 +1281,8 @@ int main(void)
         cmocka_unit_test_setup(test_header_limits, setup),
         cmocka_unit_test_setup(test_long_texts, setup),
         cmocka_unit_test_setup(test_many_ids, setup),
+        cmocka_unit_test_setup(test_plain, setup),
+        cmocka_unit_test_setup(test_plain_at_random, setup),
         cmocka_unit_test_setup(test_out_of_memory, setup),
         cmocka_unit_test_setup(test_budget_ends_in_token, setup),
         cmocka_unit_test_setup(test_json_test_suite, setup),
