@@ -3,10 +3,10 @@
  * arena - bump allocation for a batch: its members, their strings, what was parsed for them.
  * Called by request and batch on the loop's thread; owns its chunks until arena_fini().
  *
- * The first chunk of the list is the one that is bumped: aligned memory from its front, texts, which
- * need no alignment, from its end. A request that would waste half a new
- * chunk gets one of its own, which is linked behind the first, so that the room left there is not
- * lost. Each chunk knows how large the next ordinary one shall be.
+ * The first chunk of the list is the one that is bumped: aligned memory from its front, texts,
+ * which need no alignment, from its end. A request that would waste half a new chunk gets one of
+ * its own, which is linked behind the first, so that the room left there is not lost. Each chunk
+ * knows how large the next ordinary one shall be.
  */
 #include "arena.h"
 
@@ -99,8 +99,8 @@ void *arena_alloc(struct arena *a, size_t n)
 void arena_reserve(struct arena *a, size_t n)
 {
     size_t ordinary = a->chunks ? a->chunks->next_bytes : ARENA_CHUNK_MIN;
-    size_t room = a->chunks ? a->chunks->size - a->chunks->used
-                            : ordinary - sizeof(struct arena_chunk);
+    size_t room =
+        a->chunks ? a->chunks->size - a->chunks->used : ordinary - sizeof(struct arena_chunk);
     if (n <= room || n > SIZE_MAX / 2)
         return;
     struct arena_chunk *c = chunk_create(a, n, ordinary);

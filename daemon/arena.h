@@ -22,8 +22,8 @@ void arena_fini(struct arena *a); /* frees everything; the arena may be used aga
 void *arena_alloc(struct arena *a, size_t n);
 void *arena_calloc(struct arena *a, size_t count, size_t size);
 
-/* Makes one chunk for the next n bytes, if there is none: a batch knows about how much it will need.
- * When memory runs out nothing is done. */
+/* Makes one chunk for the next n bytes where there is none: a batch knows about how much it will
+ * need. When memory runs out nothing is done. */
 void arena_reserve(struct arena *a, size_t n);
 
 /* A block that may be resized, alone in its chunk, and aligned; the first time p is NULL. It may

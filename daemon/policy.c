@@ -267,7 +267,8 @@ static const struct policy_rule *find_rule(const struct policy *p, const struct 
                                            uint16_t port)
 {
     for (size_t i = 0; i < p->rule_count; i++) {
-        if (p->rules[i].cidr.addr.family == ip->family && policy_rule_matches(&p->rules[i], ip, port))
+        if (p->rules[i].cidr.addr.family == ip->family &&
+            policy_rule_matches(&p->rules[i], ip, port))
             return &p->rules[i];
     }
     return NULL;

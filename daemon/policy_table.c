@@ -10,8 +10,8 @@
  * address space, multicast, and blocks that IPv6 once had. IPv6 is global within 2000::/3 only, for
  * nothing else is handed out; that is why 64:ff9b::/96, True in the registry, is SPECIAL here.
  *
- * The most specific row wins, wherever it stands. All rows are looked at: most are told by the first
- * byte, and 30 such comparisons cost less than a search tree.
+ * The most specific row wins, wherever it stands. All rows are looked at: most are told by the
+ * first byte, and 30 such comparisons cost less than a search tree.
  */
 #include "policy_table.h"
 

@@ -26,8 +26,8 @@ struct address_block {
  * up as it is: of an embedded IPv4 address this says nothing. */
 const struct address_block *policy_table_find(const struct ip_addr *ip);
 
-/* Whether all addresses of the family that have ip's first byte are global, and none is of metadata.
- * Of embedded addresses this says nothing. */
+/* Whether all addresses of the family that have ip's first byte are global, and none is one of
+ * metadata. Of embedded addresses this says nothing. */
 bool policy_table_is_open(const struct ip_addr *ip);
 
 /* Whether it is the metadata address of a cloud. */

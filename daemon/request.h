@@ -3,7 +3,8 @@
  * request - the body and the query string of POST /v1/batch to a batch_spec. The only file that
  * sees jansson. Hostile input: bytes are capped before, depth (64) and the number of containers
  * are scanned before parsing, jansson allocates from a budget, duplicate and unknown keys are
- * errors, integers are range-checked. Runs on the HTTP loop; 4 MB of objects take some 45 ms.
+ * errors, integers are range-checked. Runs on the HTTP loop: a plain URL takes 0.1 us, one that
+ * needs CURLU 3 us; 4 MB of objects with other fields than url and id some 45 ms.
  */
 #ifndef GATHERD_REQUEST_H
 #define GATHERD_REQUEST_H

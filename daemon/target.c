@@ -9,8 +9,8 @@
  * compared one by one (most batches have no more); the others are found by a hash of that spelling.
  *
  * libcurl is given texts, not handles. For a plain text that is proved by tests (url_plain.c says
- * why it holds); any other one is shown to libcurl here and now, and refused if libcurl would read
- * it in another way than it was judged.
+ * why it holds), and most are plain once they are normalised; any other one is shown to libcurl
+ * here and now, and refused if libcurl would read it in another way than it was judged.
  */
 #include "target.h"
 
@@ -88,6 +88,17 @@ static bool reads_back(const struct url *u)
                 part_is(handle, CURLUPART_USER, NULL, 0, 0) && host_is(handle, u);
     curl_url_cleanup(handle);
     return same;
+}
+
+/* Whether libcurl will see in the text what CURLU has said. A text that has become plain says so by
+ * itself. */
+static bool is_safe(const struct url *u)
+{
+    struct url_plain p;
+    if (!url_plain_scan(u->text, strlen(u->text), &p) || !p.normal)
+        return reads_back(u);
+    return p.https == u->https && p.port == u->port && p.host_len == strlen(u->host) &&
+           memcmp(u->text + p.host_at, u->host, p.host_len) == 0 && ip_equal(&p.ip, &u->ip);
 }
 
 /* --- origins ---------------------------------------------------------------------------------- */
@@ -228,7 +239,7 @@ static const char *parse_by_curl(struct origins *o, const char *s, size_t n, str
         .port = u.port,
         .ip = u.ip,
     };
-    why = reads_back(&u) ? finish(o, &d, out) : "libcurl would read the URL in another way";
+    why = is_safe(&u) ? finish(o, &d, out) : "libcurl would read the URL in another way";
     url_fini(&u);
     return why;
 }

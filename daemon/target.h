@@ -25,11 +25,11 @@
 
 /* Scheme, host and port. Equal keys within one struct origins are one struct origin. */
 struct origin {
-    const char *key;   /* "https://host:443", IPv6 bracketed: what limits and reuse go by */
-    const char *host;  /* as in struct url: lower case, punycode, IPv6 without brackets */
-    uint64_t hash;     /* of the key, the same in every process: to shard by; no secret, so no key
+    const char *key;  /* "https://host:443", IPv6 bracketed: what limits and reuse go by */
+    const char *host; /* as in struct url: lower case, punycode, IPv6 without brackets */
+    uint64_t hash;    /* of the key, the same in every process: to shard by; no secret, so no key
                           of a table that a client could want to be slow */
-    uint32_t index;    /* 0, 1, ... in the order they were met: for an array kept beside them */
+    uint32_t index;   /* 0, 1, ... in the order they were met: for an array kept beside them */
     uint16_t key_len;
     uint16_t text_len; /* of scheme and authority in a target's text: its path begins there */
     uint16_t port;
@@ -55,8 +55,8 @@ struct origin_node {
 
 /* The origins of one batch while it is read. */
 struct origins {
-    struct arena *arena; /* borrowed: origins and texts lie in it, and outlive this struct */
-    uint32_t count;      /* origins so far */
+    struct arena *arena;       /* borrowed: origins and texts lie in it, and outlive this struct */
+    uint32_t count;            /* origins so far */
     const struct origin *last; /* that was asked for */
     struct origin_node few[ORIGINS_FEW];
     struct table table;

@@ -11,8 +11,9 @@
  * written back when it is not yet in its one spelling. Everything that gatherd knows of a URL is
  * read from the handle after that, so the URL that was checked is the one that is fetched.
  *
- * Nearly all URLs are plain: they have that form already and nothing in them is left to decide.
- * url_plain.c tells them, and they need no CURLU: libcurl will find in the text what was found here.
+ * Nearly all URLs are plain: they have that form already, and nothing in them is left to decide.
+ * url_plain.c tells them, and they need no CURLU: libcurl will find in the text what was found
+ * here.
  *
  * Per URL one malloc of our own (text, host and origin share a block) beside those of libcurl.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * arena: alignment, growth, large requests, texts, accounting, no memory. arena.c is included, so that
- * each of its mallocs is seen and can fail.
+ * arena: alignment, growth, large requests, texts, accounting, no memory. arena.c is included, so
+ * that each of its mallocs is seen and can fail.
  */
 #include "arena.h"
 

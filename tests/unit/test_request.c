@@ -1046,7 +1046,8 @@ static void test_plain_at_random(void **state)
             }
         }
         struct request_error e;
-        struct batch_spec *s = parse_bytes(body, len, round % 5 ? REQUEST_JSON : REQUEST_NDJSON, &e);
+        enum request_type type = round % 5 ? REQUEST_JSON : REQUEST_NDJSON;
+        struct batch_spec *s = parse_bytes(body, len, type, &e);
         accepted += s != NULL;
         spec_destroy(s);
     }

@@ -19,7 +19,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* --- failing memory of libcurl, while `failing` ------------------------------------------------- */
+/* --- failing memory of libcurl, while `failing` ---------------------------------------------- */
 
 static bool failing;
 static long allocations_left;
@@ -49,7 +49,7 @@ static char *limited_strdup(const char *s)
     return may_allocate() ? strdup(s) : NULL;
 }
 
-/* --- one batch --------------------------------------------------------------------------------- */
+/* --- one batch ------------------------------------------------------------------------------- */
 
 struct fixture {
     struct arena arena;
@@ -123,13 +123,40 @@ static void test_like_url(void **state)
 {
     (void)state;
     static const char *const urls[] = {
-        "http://a", "http://a/", "http://a/b?c", "HTTP://A:80/x", "http://a:81/x", "https://a/b",
-        "https://A:443?q", "http://a./b", "http://a./c", "http://[::1]/", "http://[0::1]:81/x/../y",
-        "http://[::ffff:1.2.3.4]/", "http://127.1/x", "http://127.0.0.1/y", "http://127%2e1/",
-        "http://\xC3\xA4.example/\xC3\xA4", "http://xn--4ca.example/b", "http://a/b/../c#d",
-        "http://a/./x", "http://a/?", "http://a/x?", "http://\xEF\xBC\x91\x32\x37.1/",
-        "", "http://", "http://u@a/", "http://a/ b", "http://a/\xFF?\x80", "ftp://a/", "http://a:0/",
-        "http://a.1/", "http://[::1%25x]/", "http://a\\b/", "http://a/\\", "http://a/b c",
+        "http://a",
+        "http://a/",
+        "http://a/b?c",
+        "HTTP://A:80/x",
+        "http://a:81/x",
+        "https://a/b",
+        "https://A:443?q",
+        "http://a./b",
+        "http://a./c",
+        "http://[::1]/",
+        "http://[0::1]:81/x/../y",
+        "http://[::ffff:1.2.3.4]/",
+        "http://127.1/x",
+        "http://127.0.0.1/y",
+        "http://127%2e1/",
+        "http://\xC3\xA4.example/\xC3\xA4",
+        "http://xn--4ca.example/b",
+        "http://a/b/../c#d",
+        "http://a/./x",
+        "http://a/?",
+        "http://a/x?",
+        "http://\xEF\xBC\x91\x32\x37.1/",
+        "",
+        "http://",
+        "http://u@a/",
+        "http://a/ b",
+        "http://a/\xFF?\x80",
+        "ftp://a/",
+        "http://a:0/",
+        "http://a.1/",
+        "http://[::1%25x]/",
+        "http://a\\b/",
+        "http://a/\\",
+        "http://a/b c",
     };
     struct fixture f;
     begin(&f);
@@ -145,8 +172,10 @@ static void test_shared(void **state)
     (void)state;
     struct fixture f;
     begin(&f);
-    struct target a = take(&f, "http://a/"), b = take(&f, "HTTP://A:80"), c = take(&f, "http://a?x");
-    struct target d = take(&f, "https://a/"), e = take(&f, "http://a:81/"), g = take(&f, "http://ab/");
+    struct target a = take(&f, "http://a/"), b = take(&f, "HTTP://A:80"),
+                  c = take(&f, "http://a?x");
+    struct target d = take(&f, "https://a/"), e = take(&f, "http://a:81/"),
+                  g = take(&f, "http://ab/");
     assert_ptr_equal(a.origin, b.origin);
     assert_ptr_equal(a.origin, c.origin);
     assert_int_equal(a.origin->index, 0);
@@ -168,9 +197,9 @@ static void test_not_copied(void **state)
         const char *url;
         bool kept;
     } cases[] = {
-        {"http://a/", true},        {"http://a/b?c", true},      {"https://a:81/?.", true},
-        {"http://[::1]/x", true},   {"http://xn--4ca/x", true},  {"http://a/%20", true},
-        {"http://a", false},        {"HTTP://a/", false},        {"http://a/b/../c", false},
+        {"http://a/", true},      {"http://a/b?c", true},     {"https://a:81/?.", true},
+        {"http://[::1]/x", true}, {"http://xn--4ca/x", true}, {"http://a/%20", true},
+        {"http://a", false},      {"HTTP://a/", false},       {"http://a/b/../c", false},
         {"http://a/#x", false},
     };
     struct fixture f;
@@ -231,8 +260,9 @@ static void test_resolve(void **state)
 {
     (void)state;
     static const char *const locations[] = {
-        "/x", "x/y", "?q", "#f", "//b/c", "https://c:444/d/../e", " /y ", "", "http://u@a/", "..",
-        "http:///", "/\xC3\xA4", "//[::1]:8/", "//\xC3\xA4/", "/x y",
+        "/x",   "x/y",         "?q", "#f",       "//b/c",     "https://c:444/d/../e", " /y ",
+        "",     "http://u@a/", "..", "http:///", "/\xC3\xA4", "//[::1]:8/",           "//\xC3\xA4/",
+        "/x y",
     };
     struct fixture f;
     begin(&f);
@@ -314,7 +344,7 @@ static void test_no_memory(void **state)
     end(&f);
 }
 
-/* --- the corpus -------------------------------------------------------------------------------- */
+/* --- the corpus ------------------------------------------------------------------------------ */
 
 static void test_web_platform(void **state)
 {
@@ -335,7 +365,8 @@ static void test_web_platform(void **state)
     }
     struct fixture f;
     begin(&f);
-    json_array_foreach(root, i, vector) {
+    json_array_foreach(root, i, vector)
+    {
         const json_t *input = json_object_get(vector, "input");
         if (!input)
             continue;
@@ -353,7 +384,9 @@ static int set_up(void **state)
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
         return -1;
     return curl_global_init_mem(CURL_GLOBAL_NOTHING, limited_malloc, free, limited_realloc,
-                                limited_strdup, limited_calloc) == CURLE_OK ? 0 : -1;
+                                limited_strdup, limited_calloc) == CURLE_OK
+               ? 0
+               : -1;
 }
 
 static int tear_down(void **state)
@@ -366,14 +399,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_like_url),
-        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_not_copied),
-        cmocka_unit_test(test_many_origins),
-        cmocka_unit_test(test_known_origin),
-        cmocka_unit_test(test_resolve),
-        cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_like_url),     cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_not_copied),   cmocka_unit_test(test_many_origins),
+        cmocka_unit_test(test_known_origin), cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_hash),         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_web_platform),
     };
     return cmocka_run_group_tests_name("target", tests, set_up, tear_down);

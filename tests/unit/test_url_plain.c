@@ -43,13 +43,14 @@ static void check_as_text(const struct url *u)
         fail_msg("%s is refused as a text", u->text);
     snprintf(host, sizeof host, u->ip.family == 6 ? "[%s]" : "%s", u->host);
     snprintf(port, sizeof port, "%u", (unsigned)u->port);
-    assert_part(handle, CURLUPART_SCHEME, 0, u->https ? "https" : "http", u->https ? 5 : 4, u->text);
+    assert_part(handle, CURLUPART_SCHEME, 0, u->https ? "https" : "http", u->https ? 5 : 4,
+                u->text);
     assert_part(handle, CURLUPART_HOST, 0, host, strlen(host), u->text);
     assert_part(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT, port, strlen(port), u->text);
     assert_part(handle, CURLUPART_PATH, 0, path, query ? (size_t)(query - path) : strlen(path),
                 u->text);
-    assert_part(handle, CURLUPART_QUERY, 0, query ? query + 1 : NULL,
-                query ? strlen(query + 1) : 0, u->text);
+    assert_part(handle, CURLUPART_QUERY, 0, query ? query + 1 : NULL, query ? strlen(query + 1) : 0,
+                u->text);
     assert_part(handle, CURLUPART_USER, 0, NULL, 0, u->text);
     assert_part(handle, CURLUPART_FRAGMENT, 0, NULL, 0, u->text);
     curl_url_cleanup(handle);
@@ -181,7 +182,10 @@ static void test_every_byte(void **state)
 {
     (void)state;
     static const char *const urls[] = {
-        "http://ab.cd:82/e/f?g=h", "https://1.2.3.4/a.b", "http://[::1]/?a", "HTTP://a",
+        "http://ab.cd:82/e/f?g=h",
+        "https://1.2.3.4/a.b",
+        "http://[::1]/?a",
+        "HTTP://a",
     };
     size_t taken = 0;
 
@@ -262,32 +266,41 @@ static const char *const schemes[] = {
     "http://", "https://", "HTTP://", "Https://", /**/ "http:/", "http:///", "ftp://",
 };
 static const char *const parts[] = {
-    "a", "example", "www", "Example", "com", "api-2", "x_y", "-", "xn--4ca", /**/
-    "127", "0", "1", "255", "256", "010", "0x7f", "0xa9fe", "7f", "1e3", "2130706433", "", "%61",
-    "\xC3\xA4", "a@b", "0X1f", "00", "08",
+    "a",   "example",    "www", "Example", "com",      "api-2", "x_y",  "-",      "xn--4ca", /**/
+    "127", "0",          "1",   "255",     "256",      "010",   "0x7f", "0xa9fe", "7f",
+    "1e3", "2130706433", "",    "%61",     "\xC3\xA4", "a@b",   "0X1f", "00",     "08",
 };
 static const char *const addresses[] = {
-    "127.0.0.1", "10.1.2.3", "1.2.3.4", "169.254.169.254", "0.0.0.0", "[::1]", "[fe80::1]",
-    "[2001:db8::1:0:0:1]", "[1::]", "127.0.0.1.nip.io", /**/
-    "127.1", "0x7f000001", "[::FFFF:1]", "[::ffff:1.2.3.4]", "[fe80::1%25lo]", "[::1", "1.2.3.4.",
-    "1.2.3.4.5",
+    "127.0.0.1",      "10.1.2.3",
+    "1.2.3.4",        "169.254.169.254",
+    "0.0.0.0",        "[::1]",
+    "[fe80::1]",      "[2001:db8::1:0:0:1]",
+    "[1::]",          "127.0.0.1.nip.io", /**/
+    "127.1",          "0x7f000001",
+    "[::FFFF:1]",     "[::ffff:1.2.3.4]",
+    "[fe80::1%25lo]", "[::1",
+    "1.2.3.4.",       "1.2.3.4.5",
 };
 static const char *const ports[] = {
-    "", ":80", ":443", ":8080", ":1", ":65535", /**/
-    ":65536", ":0", ":080", ":", ":8a", ":99999", ":100000",
+    "",       ":80", ":443", ":8080", ":1",  ":65535", /**/
+    ":65536", ":0",  ":080", ":",     ":8a", ":99999", ":100000",
 };
 static const char *const paths[] = {
-    "/", "/", "a", "index.html", "b-c_d~e", "%20", "%2F", "%zz", "@", ":", "//", ";v=1", "+",
-    "!$&'()*,=", "[]", "{}|^`\"<>", "A", "%00", "x.", /**/
-    ".", "..", "./", "../", ".x", "...", "%2e", "%2E", "%", "\\", "\xC3\xBC", " ", "\t", "\x7f",
+    "/",        "/",    "a",  "index.html", "b-c_d~e", "%20",       "%2F", "%zz", "@",  ":",
+    "//",       ";v=1", "+",  "!$&'()*,=",  "[]",      "{}|^`\"<>", "A",   "%00", "x.", /**/
+    ".",        "..",   "./", "../",        ".x",      "...",       "%2e", "%2E", "%",  "\\",
+    "\xC3\xBC", " ",    "\t", "\x7f",
 };
 static const char *const queries[] = {
-    "a=b", "&", "x", "%2e", "..", "/../", "@", "?", "%20", "+", "\"", /**/
-    "#", "\xFF", "\\", " ",
+    "a=b", "&",    "x",  "%2e", "..", "/../", "@", "?", "%20", "+", "\"", /**/
+    "#",   "\xFF", "\\", " ",
 };
 
 #define PIECES(array, plain) \
-    (const struct pieces) { (array), COUNT(array), plain }
+    (const struct pieces) \
+    { \
+        (array), COUNT(array), plain \
+    }
 
 static void append(char *text, size_t *n, const char *piece)
 {
@@ -398,12 +411,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_every_byte),
-        cmocka_unit_test(test_all_paths),
-        cmocka_unit_test(test_all_hosts),
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_by_hand),   cmocka_unit_test(test_every_byte),
+        cmocka_unit_test(test_all_paths), cmocka_unit_test(test_all_hosts),
+        cmocka_unit_test(test_random),    cmocka_unit_test(test_lengths),
     };
     return cmocka_run_group_tests_name("url_plain", tests, set_up, tear_down);
 }
