@@ -28,6 +28,8 @@
 enum {
     STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
+    VALUE_BYTES = 64,         /* libmicrohttpd's struct for a field, parameter or cookie */
+    ANSWER_HEAD_BYTES = 1024, /* it has 450 at most; the rest for chunks of a body */
     BODY_RESERVE = 65536,   /* for an announced body at its first byte, at most */
     LINGER_MAX = 4,         /* exchanges at a time */
     LINGER_US = 1000,
@@ -338,6 +340,23 @@ static bool check_token(struct exchange *ex, struct problem *p)
     return true;
 }
 
+/* Everything that libmicrohttpd keeps of a head is in the connection's pool, and our answer's head
+ * must go there too, or the request would be worked on for nothing. */
+static bool check_room(struct exchange *ex, struct problem *p)
+{
+    const struct http_field *cookie = http_find(&ex->head, "Cookie"); /* is copied */
+    int values = MHD_get_connection_values(
+        ex->connection, MHD_HEADER_KIND | MHD_GET_ARGUMENT_KIND | MHD_COOKIE_KIND, NULL, NULL);
+    size_t used = ex->head.head_bytes + (cookie != NULL ? cookie->value_len : 0) +
+                  (size_t)values * VALUE_BYTES;
+    if (used + ANSWER_HEAD_BYTES <= ex->client->server->pool_bytes)
+        return true;
+    problem_set(p, 431, "the request's head has %zu bytes and %d header fields, parameters and "
+                        "cookies, each of which takes %d bytes more: that is too much together",
+                ex->head.head_bytes, values, VALUE_BYTES);
+    return false;
+}
+
 static bool check_head(struct exchange *ex, struct problem *p)
 {
     const struct server *s = ex->client->server;
@@ -351,6 +370,8 @@ static bool check_head(struct exchange *ex, struct problem *p)
                     ex->head.head_bytes, (long long)ex->front->params.limits->head_bytes);
         return false;
     }
+    if (!check_room(ex, p))
+        return false;
     int64_t length = ex->body_bytes = http_content_length(&ex->head);
     if (length <= ex->front->params.limits->body_bytes)
         return true;
@@ -492,6 +513,7 @@ static void exchange_free(struct exchange *ex)
     free(ex->target);
     ex->client->exchange = NULL;
     ex->front->exchange_count--;
+    front_freed(ex->front);
     free(ex);
 }
 

@@ -24,8 +24,10 @@
 #include "log.h"
 
 enum {
-    POOL_BYTES_OVER_HEAD = 8192, /* connection memory beyond limits.head_bytes */
+    POOL_OVER_HEAD = 2816, /* connection memory beyond limits.head_bytes; see pool_bytes() */
+    POOL_LEAST = 9216,
     LINGER_TICK_MS = 1,
+    IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
 
@@ -93,6 +95,23 @@ void front_handle_closed(struct front *f)
     closed(arg);
 }
 
+/* --- memory --- */
+
+static void on_idle_timer(uv_timer_t *timer)
+{
+    struct front *f = timer->data;
+    if (f->exchange_count > 0)
+        front_freed(f);
+    else
+        memory_give_back(&f->memory, f->client_count);
+}
+
+void front_freed(struct front *f)
+{
+    if (!uv_is_active((uv_handle_t *)&f->idle_timer))
+        uv_timer_start(&f->idle_timer, on_idle_timer, IDLE_TICK_MS, 0);
+}
+
 /* --- clients --- */
 
 struct client *client_of(struct MHD_Connection *connection)
@@ -143,6 +162,7 @@ static void client_close(struct server *s, struct client *c)
     list_remove(&c->node);
     free(c);
     s->front->client_count--;
+    front_freed(s->front);
     front_wake_loop(s->front); /* a full server takes the next one only in another MHD_run() */
 }
 
@@ -198,6 +218,16 @@ static void on_server_timer(uv_timer_t *timer)
 #define STRICTNESS
 #endif
 
+/* What libmicrohttpd has for one connection: the request's head as it was read, 64 bytes for each
+ * header field, the rest of it for reading the body and for the answer's head. It zeroes all of it
+ * after each request, so an idle client has all of it in memory, and 2 KiB beside it: this is what
+ * a client costs. */
+static size_t pool_bytes(const struct config_limits *l)
+{
+    size_t n = (size_t)l->head_bytes + POOL_OVER_HEAD;
+    return n > POOL_LEAST ? n : POOL_LEAST;
+}
+
 static struct MHD_Daemon *start_daemon(struct server *s)
 {
     const struct config_limits *l = s->front->params.limits;
@@ -206,7 +236,7 @@ static struct MHD_Daemon *start_daemon(struct server *s)
         MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, s->socket.fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)l->clients,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)l->head_bytes + POOL_BYTES_OVER_HEAD,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, s->pool_bytes,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)BACKSTOP_S,
         MHD_OPTION_URI_LOG_CALLBACK, exchange_on_request_line, s,
         MHD_OPTION_NOTIFY_COMPLETED, exchange_on_completed, s,
@@ -219,6 +249,7 @@ static struct MHD_Daemon *start_daemon(struct server *s)
 static bool server_start(struct server *s)
 {
     struct front *f = s->front;
+    s->pool_bytes = pool_bytes(f->params.limits);
     s->daemon = start_daemon(s);
     if (s->daemon == NULL)
         return false;
@@ -372,8 +403,9 @@ struct front *front_create(const struct front_params *params)
     list_init(&f->resuming);
     uv_timer_init(params->loop, &f->deadline_timer);
     uv_timer_init(params->loop, &f->watch_timer);
-    f->deadline_timer.data = f->watch_timer.data = f;
-    f->open_handles = 2;
+    uv_timer_init(params->loop, &f->idle_timer);
+    f->deadline_timer.data = f->watch_timer.data = f->idle_timer.data = f;
+    f->open_handles = 3;
     return f;
 }
 
@@ -412,6 +444,7 @@ void front_close(struct front *f, void (*closed)(void *arg), void *arg)
             server_close(&f->servers[i]);
     uv_close((uv_handle_t *)&f->deadline_timer, on_handle_closed);
     uv_close((uv_handle_t *)&f->watch_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&f->idle_timer, on_handle_closed);
 }
 
 void front_drain(struct front *f)

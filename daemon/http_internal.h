@@ -13,6 +13,7 @@
 #include "http_front.h"
 #include "http_listen.h"
 #include "list.h"
+#include "memory.h"
 
 #define SERVERS_MAX 64 /* listening sockets */
 
@@ -24,6 +25,7 @@ struct server { /* one listening socket */
     struct http_socket socket;
     const struct config_listener *conf;
     const struct tokens *tokens;
+    size_t pool_bytes; /* what libmicrohttpd has for each connection */
     void *data;
     char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
@@ -75,7 +77,8 @@ struct front {
     struct list clients, suspended, resuming;
     size_t client_count, exchange_count, lingering;
     struct heap deadlines;
-    uv_timer_t deadline_timer, watch_timer;
+    uv_timer_t deadline_timer, watch_timer, idle_timer;
+    struct memory memory;
     bool dirty, draining;
     bool moved; /* by this MHD_run(): something that another one may carry on */
     size_t open_handles; /* uv handles not yet closed */
@@ -87,6 +90,7 @@ struct front {
 
 void front_wake_loop(struct front *f);     /* MHD_run() is wanted in this turn's end */
 void front_handle_closed(struct front *f); /* a uv handle counted in open_handles is gone */
+void front_freed(struct front *f); /* memory became free: in a while, when idle, it is given back */
 
 /* The connection is shut down when after_us have passed and nobody set another deadline or cleared it. */
 void client_set_deadline(struct client *c, int64_t after_us);

@@ -20,6 +20,7 @@
 #include "config.h"
 #include "gatherd.h"
 #include "log.h"
+#include "memory.h"
 
 enum { OVERRIDES_MAX = 256 };
 
@@ -130,6 +131,7 @@ int main(int argc, char **argv)
     struct options options = {.path = NULL};
     struct buf errors;
     int rc = parse_options(argc, argv, &options);
+    memory_setup();
     if (rc >= 0)
         return rc;
     if (options.path == NULL && access(default_path, F_OK) == 0)

@@ -9,6 +9,8 @@ import os
 import statistics
 import time
 
+import pytest
+
 from lib import proc
 
 
@@ -118,6 +120,60 @@ def test_added_latency(spawn, origin):
     p50 = {name: statistics.median(values) for name, values in times.items()}
     print("p50 ms: %s, added %.3f" % (p50, p50["gathered"] - p50["direct"]))
     assert p50["gathered"] - p50["direct"] <= 2 * proc.scale()
+
+
+def ask(sock):
+    sock.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    reply = b""
+    while not reply.endswith(b"ok\n"):
+        reply += sock.recv(4096)
+
+
+def test_memory_of_idle_clients(spawn, origin):
+    """1,500 clients that have sent nothing, then have had an answer, then have all had a batch at the
+    same time; and what is left of it when they are gone."""
+    if proc.scale() != 1:
+        pytest.skip("a sanitizer keeps what was freed")
+    count = 1500
+    gatherd = spawn("limits.clients=2000")
+    gatherd.get("/-/healthy")
+    before_kb = memory_kb(gatherd, "VmRSS")
+    each = {}
+
+    def measure(what):
+        each[what] = (memory_kb(gatherd, "VmRSS") - before_kb) / count
+
+    clients = [gatherd.connect(20) for _ in range(count)]
+    wait_for(lambda: gatherd.metrics()["gatherd_clients"] == count + 1)
+    measure("connected")
+    for sock in clients:
+        ask(sock)
+    measure("answered")
+    body = json.dumps([origin.url("/size/5")] * 3)
+    for sock in clients:
+        sock.sendall(
+            b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body.encode())
+        )
+    for sock in clients:
+        reply = b""
+        while not reply.endswith(b'"retry":null}\n'):
+            reply += sock.recv(65536)
+    wait_for(lambda: (memory_kb(gatherd, "VmRSS") - before_kb) / count <= 32)  # 16 MB may stay
+    measure("batch done")
+    for sock in clients:
+        sock.close()
+    wait_for(lambda: memory_kb(gatherd, "VmRSS") - before_kb <= 8 * 1024)
+    print("kB a client: %s" % each)
+    assert each["connected"] <= 6
+    assert each["answered"] <= 20.5
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
 
 
 def test_a_thousand_names(spawn, origin, dns):

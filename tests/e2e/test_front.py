@@ -42,6 +42,29 @@ def answer(daemon, data):
     return proc.parse_reply(daemon.raw(data))
 
 
+# The size of the head
+
+
+@pytest.mark.parametrize("fields", [1, 20, 40, 95])
+def test_heads_up_to_the_limit(gatherd, origin, fields):
+    """What is let in is also answered: libmicrohttpd keeps the head, 64 bytes for each field, and
+    the answer's head in one piece of memory. With few fields the limit is limits.head_bytes."""
+    statuses = []
+    for size in range(11000, 19000, 333):
+        line = "X-F%02d: %s"
+        each = [size // fields - 9] * fields
+        data = posting(origin, *(line % (n, "a" * each[n]) for n in range(fields)))
+        before = len(origin.seen)
+        raw = gatherd.raw(data)
+        status = proc.parse_reply(raw).status if raw else None
+        assert status in (200, 431, None), status
+        assert len(origin.seen) - before == (status == 200)
+        statuses.append(status)
+    assert statuses[0] == 200 and statuses == sorted(statuses, key=lambda s: s != 200)
+    if fields <= 20:
+        assert statuses.count(200) == len([s for s in range(11000, 16384 - 190, 333)])
+
+
 # Host
 
 
