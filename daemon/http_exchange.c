@@ -30,6 +30,7 @@ enum {
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
     VALUE_BYTES = 64,         /* libmicrohttpd's struct for a field, parameter or cookie */
     ANSWER_HEAD_BYTES = 1024, /* it has 450 at most; the rest for chunks of a body */
+    WATCHES_A_TICK = 256,
     BODY_RESERVE = 65536,   /* for an announced body at its first byte, at most */
     LINGER_MAX = 4,         /* exchanges at a time */
     LINGER_US = 1000,
@@ -102,20 +103,24 @@ static void watch_start(struct exchange *ex)
     uv_poll_start(&w->poll, UV_DISCONNECT, on_hang_up);
 }
 
-/* The suspended list is in order of time: those that are old enough stand in front. */
+/* Those that are old enough stand in front. Where no watch can be had, it is tried again later. */
 void exchange_on_watch_timer(uv_timer_t *timer)
 {
     struct front *f = timer->data;
     int64_t old = clock_us() - WATCH_AFTER_US;
-    struct list *node, *next;
-    LIST_FOREACH_SAFE(node, next, &f->suspended) {
-        struct exchange *ex = LIST_CONTAINER(node, struct exchange, node);
-        if (ex->waits_since_us > old) {
-            uv_timer_start(&f->watch_timer, exchange_on_watch_timer, WATCH_AFTER_US / 1000, 0);
+    for (int n = 0; !list_empty(&f->suspended); n++) {
+        struct exchange *ex = LIST_CONTAINER(f->suspended.next, struct exchange, node);
+        bool enough = n == WATCHES_A_TICK;
+        if (enough || ex->waits_since_us > old) {
+            uv_timer_start(timer, exchange_on_watch_timer, enough ? 1 : WATCH_AFTER_US / 1000, 0);
             return;
         }
         if (ex->watch == NULL)
             watch_start(ex);
+        if (ex->watch == NULL)
+            ex->waits_since_us = clock_us();
+        list_remove(&ex->node);
+        list_append(ex->watch != NULL ? &f->watched : &f->suspended, &ex->node);
     }
 }
 

@@ -8,9 +8,12 @@
  * event, a timer, a resume, and a connection that closed, because a full server accepts the next one
  * only in another run.
  *
- * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never end for
- * a client that sends one byte at a time: head, body, idle, and for each piece of the answer. A deadline
- * that passes shuts the socket down; libmicrohttpd sees the end and cleans up.
+ * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never
+ * end for a client that sends one byte at a time: head, body, idle, and for each piece of the
+ * answer. A deadline that passes shuts the socket down; libmicrohttpd sees the end and cleans up. A
+ * client changes its deadline four times a request, nearly always to a later one, so the heap is
+ * only told of an earlier one: it wakes the client at the first that there was, to find the one
+ * that counts.
  */
 #include "http_internal.h"
 
@@ -26,6 +29,7 @@
 enum {
     POOL_OVER_HEAD = 2816, /* connection memory beyond limits.head_bytes; see pool_bytes() */
     POOL_LEAST = 9216,
+    DEADLINES_A_TURN = 256,
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
@@ -41,26 +45,44 @@ void front_wake_loop(struct front *f)
 
 void client_set_deadline(struct client *c, int64_t after_us)
 {
-    if (!heap_set(&c->front->deadlines, &c->deadline, clock_us() + after_us))
+    c->deadline_us = clock_us() + after_us;
+    if (c->wake.place > 0 && c->wake.key <= c->deadline_us)
+        return;
+    if (!heap_set(&c->front->deadlines, &c->wake, c->deadline_us))
         LOG_ERROR("front", "client=%s error=\"no memory for a deadline\"", c->address);
 }
 
 void client_clear_deadline(struct client *c)
 {
-    heap_remove(&c->front->deadlines, &c->deadline);
+    c->deadline_us = INT64_MAX;
 }
 
-static void run_deadlines(struct front *f)
+static void client_wake(struct client *c, int64_t now)
+{
+    struct front *f = c->front;
+    bool wait = c->deadline_us > now && c->deadline_us != INT64_MAX;
+    if (wait && heap_set(&f->deadlines, &c->wake, c->deadline_us)) /* in place: never fails */
+        return;
+    heap_remove(&f->deadlines, &c->wake);
+    if (c->deadline_us > now)
+        return;
+    LOG_DEBUG("front", "client=%s closed=deadline", c->address);
+    shutdown(c->fd, SHUT_RDWR);
+    f->dirty = true;
+}
+
+/* True while more are due. */
+static bool run_deadlines(struct front *f)
 {
     int64_t now = clock_us();
     struct heap_node *first;
-    while ((first = heap_min(&f->deadlines)) != NULL && first->key <= now) {
-        struct client *c = LIST_CONTAINER(first, struct client, deadline);
-        heap_remove(&f->deadlines, first);
-        LOG_DEBUG("front", "client=%s closed=deadline", c->address);
-        shutdown(c->fd, SHUT_RDWR);
-        f->dirty = true;
+    for (int i = 0; i < DEADLINES_A_TURN; i++) {
+        first = heap_min(&f->deadlines);
+        if (first == NULL || first->key > now)
+            return false;
+        client_wake(LIST_CONTAINER(first, struct client, wake), now);
     }
+    return true;
 }
 
 static void on_front_timer(uv_timer_t *timer)
@@ -158,7 +180,7 @@ static void client_close(struct server *s, struct client *c)
 {
     if (c == NULL)
         return;
-    client_clear_deadline(c);
+    heap_remove(&s->front->deadlines, &c->wake);
     list_remove(&c->node);
     free(c);
     s->front->client_count--;
@@ -376,7 +398,7 @@ static void run_resumes(struct front *f)
 
 bool front_turn(struct front *f)
 {
-    run_deadlines(f);
+    bool overdue = run_deadlines(f);
     run_resumes(f);
     bool again = false;
     if (f->dirty) {
@@ -387,7 +409,7 @@ bool front_turn(struct front *f)
         f->dirty |= again;
     }
     arm_deadline_timer(f);
-    return f->dirty || !list_empty(&f->resuming);
+    return overdue || f->dirty || !list_empty(&f->resuming);
 }
 
 /* --- life --- */
@@ -400,6 +422,7 @@ struct front *front_create(const struct front_params *params)
     f->params = *params;
     list_init(&f->clients);
     list_init(&f->suspended);
+    list_init(&f->watched);
     list_init(&f->resuming);
     uv_timer_init(params->loop, &f->deadline_timer);
     uv_timer_init(params->loop, &f->watch_timer);
@@ -433,6 +456,7 @@ void front_close(struct front *f, void (*closed)(void *arg), void *arg)
     struct list *node;
     f->closed = closed;
     f->closed_arg = arg;
+    list_splice(&f->suspended, &f->watched);
     while ((node = f->suspended.next) != &f->suspended) {
         struct exchange *ex = LIST_CONTAINER(node, struct exchange, node);
         ex->gone = true;

@@ -35,9 +35,10 @@ struct client { /* one connection */
     struct front *front;
     struct server *server;
     struct list node;
-    struct heap_node deadline;
+    int64_t deadline_us; /* INT64_MAX = none */
+    struct heap_node wake; /* in front->deadlines, with a key of at most deadline_us */
     int fd;
-    char address[64];
+    char address[48]; /* IP_TEXT_MAX, or uid:N */
     size_t requests; /* begun on it */
     struct exchange *exchange; /* the request being worked on */
 };
@@ -50,7 +51,7 @@ struct watch { /* of a suspended exchange's client */
 };
 
 struct exchange {
-    struct list node;    /* front->suspended, front->resuming or none */
+    struct list node;    /* front->suspended, ->watched, ->resuming or none */
     struct front *front;
     struct client *client;
     struct MHD_Connection *connection;
@@ -74,7 +75,10 @@ struct front {
     struct front_params params;
     struct server servers[SERVERS_MAX];
     size_t server_count;
-    struct list clients, suspended, resuming;
+    struct list clients;
+    struct list suspended; /* exchanges without a watch, in order of time */
+    struct list watched;   /* and with one */
+    struct list resuming;
     size_t client_count, exchange_count, lingering;
     struct heap deadlines;
     uv_timer_t deadline_timer, watch_timer, idle_timer;
