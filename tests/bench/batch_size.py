@@ -83,7 +83,7 @@ def memory_of(bench, urls, size):
 
 def workload_d(bench, section):
     urls = bench.nginx.urls(SIZES[-1])
-    total = bench.size(20000, 4000)
+    total = bench.size(20000, 2000)
     with bench.gatherd(*OPTIONS) as gatherd:
         gatherd.post(daemon.batch_body(urls[:1000], **throughput.FIELDS))
         subjects = {

@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, arguments, scratch):
         self.arguments, self.scratch = arguments, scratch
         self.quick, self.program = arguments.quick, arguments.gatherd
-        self.known, self.skipped = {}, []
+        self.known, self.skipped = {"load": machine.load()}, []
         self._stack, self._nginx, self._authority = contextlib.ExitStack(), {}, None
 
     def __enter__(self):
@@ -161,7 +161,8 @@ def results(bench, sections):
     """The text of RESULTS.md."""
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     parts = ["# Results of `make bench`\n", "Made by tests/bench/bench.py, %s.\n" % now]
-    parts.append(report.table(["machine", ""], machine.description()))
+    rows = machine.description() + [("load before the run", report.figure(bench.known["load"]))]
+    parts.append(report.table(["machine", ""], rows))
     parts.append(report.table(["version", ""], versions.rows(bench.program)))
     if bench.skipped:
         parts.append("Skipped: " + ", ".join(bench.skipped) + "\n")
@@ -187,6 +188,9 @@ def write_results(bench, sections):
 
 
 def run(bench):
+    if bench.known["load"] > 0.7:
+        words = "this machine has other work, a load of %.1f: latencies and walls mean little now"
+        machine.say(words % bench.known["load"])
     letters = bench.arguments.only or list(WORKLOADS)
     done = [run_workload(bench, letter) for letter in letters]
     sections = [section for section, _ in done]

@@ -78,7 +78,7 @@ def name_of(members, clients):
 
 def subjects_c(bench, gatherd):
     """Also (a), so that its fetches/s come from the same minutes."""
-    requests = {n: bench.size(3000, 1000) * (1 if n == 1 else 3) for n in CLIENTS}
+    requests = {n: bench.size(3000, 600) * (1 if n == 1 else 3) for n in CLIENTS}
     urls = bench.nginx.urls(20000)
     body = daemon.batch_body(urls, **throughput.FIELDS)
     subjects = {"gatherd (a)": lambda: throughput.one_batch(gatherd, urls, body)}
@@ -156,7 +156,7 @@ def beside(bench, gatherd, works):
         background.start()
     time.sleep(0.2)
     try:
-        loops = gathered(bench, gatherd, 1, 1, bench.size(600, 200), 5, bench.size(20, 5))
+        loops = gathered(bench, gatherd, 1, 1, bench.size(600, 200), 5, bench.size(20, 4))
     finally:
         for background in backgrounds:
             background.finish()
@@ -184,7 +184,7 @@ def workload_k(bench, section):
             name: lambda several=several: beside(bench, gatherd, several)
             for name, several in works.items()
         }
-        samples = bench.interleave(subjects, bench.rounds(5, 2))
+        samples = bench.interleave(subjects, bench.rounds(5, 1))
         section.say(gatherd.shown_options().replace(bench.scratch, "SCRATCH"))
     rows = [
         [name, report.median([s.p50_ms for s in x]), report.median([s.p99_ms for s in x]),

@@ -158,12 +158,15 @@ def cpu_us(pid):
 
 
 def thread_cpu_us(pid):
-    """{thread number: CPU time}, from schedstat."""
+    """{"thread number name": CPU time}, from schedstat."""
     times = {}
     for task in os.listdir("/proc/%d/task" % pid):
+        folder = "/proc/%d/task/%s/" % (pid, task)
         try:
-            with open("/proc/%d/task/%s/schedstat" % (pid, task), encoding="ascii") as file:
-                times[int(task)] = int(file.read().split()[0]) / 1000
+            with open(folder + "schedstat", encoding="ascii") as file:
+                cpu = int(file.read().split()[0]) / 1000
+            with open(folder + "comm", encoding="utf-8") as file:
+                times["%s %s" % (task, file.read().strip())] = cpu
         except OSError:
             pass
     return times
@@ -225,3 +228,8 @@ def description():
     with open("/proc/meminfo", encoding="ascii") as file:
         rows.append(("memory", "%d MiB" % (int(file.readline().split()[1]) // 1024)))
     return rows
+
+
+def load():
+    """The load average of the last minute: work of others, before the benchmark begins."""
+    return os.getloadavg()[0]

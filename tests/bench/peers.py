@@ -97,21 +97,22 @@ def aiohttp(job):
     return _read_json(outcome, job, "aiohttp")
 
 
-def build_net_http():
-    """The program, made anew when its source is newer."""
+NET_HTTP = os.path.join(machine.BUILD, "tests/bench/peer_net_http")
+
+
+def build_net_http(scratch):
+    """Makes the program, if its source is newer."""
     source = os.path.join(machine.HERE, "peer_net_http.go")
-    program = os.path.join(machine.BUILD, "tests/bench/peer_net_http")
-    if os.path.exists(program) and os.path.getmtime(program) > os.path.getmtime(source):
-        return program
+    if os.path.exists(NET_HTTP) and os.path.getmtime(NET_HTTP) > os.path.getmtime(source):
+        return
     machine.say("building peer_net_http")
     env = dict(os.environ, GO111MODULE="off", GOPROXY="off", GOFLAGS="", CGO_ENABLED="0")
-    env.setdefault("GOCACHE", os.path.join(machine.BUILD, "tests/bench/go-cache"))
-    subprocess.run(["go", "build", "-o", program, source], env=env, check=True, timeout=300)
-    return program
+    env["GOCACHE"] = os.path.join(scratch, "go-cache")
+    subprocess.run(["go", "build", "-o", NET_HTTP, source], env=env, check=True, timeout=300)
 
 
 def net_http(job, procs=1):
-    command = [build_net_http(), job.file]
+    command = [NET_HTTP, job.file]
     command += [str(n) for n in (job.concurrency, job.per_origin, job.warmup)]
     env = dict(machine.environment(), GOMAXPROCS=str(procs))
     outcome = machine.run(command, machine.measured_core(), scratch=job.scratch, env=env)

@@ -3,6 +3,7 @@
 
 Also --vs, which compares two binaries of gatherd on them.
 """
+import contextlib
 import shutil
 import time
 
@@ -24,13 +25,18 @@ def options(count):
 
 def one_batch(gatherd, urls, body):
     """Workload (a) once."""
+    threads = machine.thread_cpu_us(gatherd.pid)
     before, begin = gatherd.cpu_us(), time.monotonic()
     answer = gatherd.post(body)
     wall = time.monotonic() - begin
     cpu = gatherd.cpu_us() - before
     daemon.check_answer(answer, len(urls), len(urls) * BODY_BYTES)
     peak = machine.memory_kb(gatherd.pid, "VmHWM")
-    return peers.Sample(len(urls), len(urls) * BODY_BYTES, wall, cpu, peak)
+    used = {
+        name: (at - threads.get(name, 0)) / len(urls)
+        for name, at in machine.thread_cpu_us(gatherd.pid).items()
+    }
+    return peers.Sample(len(urls), len(urls) * BODY_BYTES, wall, cpu, peak, threads=used)
 
 
 def many_batches(gatherd, urls, bodies):
@@ -58,7 +64,7 @@ def peer_subjects(bench, job):
     if bench.has("aiohttp (python3-aiohttp)", peers.aiohttp_python()):
         subjects["aiohttp"] = lambda: peers.aiohttp(job)
     if bench.has("net/http (golang-go)", shutil.which("go")):
-        peers.build_net_http()
+        peers.build_net_http(bench.scratch)
         subjects["net/http, GOMAXPROCS=1"] = lambda: peers.net_http(job)
     if bench.has("wrk", shutil.which("wrk")):
         subjects["wrk (one URL)"] = lambda: peers.wrk(job)
@@ -69,18 +75,31 @@ def workload_a(bench, section):
     urls = bench.nginx.urls(20000)
     job = peers.Job(bench.scratch, urls, BODY_BYTES, CONCURRENCY, CONCURRENCY // ORIGINS)
     body = daemon.batch_body(urls, **FIELDS)
-    with bench.gatherd(*options(len(urls))) as gatherd:
-        gatherd.post(daemon.batch_body(urls[:1000], **FIELDS))
-        subjects = {
-            "gatherd": lambda: one_batch(gatherd, urls, body),
-            "limit": lambda: peers.limit(job),
-            **peer_subjects(bench, job),
-        }
-        samples = bench.interleave(subjects, bench.rounds(5, 3))
-    section.say("%d fetches of %d bytes, %s" % (len(urls), BODY_BYTES, gatherd.shown_options()))
+    daemons = {"gatherd": bench.gatherd(*options(len(urls)))}
+    if daemon.knows_loops(bench.program):
+        daemons["gatherd, loops = 0"] = bench.gatherd(*options(len(urls)), loops=0)
+    with contextlib.ExitStack() as stack:
+        subjects = {}
+        for name, gatherd in daemons.items():
+            stack.enter_context(gatherd)
+            gatherd.post(daemon.batch_body(urls[:1000], **FIELDS))
+            subjects[name] = lambda g=gatherd: one_batch(g, urls, body)
+        subjects.update({"limit": lambda: peers.limit(job), **peer_subjects(bench, job)})
+        samples = bench.interleave(subjects, bench.rounds(7, 3))
+    words = "%d fetches of %d bytes, %s"
+    section.say(words % (len(urls), BODY_BYTES, daemons["gatherd"].shown_options()))
     section.table(report.COST_HEADER, report.cost_rows(samples))
-    bench.known["a"] = samples["gatherd"]
+    say_threads(section, samples["gatherd"])
     judge_a(section, samples)
+
+
+def say_threads(section, several):
+    """What each thread of gatherd took, where there is more than one."""
+    names = several[0].more["threads"]
+    if len(names) > 1:
+        cpu = {n: report.median([s.more["threads"].get(n, 0) for s in several]) for n in names}
+        parts = ["%s %s us/fetch" % (name.split(" ", 1)[1], report.figure(cpu[name])) for name in cpu]
+        section.say("Threads of gatherd: " + ", ".join(parts))
 
 
 def judge_a(section, samples):
