@@ -16,6 +16,7 @@ import time
 import machine
 
 LISTENING = re.compile(r"listening address=127\.0\.0\.1:(\d+)")
+KEPT_S = 15
 SETTLE_S = 0.03  # the daemon frees a batch after its answer has gone
 
 
@@ -27,18 +28,20 @@ def knows_loops(program):
 
 
 class Client:
-    """One kept connection."""
+    """One kept connection; a new one where gatherd may have closed it meanwhile (keep_alive)."""
 
     def __init__(self, port):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=170)
+        self.used = time.monotonic()
 
-    def post(self, body, query=""):
+    def post(self, body):
         """The bytes of the answer to one batch."""
-        self.connection.request(
-            "POST", "/v1/batch" + query, body, {"Content-Type": "application/json"}
-        )
+        if time.monotonic() - self.used > KEPT_S:
+            self.connection.close()
+        self.connection.request("POST", "/v1/batch", body, {"Content-Type": "application/json"})
         reply = self.connection.getresponse()
         data = reply.read()
+        self.used = time.monotonic()
         if reply.status != 200:
             raise RuntimeError("gatherd answers %d: %r" % (reply.status, data[:500]))
         return data
@@ -100,8 +103,8 @@ class Gatherd:
     def shown_options(self):
         return " ".join("-o " + o for o in self.options if not o.startswith("listener."))
 
-    def post(self, body, query=""):
-        return self.client.post(body, query)
+    def post(self, body):
+        return self.client.post(body)
 
     def cpu_us(self):
         """CPU time so far, once what an answer leaves behind is done."""

@@ -67,12 +67,12 @@ ROUND = itertools.count()  # names are new in each batch: nothing of them is kno
 
 def gathered(gatherd, port, dead):
     mark = next(ROUND)
-    names = ["live%d.r%d.bench.test" % (n, mark) for n in range(LIVE)]
+    url = "http://%s%d.r%d.bench.test:%d/1k"
+    members = [url % ("live", n, mark, port) for n in range(LIVE)]
     for n in range(dead):
-        names.insert(n * LIVE // dead, "dead%d.r%d.bench.test" % (n, mark))
-    urls = ["http://%s:%d/1k" % (name, port) for name in names]
-    defaults = {"connect_timeout_ms": GIVE_UP_MS}
-    body = daemon.batch_body(urls, defaults=defaults, concurrency=256)
+        one = {"url": url % ("dead", n, mark, port), "connect_timeout_ms": GIVE_UP_MS}
+        members.insert(n * LIVE // dead, one)
+    body = daemon.batch_body(members, concurrency=256)
     with ThreadWatch(gatherd.pid) as watch:
         document = json.loads(gatherd.post(body))
     if document["counts"]["ok"] != LIVE or document["counts"]["failed"] != dead:
