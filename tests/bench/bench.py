@@ -244,7 +244,7 @@ def main():
     if not os.access(arguments.gatherd, os.X_OK):
         sys.exit("bench: no program %s: make first, or --gatherd PATH" % arguments.gatherd)
     machine.raise_descriptors()
-    os.nice(arguments.nice)
+    machine.be_nice(arguments.nice)
     scratch = tempfile.mkdtemp(prefix="gatherd-bench-")
     try:
         with Bench(arguments, scratch) as bench:

@@ -65,6 +65,19 @@ def raise_descriptors():
     return hard
 
 
+def be_nice(niceness):
+    """Our priority and that of what we start. Sessions share the cores first (autogroup), where the
+    kernel does that, so that the session's niceness is what counts."""
+    if niceness == 0:
+        return
+    os.nice(niceness)
+    try:
+        with open("/proc/self/autogroup", "w", encoding="ascii") as file:
+            file.write(str(niceness))
+    except OSError:
+        pass
+
+
 def start(command, core=None, **options):
     """A child that gets SIGTERM when this program ends, whatever ended it. core: one, several, or
     None for all."""
