@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * sched - see sched.h. Called by the engine (fetch) on its loop's thread; owns all but the entries.
+ * sched - see sched.h. Called by the engine (fetch) on its loop's thread; owns all but the entries
+ * and the slots. What has a name (identities, origins, lanes) is in sched_lane.c.
  *
  * A lane that has entries is in one of three places, and each is left by one event only:
  *   RUNNABLE  on its batch's list. The batch is on its identity's list while it also has a free
@@ -15,222 +16,25 @@
  * a promise never keeps a slot idle. The invariant: active + promised < limit only where nobody is
  * blocked. Lanes of full batches that a release meets on the way go to their batch's list and try
  * again when it has a slot; that scan is one step per such batch, all else is O(1).
+ *
+ * Slots that loops share (slots.h) may be used up elsewhere. A batch that was refused one is starved:
+ * like a full one it leaves the runnable lists and gives its promises up, until it is told of a slot
+ * or gives one back itself. The scheduler is starved likewise when it was refused one of the
+ * daemon's. A slot that is left free here is told of, unless it will be taken here: by a batch that
+ * is runnable while the scheduler is not starved. Batches that keep others waiting so are lenders;
+ * when the scheduler starves, all of them give up what they claim and tell: a slot of a batch must
+ * not wait for a loop that has no slot of the daemon to go with it.
  */
 #include "sched.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "slots.h"
-#include "table.h"
-
-struct sched {
-    struct table origins, identities; /* by name */
-    struct table lanes, queues;       /* by pair: batch and origin, identity and origin */
-    struct list runnable;             /* identities */
-    struct list lenders;              /* batches */
-    struct slots_taker slots;         /* the daemon's */
-    struct slots_inbox inbox;
-    bool starved; /* refused a slot of the daemon, and not told of one since */
-    size_t limit_origin;
-    size_t waiting, running;
-    void (*wake_others)(void *arg, uint64_t loops);
-    void *arg;
-};
-
-struct sched_identity {
-    struct table_node in_table;
-    struct list node;     /* on sched.runnable */
-    struct list runnable; /* batches */
-    size_t batches;
-    char name[];
-};
-
-struct sched_batch {
-    struct sched *sched;
-    struct sched_identity *identity;
-    struct list node;     /* on identity.runnable */
-    struct list runnable; /* lanes */
-    struct list promised; /* lanes */
-    struct list lends;    /* on sched.lenders */
-    struct slots_taker slots;
-    size_t limit_per_origin;
-    size_t waiting, active;
-    bool paused;
-    bool starved; /* refused one of its slots, and not told of one since */
-};
-
-struct sched_origin {
-    struct table_node in_table;
-    struct list blocked; /* queues that have lanes */
-    size_t active, promised, waiting;
-    size_t queues; /* of any identity; it lives while there is one */
-    char name[];
-};
-
-struct sched_queue {
-    struct table_node in_table;
-    struct sched_identity *identity;
-    struct sched_origin *origin;
-    struct list node;  /* on origin.blocked */
-    struct list lanes; /* blocked */
-    size_t refs;       /* lanes, wherever they are */
-};
-
-enum lane_state { LANE_EMPTY, LANE_RUNNABLE, LANE_PARKED, LANE_BLOCKED };
-
-struct sched_lane {
-    struct table_node in_table;
-    struct sched_batch *batch;
-    struct sched_queue *queue;
-    struct list entries;
-    struct list node;     /* on batch.runnable or queue.lanes */
-    struct list promised; /* on batch.promised */
-    enum lane_state state;
-    size_t active;
-};
-
-#define OWNER(ptr, type, member) LIST_CONTAINER(ptr, struct type, member)
-
-/* Tables */
-
-struct pair {
-    const void *owner;
-    const struct sched_origin *origin;
-};
-
-static bool same_origin(const struct table_node *node, const void *name)
-{
-    return strcmp(OWNER(node, sched_origin, in_table)->name, name) == 0;
-}
-
-static bool same_identity(const struct table_node *node, const void *name)
-{
-    return strcmp(OWNER(node, sched_identity, in_table)->name, name) == 0;
-}
-
-static bool same_queue(const struct table_node *node, const void *key)
-{
-    const struct sched_queue *q = OWNER(node, sched_queue, in_table);
-    const struct pair *pair = key;
-    return q->identity == pair->owner && q->origin == pair->origin;
-}
-
-static bool same_lane(const struct table_node *node, const void *key)
-{
-    const struct sched_lane *lane = OWNER(node, sched_lane, in_table);
-    const struct pair *pair = key;
-    return lane->batch == pair->owner && lane->queue->origin == pair->origin;
-}
-
-static struct sched_origin *origin_get(struct sched *s, const char *name)
-{
-    size_t n = strlen(name);
-    uint64_t hash = table_hash(&s->origins, name, n);
-    struct table_node *node = table_find(&s->origins, hash, same_origin, name);
-    if (node)
-        return OWNER(node, sched_origin, in_table);
-    struct sched_origin *o = calloc(1, sizeof *o + n + 1);
-    if (!o)
-        return NULL;
-    memcpy(o->name, name, n + 1);
-    list_init(&o->blocked);
-    table_insert(&s->origins, &o->in_table, hash);
-    return o;
-}
-
-static void origin_put(struct sched *s, struct sched_origin *o)
-{
-    if (o->queues > 0)
-        return;
-    table_remove(&s->origins, &o->in_table);
-    free(o);
-}
-
-static struct sched_queue *queue_get(struct sched *s, struct sched_identity *identity,
-                                     struct sched_origin *o)
-{
-    struct pair pair = {identity, o};
-    uint64_t hash = table_hash(&s->queues, &pair, sizeof pair);
-    struct table_node *node = table_find(&s->queues, hash, same_queue, &pair);
-    if (node)
-        return OWNER(node, sched_queue, in_table);
-    struct sched_queue *q = calloc(1, sizeof *q);
-    if (!q)
-        return NULL;
-    q->identity = identity;
-    q->origin = o;
-    list_init(&q->node);
-    list_init(&q->lanes);
-    o->queues++;
-    table_insert(&s->queues, &q->in_table, hash);
-    return q;
-}
-
-static void queue_put(struct sched *s, struct sched_queue *q)
-{
-    if (q->refs > 0)
-        return;
-    struct sched_origin *o = q->origin;
-    o->queues--;
-    table_remove(&s->queues, &q->in_table);
-    free(q);
-    origin_put(s, o);
-}
-
-static struct sched_lane *lane_create(struct sched_batch *b, struct sched_origin *o, uint64_t hash)
-{
-    struct sched_queue *q = queue_get(b->sched, b->identity, o);
-    if (!q)
-        return NULL;
-    struct sched_lane *lane = calloc(1, sizeof *lane);
-    if (!lane) {
-        queue_put(b->sched, q);
-        return NULL;
-    }
-    lane->batch = b;
-    lane->queue = q;
-    q->refs++;
-    list_init(&lane->entries);
-    list_init(&lane->node);
-    list_init(&lane->promised);
-    table_insert(&b->sched->lanes, &lane->in_table, hash);
-    return lane;
-}
-
-static struct sched_lane *lane_get(struct sched_batch *b, const char *origin)
-{
-    struct sched *s = b->sched;
-    struct sched_origin *o = origin_get(s, origin);
-    if (!o)
-        return NULL;
-    struct pair pair = {b, o};
-    uint64_t hash = table_hash(&s->lanes, &pair, sizeof pair);
-    struct table_node *node = table_find(&s->lanes, hash, same_lane, &pair);
-    if (node)
-        return OWNER(node, sched_lane, in_table);
-    o->queues++; /* held: a failure below frees what nobody uses */
-    struct sched_lane *lane = lane_create(b, o, hash);
-    o->queues--;
-    origin_put(s, o);
-    return lane;
-}
-
-static void lane_put(struct sched_lane *lane)
-{
-    if (lane->active > 0 || !list_empty(&lane->entries))
-        return;
-    struct sched *s = lane->batch->sched;
-    struct sched_queue *q = lane->queue;
-    q->refs--;
-    table_remove(&s->lanes, &lane->in_table);
-    free(lane);
-    queue_put(s, q);
-}
+#include "sched_internal.h"
 
 /* Places */
 
+/* It can start nothing now. */
 static bool batch_full(const struct sched_batch *b)
 {
     return b->paused || b->starved || !slots_may(&b->slots);
@@ -252,7 +56,12 @@ static void batch_lend(struct sched_batch *b)
     tell(b->sched, &b->slots);
 }
 
-/* Other loops are concerned: the batch waits itself, or others do for what it leaves. */
+/* The batch waits itself, or another loop does for what this one leaves. */
+static bool concerns_others(const struct sched_batch *b)
+{
+    return b->slots.registered || slots_others_wait(&b->slots);
+}
+
 static void batch_share(struct sched_batch *b)
 {
     struct sched *s = b->sched;
@@ -267,6 +76,8 @@ static void batch_share(struct sched_batch *b)
 /* Whether the daemon's slots are wanted, waited for or left to others. */
 static void sched_settle(struct sched *s)
 {
+    if (s->slots.alone)
+        return; /* sched_ready() looks itself */
     if (list_empty(&s->runnable)) {
         s->starved = false;
         slots_withdraw(&s->slots);
@@ -315,7 +126,7 @@ static void batch_relink(struct sched_batch *b)
     bool runnable = want && !b->starved;
     if (runnable != list_linked(&b->node))
         batch_link(b, runnable);
-    if (b->slots.registered || slots_others_wait(&b->slots))
+    if (concerns_others(b))
         batch_share(b);
 }
 
@@ -372,7 +183,7 @@ static void promise_take(struct sched_lane *lane)
 /* Promises the origin's free slots to the lanes that wait for them; restores the invariant. */
 static void origin_wake(struct sched *s, struct sched_origin *o)
 {
-    while (origin_free(s, o) && !list_empty(&o->blocked)) {
+    while (!list_empty(&o->blocked) && origin_free(s, o)) {
         struct sched_queue *q = OWNER(o->blocked.next, sched_queue, node);
         struct sched_lane *lane = OWNER(q->lanes.next, sched_lane, node);
         lane_unlink(lane, LANE_EMPTY);
@@ -401,11 +212,15 @@ static void batch_give_up_promises(struct sched_batch *b)
 /* A runnable batch whose slots are used up leaves the lists until it has one. */
 static void batch_settle(struct sched_batch *b)
 {
-    if (!list_linked(&b->node) || !slots_wait(&b->slots))
+    if (!list_linked(&b->node))
         return;
-    b->starved = true;
-    batch_relink(b);
-    batch_give_up_promises(b);
+    b->starved = slots_wait(&b->slots);
+    if (b->starved)
+        batch_link(b, false);
+    if (concerns_others(b))
+        batch_share(b);
+    if (b->starved)
+        batch_give_up_promises(b);
 }
 
 /* The scheduler */
@@ -421,11 +236,7 @@ struct sched *sched_create(const struct sched_params *params)
     s->arg = params->arg;
     s->limit_origin = (size_t)params->limit_origin;
     slots_join(&s->slots, params->daemon, params->loop, &s->inbox);
-    bool ok = table_init(&s->origins);
-    ok = table_init(&s->identities) && ok;
-    ok = table_init(&s->lanes) && ok;
-    ok = table_init(&s->queues) && ok;
-    if (ok)
+    if (sched_tables_init(s))
         return s;
     sched_destroy(s);
     return NULL;
@@ -438,10 +249,7 @@ void sched_destroy(struct sched *s)
     assert(s->waiting == 0 && s->running == 0 && s->identities.count == 0);
     while (!slots_leave(&s->slots))
         sched_wake(s);
-    table_fini(&s->origins);
-    table_fini(&s->identities);
-    table_fini(&s->lanes);
-    table_fini(&s->queues);
+    sched_tables_fini(s);
     free(s);
 }
 
@@ -476,23 +284,6 @@ void sched_wake(struct sched *s)
     }
 }
 
-static struct sched_identity *identity_get(struct sched *s, const char *name)
-{
-    size_t n = strlen(name);
-    uint64_t hash = table_hash(&s->identities, name, n);
-    struct table_node *node = table_find(&s->identities, hash, same_identity, name);
-    if (node)
-        return OWNER(node, sched_identity, in_table);
-    struct sched_identity *identity = calloc(1, sizeof *identity + n + 1);
-    if (!identity)
-        return NULL;
-    memcpy(identity->name, name, n + 1);
-    list_init(&identity->node);
-    list_init(&identity->runnable);
-    table_insert(&s->identities, &identity->in_table, hash);
-    return identity;
-}
-
 struct sched_batch *sched_batch_join(struct sched *s, const char *identity, struct slots *slots,
                                      int limit_per_origin)
 {
@@ -500,12 +291,11 @@ struct sched_batch *sched_batch_join(struct sched *s, const char *identity, stru
     struct sched_batch *b = calloc(1, sizeof *b);
     if (!b)
         return NULL;
-    b->identity = identity_get(s, identity);
+    b->identity = sched_identity_get(s, identity);
     if (!b->identity) {
         free(b);
         return NULL;
     }
-    b->identity->batches++;
     b->sched = s;
     b->limit_per_origin = (size_t)limit_per_origin;
     list_init(&b->node);
@@ -523,11 +313,7 @@ void sched_batch_leave(struct sched_batch *b)
     assert(b->waiting == 0 && b->active == 0);
     while (!slots_leave(&b->slots))
         sched_wake(b->sched);
-    struct sched_identity *identity = b->identity;
-    if (--identity->batches == 0) {
-        table_remove(&b->sched->identities, &identity->in_table);
-        free(identity);
-    }
+    sched_identity_put(b->sched, b->identity);
     free(b);
 }
 
@@ -542,7 +328,7 @@ void sched_batch_pause(struct sched_batch *b, bool paused)
 bool sched_push(struct sched_batch *b, const char *origin, struct sched_entry *e, bool front)
 {
     assert(e->state == ENTRY_IDLE);
-    struct sched_lane *lane = lane_get(b, origin);
+    struct sched_lane *lane = sched_lane_get(b, origin);
     if (!lane)
         return false;
     if (front)
@@ -571,6 +357,28 @@ static struct sched_entry *lane_pop(struct sched_lane *lane)
     return e;
 }
 
+static void to_end(struct list *head, struct list *node)
+{
+    if (node->next == head)
+        return;
+    list_remove(node);
+    list_append(head, node);
+}
+
+/* The lane has started an entry: where it goes now. */
+static void lane_next_place(struct sched_lane *lane)
+{
+    struct sched_batch *b = lane->batch;
+    if (!list_empty(&lane->entries) && lane->active < b->limit_per_origin) {
+        to_end(&b->runnable, &lane->node);
+        return;
+    }
+    lane->state = list_empty(&lane->entries) ? LANE_EMPTY : LANE_PARKED;
+    list_remove(&lane->node);
+    if (list_empty(&b->runnable))
+        batch_relink(b);
+}
+
 /* Starts the first entry of a runnable lane and sends lane, batch and identity to the ends of
  * their lists. */
 static struct sched_entry *lane_start(struct sched_lane *lane)
@@ -584,19 +392,13 @@ static struct sched_entry *lane_start(struct sched_lane *lane)
     lane->active++;
     s->running++;
     b->active++;
-    list_remove(&b->identity->node);
-    list_append(&s->runnable, &b->identity->node);
-    list_remove(&b->node);
-    list_append(&b->identity->runnable, &b->node);
-    list_remove(&lane->node);
-    lane->state = list_empty(&lane->entries)             ? LANE_EMPTY
-                  : lane->active < b->limit_per_origin ? LANE_RUNNABLE
-                                                         : LANE_PARKED;
-    if (lane->state == LANE_RUNNABLE)
-        list_append(&b->runnable, &lane->node);
-    batch_relink(b);
-    batch_settle(b);
-    sched_settle(s);
+    to_end(&s->runnable, &b->identity->node);
+    to_end(&b->identity->runnable, &b->node);
+    lane_next_place(lane);
+    if (!b->slots.alone || !slots_may(&b->slots))
+        batch_settle(b);
+    if (!s->slots.alone && !slots_may(&s->slots))
+        sched_settle(s);
     return e;
 }
 
@@ -636,7 +438,7 @@ struct sched_entry *sched_next(struct sched *s)
 
 bool sched_ready(const struct sched *s)
 {
-    return !s->starved && !list_empty(&s->runnable);
+    return !list_empty(&s->runnable) && (s->slots.alone ? slots_may(&s->slots) : !s->starved);
 }
 
 static void release_waiting(struct sched_entry *e, struct sched_lane *lane)
@@ -665,13 +467,17 @@ static void release_running(struct sched_lane *lane)
     o->active--;
     slots_give(&b->slots);
     slots_give(&s->slots);
+    bool unsettled = s->starved;
     b->starved = false;
     s->starved = false;
     if (lane->state == LANE_PARKED)
         lane_run(lane);
-    batch_relink(b);
-    origin_wake(s, o);
-    sched_settle(s);
+    else if (!list_linked(&b->node) || concerns_others(b))
+        batch_relink(b);
+    if (!list_empty(&o->blocked))
+        origin_wake(s, o);
+    if (unsettled || list_empty(&s->runnable))
+        sched_settle(s);
 }
 
 void sched_release(struct sched_entry *e)
@@ -684,8 +490,8 @@ void sched_release(struct sched_entry *e)
         release_waiting(e, lane);
     else if (state == ENTRY_RUNNING)
         release_running(lane);
-    if (lane)
-        lane_put(lane);
+    if (lane && lane->active == 0 && list_empty(&lane->entries))
+        sched_lane_drop(lane);
 }
 
 void sched_move(struct sched_entry *from, struct sched_entry *to)

@@ -3,16 +3,16 @@
  * slots - see slots.h. Used by sched, one per loop, each on its thread: one struct slots for the
  * daemon, one for each batch. Owns its counters; the takers are their owners'.
  *
- * `used` changes by compare-and-swap from below the limit or by one down, so it is never over it and
- * a refusal is never caused by somebody else's trial. No wake-up is lost, for two reasons that are
- * the same one. A taker sets its bit in `waiting` and then looks at `used` and at whose turn it is;
- * who gives a slot lowers `used`, and who took or withdraws clears its own bit, and then looks at
- * `waiting`. All are sequentially consistent, so at least one of two sees the other. And turns have
- * a total order (slots held, ticket): for the first of those who wait nothing is reserved.
+ * `used` goes up by compare-and-swap from below the limit only: it is never over it, and nobody is
+ * refused because of another's trial. No wake-up is lost: a taker sets its bit in `waiting` and then
+ * looks again at `used` and at whose turn it is, while who gives lowers `used`, and who took or
+ * withdraws clears its own bit, and looks at `waiting` then. All of these are sequentially
+ * consistent, so of two at least one sees the other. And turns have a total order (slots held,
+ * ticket), so that for the first of those who wait nothing is reserved.
  *
- * `told` is a token: only who sets a taker's bit there may follow the pointer to the taker and push
- * it into its inbox, a stack that is only ever emptied as a whole. Leaving takes the token for good;
- * that is why a taker can be freed while others are telling.
+ * `told` is a token: only who sets a taker's bit there may follow the pointer to that taker and push
+ * it into its inbox, a stack that is emptied as a whole. Leaving takes the token for good; so a
+ * taker can be freed while others are telling.
  */
 #include "slots.h"
 
@@ -20,34 +20,9 @@
 #include <sched.h>
 #include <stdlib.h>
 
-/* What others may know of a taker without touching it. */
-struct slots_claim {
-    _Atomic size_t held;
-    _Atomic uint64_t ticket; /* lower: has waited longer since it registered or gave one back */
-    _Atomic(struct slots_taker *) taker;
-};
-
-struct slots {
-    _Atomic size_t used, limit, peak;
-    _Atomic uint64_t waiting, told; /* a bit for each taker */
-    _Atomic uint64_t tickets;
-    int takers;
-    struct slots_claim claims[];
-};
-
 static uint64_t bit(const struct slots_taker *t)
 {
     return UINT64_C(1) << t->index;
-}
-
-static size_t relaxed(const _Atomic size_t *n)
-{
-    return atomic_load_explicit(n, memory_order_relaxed);
-}
-
-static void set_relaxed(_Atomic size_t *n, size_t value)
-{
-    atomic_store_explicit(n, value, memory_order_relaxed);
 }
 
 struct slots *slots_create(int limit, int takers)
@@ -63,7 +38,7 @@ struct slots *slots_create(int limit, int takers)
 
 void slots_destroy(struct slots *s)
 {
-    assert(!s || relaxed(&s->used) == 0);
+    assert(!s || slots_relaxed(&s->used) == 0);
     free(s);
 }
 
@@ -75,18 +50,19 @@ void slots_set_limit(struct slots *s, int limit)
 
 size_t slots_used(const struct slots *s)
 {
-    return relaxed(&s->used);
+    return slots_relaxed(&s->used);
 }
 
 size_t slots_peak(const struct slots *s)
 {
-    return relaxed(&s->peak);
+    return slots_relaxed(&s->peak);
 }
 
 void slots_join(struct slots_taker *t, struct slots *s, int index, struct slots_inbox *inbox)
 {
     assert(index >= 0 && index < s->takers);
     *t = (struct slots_taker){.slots = s, .inbox = inbox, .index = index};
+    t->alone = s->takers == 1;
     atomic_store(&s->claims[index].taker, t);
     atomic_fetch_and(&s->told, ~bit(t));
 }
@@ -94,7 +70,7 @@ void slots_join(struct slots_taker *t, struct slots *s, int index, struct slots_
 bool slots_leave(struct slots_taker *t)
 {
     struct slots *s = t->slots;
-    assert(relaxed(&s->claims[t->index].held) == 0);
+    assert(slots_relaxed(&s->claims[t->index].held) == 0);
     slots_withdraw(t);
     if ((atomic_fetch_or(&s->told, bit(t)) & bit(t)) == 0)
         return true;
@@ -110,11 +86,6 @@ static void draw_ticket(struct slots_taker *t)
     atomic_store(&s->claims[t->index].ticket, atomic_fetch_add(&s->tickets, 1));
 }
 
-bool slots_others_wait(const struct slots_taker *t)
-{
-    return t->slots->takers > 1 && (atomic_load(&t->slots->waiting) & ~bit(t)) != 0;
-}
-
 /* The slots that those who come before t need until they do not any more. */
 static size_t reserved(const struct slots_taker *t)
 {
@@ -122,11 +93,11 @@ static size_t reserved(const struct slots_taker *t)
     uint64_t others = atomic_load(&s->waiting) & ~bit(t);
     if (others == 0)
         return 0;
-    size_t sum = 0, held = relaxed(&s->claims[t->index].held);
+    size_t sum = 0, held = slots_relaxed(&s->claims[t->index].held);
     uint64_t ticket = t->registered ? atomic_load(&s->claims[t->index].ticket) : UINT64_MAX;
     for (; others != 0; others &= others - 1) {
         struct slots_claim *other = &s->claims[__builtin_ctzll(others)];
-        size_t theirs = relaxed(&other->held);
+        size_t theirs = slots_relaxed(&other->held);
         if (theirs <= held)
             sum += held - theirs + (atomic_load(&other->ticket) < ticket);
     }
@@ -139,60 +110,39 @@ static bool has_room(const struct slots_taker *t, size_t used)
     return used < limit && reserved(t) < limit - used;
 }
 
-bool slots_may(const struct slots_taker *t)
+bool slots_shared_may(const struct slots_taker *t)
 {
-    const struct slots *s = t->slots;
-    if (s->takers == 1)
-        return relaxed(&s->used) < relaxed(&s->limit);
-    return has_room(t, atomic_load(&s->used));
-}
-
-static bool take_alone(struct slots *s)
-{
-    size_t used = relaxed(&s->used);
-    if (used >= relaxed(&s->limit))
-        return false;
-    set_relaxed(&s->used, ++used);
-    if (used > relaxed(&s->peak))
-        set_relaxed(&s->peak, used);
-    set_relaxed(&s->claims[0].held, used);
-    return true;
+    return has_room(t, atomic_load(&t->slots->used));
 }
 
 static void note_peak(struct slots *s, size_t used)
 {
-    size_t peak = relaxed(&s->peak);
+    size_t peak = slots_relaxed(&s->peak);
     while (used > peak && !atomic_compare_exchange_weak(&s->peak, &peak, used))
         continue;
 }
 
-bool slots_take(struct slots_taker *t)
+bool slots_shared_take(struct slots_taker *t)
 {
     struct slots *s = t->slots;
-    if (s->takers == 1)
-        return take_alone(s);
     size_t used = atomic_load(&s->used);
     do {
         if (!has_room(t, used))
             return false;
     } while (!atomic_compare_exchange_weak(&s->used, &used, used + 1));
     _Atomic size_t *held = &s->claims[t->index].held;
-    set_relaxed(held, relaxed(held) + 1);
+    slots_set_relaxed(held, slots_relaxed(held) + 1);
     note_peak(s, used + 1);
     slots_withdraw(t);
     return true;
 }
 
-void slots_give(struct slots_taker *t)
+void slots_shared_give(struct slots_taker *t)
 {
     struct slots *s = t->slots;
     _Atomic size_t *held = &s->claims[t->index].held;
-    assert(relaxed(held) > 0);
-    set_relaxed(held, relaxed(held) - 1);
-    if (s->takers == 1) {
-        set_relaxed(&s->used, relaxed(&s->used) - 1);
-        return;
-    }
+    assert(slots_relaxed(held) > 0);
+    slots_set_relaxed(held, slots_relaxed(held) - 1);
     if (t->registered)
         draw_ticket(t);
     atomic_fetch_sub(&s->used, 1);
@@ -200,25 +150,21 @@ void slots_give(struct slots_taker *t)
 
 /* Waiting */
 
-bool slots_wait(struct slots_taker *t)
+bool slots_shared_wait(struct slots_taker *t)
 {
     struct slots *s = t->slots;
-    if (slots_may(t))
+    if (slots_shared_may(t))
         return false;
-    if (s->takers == 1)
-        return true;
     if (!t->registered) {
         draw_ticket(t);
         atomic_fetch_or(&s->waiting, bit(t));
         t->registered = true;
     }
-    return !slots_may(t);
+    return !slots_shared_may(t);
 }
 
-void slots_withdraw(struct slots_taker *t)
+void slots_shared_withdraw(struct slots_taker *t)
 {
-    if (!t->registered)
-        return;
     t->registered = false;
     atomic_fetch_and(&t->slots->waiting, ~bit(t));
 }
@@ -238,7 +184,7 @@ static uint64_t first_of(struct slots *s, uint64_t mask)
     uint64_t first = 0, oldest = 0;
     for (; mask != 0; mask &= mask - 1) {
         struct slots_claim *claim = &s->claims[__builtin_ctzll(mask)];
-        size_t held = relaxed(&claim->held);
+        size_t held = slots_relaxed(&claim->held);
         uint64_t ticket = atomic_load(&claim->ticket);
         if (held < least || (held == least && ticket < oldest)) {
             first = mask & -mask;
@@ -258,12 +204,10 @@ static bool tell(struct slots *s, uint64_t one)
     return true;
 }
 
-uint64_t slots_tell(struct slots_taker *t)
+uint64_t slots_shared_tell(struct slots_taker *t)
 {
     struct slots *s = t->slots;
     uint64_t woken = 0;
-    if (!slots_others_wait(t))
-        return 0;
     size_t used = atomic_load(&s->used), limit = atomic_load(&s->limit);
     uint64_t others = atomic_load(&s->waiting) & ~bit(t);
     for (; used < limit && others != 0; used++) {

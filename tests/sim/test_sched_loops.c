@@ -335,7 +335,7 @@ static void test_starved_batch_gives_its_promise_up(void **state)
     assert_ptr_equal(turn(&w, 0), &held);
     push(&b, 0, 0, &waits);
     push(&other, 0, 0, &third);
-    assert_null(turn(&w, 0)); /* both wait for the origin, b first */
+    assert_null(turn(&w, 0));   /* both wait for the origin, b first */
     sched_release(&held.entry); /* promised to b */
     push(&b, 1, 0, &far);
     assert_ptr_equal(turn(&w, 1), &far);

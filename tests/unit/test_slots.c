@@ -1,4 +1,7 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ *
+ * test_slots - one limit and several takers: turns, who is told what, and the same with threads.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -224,7 +227,8 @@ static void test_inbox(void **state)
     }
 }
 
-/* Who was told leaves its inbox first; who has left is told no more; another may join in its place. */
+/* Who was told empties its inbox before it leaves; who has left is told no more; another may join in
+ * its place. */
 static void test_leave(void **state)
 {
     (void)state;
