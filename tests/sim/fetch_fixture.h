@@ -242,7 +242,7 @@ static inline void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init(c->text + c->len, (unsigned)(sizeof c->text - c->len - 1));
 }
 
-/* Asks the kernel: on loopback a close is there at once, whether or not this loop has read it yet. */
+/* Asks the kernel: on loopback a close is there at once, whether this loop has read it or not. */
 static inline bool client_has_left(const struct client *c)
 {
     uv_os_fd_t fd;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_batch - the batch's state machine on a clock that only the test moves, over an engine that
- * does what the test says and when: it keeps fetch.h's promises (done is always later, the result
- * of a cancelled job is final at once) with the real scheduler, and sends nothing. batch.c is
- * included, so that its allocations can fail.
+ * test_batch - the batch's state machine on a clock that only the test moves, over fetch loops
+ * that do what the test says and when: one loop, which looks into its mail when the test lets it,
+ * keeps shard.h's promises (each job comes back once, later and whatever ends it; a cancelled one
+ * at once, its slot when its transfer is taken down) with the real scheduler, and sends nothing.
+ * batch.c is included, so that its allocations can fail.
  *
  * What a batch promises its owner is asserted in the callbacks themselves, so in every test: each
  * member is reported once, the end is told once and last, neither from inside a call into the
@@ -77,22 +78,59 @@ int64_t clock_wall_us(void)
     return WALL + now_us;
 }
 
-/* The engine */
+/* The fetch loops: one */
 
-struct fetch {
-    struct slots *slots;
-    struct sched *sched;
-    struct list active, closing, ended; /* struct fetch_job */
-    size_t submitted, in_hand, freed;
-    bool refuses; /* the next one who wants to join */
+struct transfer { /* of a job that was cut: what is left to be taken down */
+    struct list node;
+    struct sched_entry slots;
+    struct fetch_group *group;
 };
 
-static void job_end(struct fetch *f, struct fetch_job *job)
+enum { GROUPS_MAX = 4000, ACTIVE_MAX = 1024 };
+
+struct shard {
+    struct slots *slots;
+    struct sched *sched;
+    struct list outgoing;   /* submitted, not flushed */
+    struct list jobs, mail; /* flushed; groups with a cancel or a pause */
+    struct list ended;      /* struct fetch_job */
+    struct list closing;    /* struct transfer */
+    struct fetch_job *active[ACTIVE_MAX];
+    size_t active_count;
+    struct lag lag;
+    atomic_llong held;
+    size_t submitted, started, in_hand, freed, signals, cancels;
+    bool refuses;                           /* the next group */
+    struct fetch_group *groups[GROUPS_MAX]; /* each has a reference more than it would have */
+    size_t group_count;
+};
+
+static struct fetch_part *part_of(struct fetch_group *group)
 {
-    list_remove(&job->node);
-    sched_release(&job->entry);
-    job->state = FETCH_ENDED;
-    list_append(&f->ended, &job->node);
+    return &group->parts[0];
+}
+
+/* The real engine does the same: a part is in the queue while something of the group is here. */
+static void part_leave_if_empty(struct fetch_group *group)
+{
+    struct fetch_part *part = part_of(group);
+    if (part->sched == NULL || !list_empty(&part->jobs) || sched_batch_running(part->sched) > 0)
+        return;
+    sched_batch_leave(part->sched);
+    part->sched = NULL;
+    fetch_group_unref(group);
+}
+
+static void part_join(struct shard *s, struct fetch_group *group)
+{
+    struct fetch_part *part = part_of(group);
+    if (part->sched != NULL)
+        return;
+    part->sched =
+        sched_batch_join(s->sched, group->identity, group->slots, group->limit_per_host);
+    assert_non_null(part->sched);
+    sched_batch_pause(part->sched, part->paused);
+    fetch_group_ref(group);
 }
 
 static void account(struct fetch_job *job, enum phase p, int64_t since_us, int64_t end_us)
@@ -101,81 +139,209 @@ static void account(struct fetch_job *job, enum phase p, int64_t since_us, int64
     job->result.end_us = end_us;
 }
 
-struct sched_batch *fetch_join(struct fetch *f, const char *identity, struct slots *slots,
-                               int limit_per_host)
+static void active_remove(struct shard *s, const struct fetch_job *job)
 {
-    return f->refuses ? NULL : sched_batch_join(f->sched, identity, slots, limit_per_host);
-}
-
-void fetch_submit(struct fetch *f, struct fetch_job *job)
-{
-    assert_int_equal(job->state, FETCH_IDLE);
-    result_init(&job->result);
-    list_init(&job->node);
-    list_init(&job->entry.node);
-    job->waiting_since_us = job->queued_us;
-    job->state = FETCH_QUEUED;
-    f->submitted++;
-    f->in_hand++;
-    if (strcmp(job->member->url, BAD_URL) != 0) {
-        assert_true(sched_push(job->batch, job->member->url, &job->entry, false));
+    for (size_t i = 0; i < s->active_count; i++) {
+        if (s->active[i] != job)
+            continue;
+        s->active_count--;
+        memmove(&s->active[i], &s->active[i + 1], (s->active_count - i) * sizeof s->active[0]);
         return;
     }
-    account(job, PHASE_QUEUE, job->waiting_since_us, clock_us());
-    job->result.state = MEMBER_FAILED;
-    job->result.error = (struct result_error){.type = ERR_URL_INVALID, .phase = PHASE_QUEUE};
-    job_end(f, job);
 }
 
-void fetch_cancel(struct fetch *f, struct fetch_job *job, enum err_type why, int64_t at_us)
+static void job_end(struct shard *s, struct fetch_job *job)
 {
-    if (job->result.state != MEMBER_PENDING || job->state == FETCH_IDLE)
-        return;
+    list_remove(&job->node);
+    active_remove(s, job);
+    if (job->group->stop_on_error && !job->result.ok)
+        atomic_store(&job->group->stopped, true);
+    sched_release(&job->entry);
+    job->state = FETCH_ENDED;
+    list_append(&s->ended, &job->node);
+}
+
+static void job_cancel(struct shard *s, struct fetch_job *job, enum err_type why)
+{
     bool waits = job->state == FETCH_QUEUED;
     enum phase last = waits ? PHASE_QUEUE : PHASE_WAIT;
-    account(job, last, waits ? job->waiting_since_us : job->dispatched_us, at_us);
+    account(job, last, waits ? job->waiting_since_us : job->dispatched_us, clock_us());
     job->result.state = MEMBER_CANCELLED;
     job->result.error = (struct result_error){.type = why, .phase = last};
-    if (waits) {
-        job_end(f, job);
-        return;
+    if (!waits) {
+        struct transfer *t = calloc(1, sizeof *t);
+        assert_non_null(t);
+        t->group = job->group;
+        sched_move(&job->entry, &t->slots);
+        list_append(&s->closing, &t->node);
     }
-    list_remove(&job->node);
-    job->state = FETCH_CLOSING;
-    list_append(&f->closing, &job->node);
+    job_end(s, job);
 }
 
-void fetch_content_free(struct fetch *f, struct result *r)
+static void job_accept(struct shard *s, struct fetch_job *job)
 {
-    (void)f;
-    result_drop_extra(r);
+    struct fetch_group *group = job->group;
+    result_init(&job->result);
+    list_init(&job->entry.node);
+    job->waiting_since_us = group->queued_us;
+    job->state = FETCH_QUEUED;
+    list_append(&part_of(group)->jobs, &job->node);
+    if (part_of(group)->cancelled != ERR_NONE) {
+        job_cancel(s, job, part_of(group)->cancelled);
+    } else if (strcmp(job->member->url, BAD_URL) == 0) {
+        account(job, PHASE_QUEUE, job->waiting_since_us, clock_us());
+        job->result.state = MEMBER_FAILED;
+        job->result.error = (struct result_error){.type = ERR_URL_INVALID, .phase = PHASE_QUEUE};
+        job_end(s, job);
+    } else {
+        part_join(s, group);
+        assert_true(sched_push(part_of(group)->sched, job->member->url, &job->entry, false));
+    }
 }
 
-void fetch_result_free(struct fetch *f, struct result *r)
+static void take_flags(struct shard *s, struct fetch_mail *mail)
 {
-    f->freed++;
-    result_fini(r);
+    struct fetch_part *part = part_of(mail->group);
+    if (part->cancelled == ERR_NONE) {
+        part->paused = mail->paused;
+        if (part->sched != NULL)
+            sched_batch_pause(part->sched, part->paused);
+    }
+    if (mail->cancel != ERR_NONE && part->cancelled == ERR_NONE) {
+        part->cancelled = mail->cancel;
+        if (part->sched != NULL)
+            sched_batch_pause(part->sched, true);
+        while (!list_empty(&part->jobs))
+            job_cancel(s, LIST_CONTAINER(part->jobs.next, struct fetch_job, node), mail->cancel);
+    }
+    fetch_group_unref(mail->group);
 }
 
-/* Starts what the scheduler lets start. */
-static size_t engine_launch(struct fetch *f)
+/* The loop looks into its mail: jobs are accepted, cancels and pauses done. */
+static void engine_mail(struct shard *s)
+{
+    struct list *node;
+    while ((node = list_pop(&s->mail)) != NULL)
+        take_flags(s, LIST_CONTAINER(node, struct fetch_mail, node));
+    while ((node = list_pop(&s->jobs)) != NULL)
+        job_accept(s, LIST_CONTAINER(node, struct fetch_job, node));
+}
+
+/* What batch calls */
+
+struct fetch_group *shard_group_create(struct shard *s, const struct shard_group_params *params)
+{
+    struct fetch_group *group = s->refuses ? NULL : fetch_group_create(1, params->limit);
+    if (group == NULL)
+        return NULL;
+    group->identity = params->identity;
+    group->limit_per_host = params->limit_per_host;
+    group->stop_on_error = params->stop_on_error;
+    group->queued_us = params->queued_us;
+    group->owner = params->owner;
+    assert_true(s->group_count < GROUPS_MAX);
+    s->groups[s->group_count++] = group;
+    fetch_group_ref(group);
+    return group;
+}
+
+void shard_group_release(struct fetch_group *group)
+{
+    if (group == NULL)
+        return;
+    assert_non_null(group->owner); /* once */
+    group->owner = NULL;
+    fetch_group_unref(group);
+}
+
+void shard_submit(struct shard *s, struct fetch_job *job)
+{
+    assert_int_equal(job->state, FETCH_IDLE);
+    assert_non_null(job->group->owner);
+    s->submitted++;
+    s->in_hand++;
+    list_append(&s->outgoing, &job->node);
+}
+
+void shard_flush(struct shard *s)
+{
+    s->signals += !list_empty(&s->outgoing);
+    list_splice(&s->jobs, &s->outgoing);
+}
+
+static void send_flags(struct shard *s, struct fetch_group *group, enum err_type cancel,
+                       bool paused)
+{
+    struct fetch_mail *mail = &part_of(group)->mail;
+    assert_non_null(group->owner); /* not released */
+    if (cancel != ERR_NONE)
+        mail->cancel = cancel;
+    mail->paused = paused;
+    s->signals++;
+    if (list_linked(&mail->node))
+        return;
+    list_append(&s->mail, &mail->node);
+    fetch_group_ref(group);
+}
+
+void shard_group_cancel(struct shard *s, struct fetch_group *group, enum err_type why)
+{
+    assert_int_equal(part_of(group)->mail.cancel, ERR_NONE); /* once */
+    shard_flush(s);
+    s->cancels++;
+    send_flags(s, group, why, false);
+}
+
+void shard_group_pause(struct shard *s, struct fetch_group *group, bool paused)
+{
+    send_flags(s, group, ERR_NONE, paused);
+}
+
+int64_t shard_lag_max_since(struct shard *s, int64_t since_us)
+{
+    return lag_max_since(&s->lag, since_us);
+}
+
+void shard_content_free(struct shard *s, struct result *r)
+{
+    fetch_content_free(r, &s->held);
+}
+
+void shard_result_free(struct shard *s, struct result *r)
+{
+    s->freed++;
+    fetch_result_free(r, &s->held);
+}
+
+/* What the test makes the loop do */
+
+/* Takes its mail and starts what the scheduler lets start. */
+static size_t engine_launch(struct shard *s)
 {
     struct sched_entry *e;
     size_t n = 0;
-    for (; (e = sched_next(f->sched)) != NULL; n++) {
+    engine_mail(s);
+    while ((e = sched_next(s->sched)) != NULL) {
         struct fetch_job *job = LIST_CONTAINER(e, struct fetch_job, entry);
         assert_int_equal(job->state, FETCH_QUEUED);
+        if (atomic_load(&job->group->stopped)) {
+            job_cancel(s, job, ERR_CANCELLED);
+            continue;
+        }
         job->state = FETCH_ACTIVE;
         job->dispatched_us = now_us;
         job->result.start_us = now_us;
         account(job, PHASE_QUEUE, job->waiting_since_us, now_us);
-        list_append(&f->active, &job->node);
+        assert_true(s->active_count < ACTIVE_MAX);
+        s->active[s->active_count++] = job;
+        s->started++;
+        n++;
     }
     return n;
 }
 
 /* An answer came. status 0: none did, the connection was lost. */
-static void engine_answer(struct fetch *f, struct fetch_job *job, int status)
+static void engine_answer(struct shard *s, struct fetch_job *job, int status)
 {
     assert_int_equal(job->state, FETCH_ACTIVE);
     account(job, PHASE_WAIT, job->dispatched_us, now_us);
@@ -184,36 +350,41 @@ static void engine_answer(struct fetch *f, struct fetch_job *job, int status)
     job->result.state = status > 0 ? MEMBER_DONE : MEMBER_FAILED;
     if (status == 0)
         job->result.error = (struct result_error){ERR_CONNECTION_TERMINATED, .phase = PHASE_WAIT};
-    job_end(f, job);
+    job_end(s, job);
 }
 
 /* Takes transfers of cancelled jobs down. */
-static void engine_close(struct fetch *f, size_t n)
+static void engine_close(struct shard *s, size_t n)
 {
     struct list *node;
-    for (; n > 0 && (node = list_pop(&f->closing)) != NULL; n--)
-        job_end(f, LIST_CONTAINER(node, struct fetch_job, node));
+    for (; n > 0 && (node = list_pop(&s->closing)) != NULL; n--) {
+        struct transfer *t = LIST_CONTAINER(node, struct transfer, node);
+        sched_release(&t->slots);
+        part_leave_if_empty(t->group);
+        free(t);
+    }
 }
 
-/* Gives ended jobs back. */
-static size_t engine_deliver(struct fetch *f, size_t n)
+/* Hands ended jobs back. */
+static size_t engine_deliver(struct shard *s, size_t n)
 {
     struct list *node;
     size_t given = 0;
-    for (; given < n && (node = list_pop(&f->ended)) != NULL; given++) {
+    for (; given < n && (node = list_pop(&s->ended)) != NULL; given++) {
         struct fetch_job *job = LIST_CONTAINER(node, struct fetch_job, node);
         job->state = FETCH_IDLE;
-        f->in_hand--;
+        s->in_hand--;
+        part_leave_if_empty(job->group);
         batches_job_done(job);
     }
     return given;
 }
 
-/* The world: a runner, an engine, a loop that only closes handles. */
+/* The world: a runner, a fetch loop, a loop that only closes handles. */
 
 struct world {
     uv_loop_t loop;
-    struct fetch fetch;
+    struct shard shard;
     struct metrics metrics;
     struct lag lag;
     struct batches *batches;
@@ -235,17 +406,20 @@ static void open_world(struct world *w, int in_flight, int per_host)
     now_us = 1000 * MS;
     step_us = 0;
     assert_int_equal(uv_loop_init(&w->loop), 0);
-    w->fetch.slots = slots_create(in_flight, 1);
-    assert_non_null(w->fetch.slots);
-    const struct sched_params sched = {.daemon = w->fetch.slots, .limit_origin = per_host};
-    w->fetch.sched = sched_create(&sched);
-    assert_non_null(w->fetch.sched);
-    list_init(&w->fetch.active);
-    list_init(&w->fetch.closing);
-    list_init(&w->fetch.ended);
+    struct shard *s = &w->shard;
+    s->slots = slots_create(in_flight, 1);
+    assert_non_null(s->slots);
+    const struct sched_params sched = {.daemon = s->slots, .limit_origin = per_host};
+    s->sched = sched_create(&sched);
+    assert_non_null(s->sched);
+    list_init(&s->outgoing);
+    list_init(&s->jobs);
+    list_init(&s->mail);
+    list_init(&s->ended);
+    list_init(&s->closing);
     const struct batches_params params = {
         .loop = &w->loop,
-        .fetch = &w->fetch,
+        .shard = &w->shard,
         .metrics = &w->metrics,
         .lag = &w->lag,
         .wake = on_wake,
@@ -261,16 +435,30 @@ static void on_runner_closed(void *arg)
     w->closed = true;
 }
 
-/* Every test ends here: no batch, no job, no entry and no handle is left. */
+/* Released by its batch, and left by the loop. */
+static void check_groups(struct shard *s)
+{
+    for (size_t i = 0; i < s->group_count; i++) {
+        assert_null(s->groups[i]->owner);
+        assert_int_equal(atomic_load(&s->groups[i]->refs), 1);
+        fetch_group_unref(s->groups[i]);
+    }
+}
+
+/* Every test ends here: no batch, job, entry, group, held byte or handle is left. */
 static void close_world(struct world *w)
 {
     assert_int_equal(batches_alive(w->batches), 0);
     assert_int_equal(batches_running(w->batches), 0);
     assert_int_equal(batches_unsubmitted(w->batches), 0);
-    assert_int_equal(w->fetch.in_hand, 0);
-    assert_int_equal(sched_waiting(w->fetch.sched) + sched_running(w->fetch.sched), 0);
-    sched_destroy(w->fetch.sched);
-    slots_destroy(w->fetch.slots);
+    engine_mail(&w->shard);
+    engine_close(&w->shard, SIZE_MAX);
+    assert_int_equal(w->shard.in_hand, 0);
+    assert_int_equal(atomic_load(&w->shard.held), 0);
+    assert_int_equal(sched_waiting(w->shard.sched) + sched_running(w->shard.sched), 0);
+    check_groups(&w->shard);
+    sched_destroy(w->shard.sched);
+    slots_destroy(w->shard.slots);
     batches_close(w->batches, on_runner_closed, w);
     assert_false(w->closed);
     uv_run(&w->loop, UV_RUN_DEFAULT);
@@ -278,12 +466,13 @@ static void close_world(struct world *w)
     assert_int_equal(uv_loop_close(&w->loop), 0);
 }
 
-/* A turn of the runner. Returns how many members it handed to the engine. */
+/* The front's turn without the loop's mail. Returns how many members it handed to the loop. */
 static size_t turn(struct world *w)
 {
-    size_t submitted = w->fetch.submitted, left = batches_unsubmitted(w->batches);
+    size_t submitted = w->shard.submitted, left = batches_unsubmitted(w->batches);
     bool more = batches_turn(w->batches);
-    size_t n = w->fetch.submitted - submitted;
+    shard_flush(&w->shard);
+    size_t n = w->shard.submitted - submitted;
     assert_true(n <= MOST_A_TURN);
     assert_true(batches_unsubmitted(w->batches) + n <= left);
     assert_int_equal(more, batches_unsubmitted(w->batches) > 0);
@@ -296,9 +485,9 @@ static void settle_all(struct world *w)
     size_t again;
     do {
         again = turn(w);
-        again += engine_launch(&w->fetch);
-        engine_close(&w->fetch, SIZE_MAX);
-        again += engine_deliver(&w->fetch, SIZE_MAX);
+        again += engine_launch(&w->shard);
+        engine_close(&w->shard, SIZE_MAX);
+        again += engine_deliver(&w->shard, SIZE_MAX);
         turn(w);
     } while (again > 0);
 }
@@ -482,7 +671,7 @@ static const struct result *result_of(const struct run *r, size_t i)
 
 static void answer(struct run *r, size_t i, int status)
 {
-    engine_answer(&r->w->fetch, job_of(r, i), status);
+    engine_answer(&r->w->shard, job_of(r, i), status);
 }
 
 /* The plain life */
@@ -497,15 +686,15 @@ static void test_all_done(void **state)
     assert_int_equal(w.metrics.value[METRIC_BATCHES_ACCEPTED], 1);
     assert_int_equal(batches_running(w.batches), 1);
     assert_int_equal(batches_unsubmitted(w.batches), 3);
-    assert_int_equal(w.fetch.submitted, 0); /* submitting is a turn's affair */
+    assert_int_equal(w.shard.submitted, 0); /* submitting is a turn's affair */
     assert_int_equal(turn(&w), 3);
-    assert_int_equal(engine_launch(&w.fetch), 3);
+    assert_int_equal(engine_launch(&w.shard), 3);
     now_us += 20 * MS;
     for (size_t i = 0; i < 3; i++)
         answer(&r, i, 200);
     assert_int_equal(r.calls, 0);
     size_t woken = w.woken;
-    engine_deliver(&w.fetch, SIZE_MAX);
+    engine_deliver(&w.shard, SIZE_MAX);
     assert_int_equal(r.calls, 3);
     /* The end is told in the runner's turn, and the loop must not sleep before it. */
     assert_int_equal(r.ends, 0);
@@ -520,7 +709,7 @@ static void test_all_done(void **state)
     assert_int_equal(batches_alive(w.batches), 1);
     end_run(&r);
     turn(&w);
-    assert_int_equal(w.fetch.freed, 3);
+    assert_int_equal(w.shard.freed, 3);
     close_world(&w);
 }
 
@@ -534,7 +723,7 @@ static void test_some_fail(void **state)
     start(&w, &bad, &(struct script){.count = 2, .url = BAD_URL});
     turn(&w);
     assert_int_equal(bad.calls, 0);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 200);
     answer(&r, 1, 503);
     answer(&r, 2, 0);
@@ -565,11 +754,11 @@ static void test_results_in_the_order_of_their_end(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 5});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     for (size_t i = 0; i < 5; i++) {
         now_us += MS;
         answer(&r, order[i], 200 + (int)order[i]);
-        engine_deliver(&w.fetch, 1);
+        engine_deliver(&w.shard, 1);
         assert_int_equal(r.calls, i + 1);
     }
     assert_memory_equal(r.order, order, sizeof order);
@@ -590,11 +779,11 @@ static void test_limits_and_peak(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 7, .concurrency = 3});
     turn(&w);
-    assert_int_equal(engine_launch(&w.fetch), 3);
+    assert_int_equal(engine_launch(&w.shard), 3);
     answer(&r, 0, 200);
     answer(&r, 1, 200);
-    engine_deliver(&w.fetch, SIZE_MAX);
-    assert_int_equal(engine_launch(&w.fetch), 2);
+    engine_deliver(&w.shard, SIZE_MAX);
+    assert_int_equal(engine_launch(&w.shard), 2);
     for (size_t i = 2; i < 7; i++) {
         answer(&r, i, 200);
         settle_all(&w);
@@ -619,7 +808,7 @@ static void test_overhead_and_lag(void **state)
     step_us = 3;
     turn(&w);
     step_us = 0;
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     now_us += 5 * MS;
     lag_note(&w.lag, now_us, 4 * MS);
     answer(&r, 0, 200);
@@ -628,6 +817,13 @@ static void test_overhead_and_lag(void **state)
     settle_all(&w);
     assert_int_equal(r.summary.loop_lag_max_us, 4 * MS);
     assert_int_equal(r.summary.overhead_us, 7 + 3 + 11);
+    end_run(&r);
+    /* Of the fetch loops, too. */
+    start(&w, &r, &(struct script){.count = 1, .url = BAD_URL});
+    lag_note(&w.shard.lag, now_us - 1, 800 * MS);
+    lag_note(&w.shard.lag, now_us, 6 * MS);
+    settle_all(&w);
+    assert_int_equal(r.summary.loop_lag_max_us, 6 * MS);
     end_run(&r);
     turn(&w);
     close_world(&w);
@@ -657,7 +853,8 @@ static void test_view(void **state)
 
 /* The deadline */
 
-/* Members in all three places, one done before: 10 ms early, not a microsecond earlier. */
+/* Members in all three places, one done before: 10 ms early, not a microsecond earlier. The batch
+ * ends with the last that the loops hand back. */
 static void test_deadline(void **state)
 {
     (void)state;
@@ -668,10 +865,10 @@ static void test_deadline(void **state)
     int64_t began = now_us, deadline = 500 * MS;
     start(&w, &r, &(struct script){.count = COUNT, .concurrency = 3, .deadline_us = deadline});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     now_us += 30 * MS;
     answer(&r, 1, 200);
-    engine_deliver(&w.fetch, 1);
+    engine_deliver(&w.shard, 1);
     now_us = began + deadline - LEAD - 1;
     turn(&w);
     assert_int_equal(r.calls, 1);
@@ -680,8 +877,16 @@ static void test_deadline(void **state)
     size_t unsubmitted = batches_unsubmitted(w.batches);
     assert_int_equal(unsubmitted, COUNT - 2 * MOST_A_TURN);
     assert_int_equal(turn(&w), 0);
-    assert_int_equal(r.ends, 1);
     assert_int_equal(batches_unsubmitted(w.batches), 0);
+    assert_int_equal(r.calls, 1 + unsubmitted); /* the loops have the others */
+    assert_int_equal(w.shard.cancels, 1);
+    engine_mail(&w.shard);
+    assert_int_equal(engine_deliver(&w.shard, SIZE_MAX), COUNT - 1 - unsubmitted);
+    assert_int_equal(batches_running(w.batches), 0);
+    assert_int_equal(r.ends, 0);
+    turn(&w);
+    assert_int_equal(r.ends, 1);
+    assert_int_equal(w.shard.started, 3); /* a slot that was left started nothing */
     assert_false(r.summary.complete || r.summary.ok);
     assert_int_equal(r.summary.total_us, deadline - LEAD);
     assert_int_equal(r.summary.done, 1);
@@ -701,7 +906,7 @@ static void test_deadline(void **state)
     }
     end_run(&r);
     settle_all(&w);
-    assert_int_equal(w.fetch.freed, COUNT);
+    assert_int_equal(w.shard.freed, COUNT);
     close_world(&w);
 }
 
@@ -714,9 +919,12 @@ static void test_deadline_while_time_passes(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 1000, .deadline_us = 50 * MS});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     now_us += 40 * MS;
-    step_us = 100;
+    step_us = 8;
+    turn(&w);
+    engine_mail(&w.shard);
+    engine_deliver(&w.shard, SIZE_MAX);
     turn(&w);
     step_us = 0;
     assert_int_equal(r.ends, 1);
@@ -738,15 +946,34 @@ static void test_deadlines_shorter_than_the_lead(void **state)
         int64_t lead = deadlines[i] / 2;
         now_us += deadlines[i] - lead - 1;
         turn(&w);
-        assert_int_equal(r.ends, 0);
+        settle_all(&w);
+        assert_int_equal(r.calls, 0);
         now_us++;
-        turn(&w);
+        settle_all(&w);
         assert_int_equal(r.ends, 1);
         assert_int_equal(r.summary.total_us, deadlines[i] - lead);
         end_run(&r);
         settle_all(&w);
         close_world(&w);
     }
+}
+
+/* It passed before the batch's first turn: the loops never hear of it. */
+static void test_deadline_before_the_first_turn(void **state)
+{
+    (void)state;
+    struct world w;
+    struct run r;
+    open_world(&w, 100, 100);
+    start(&w, &r, &(struct script){.count = 1000, .deadline_us = 20 * MS});
+    now_us += 10 * MS;
+    assert_int_equal(turn(&w), 0);
+    assert_int_equal(r.ends, 1);
+    assert_int_equal(r.summary.errors[ERR_DEADLINE_EXCEEDED], 1000);
+    assert_int_equal(w.shard.signals, 0);
+    end_run(&r);
+    turn(&w);
+    close_world(&w);
 }
 
 /* The loop's timer stands on the earliest deadline, and stops with the last. */
@@ -764,12 +991,14 @@ static void test_timer(void **state)
     turn(&w);
     /* rounded up: never a look too early */
     assert_int_equal(uv_timer_get_due_in(&w.batches->timer), 291);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&early, 0, 200);
     settle_all(&w);
     assert_int_equal(uv_timer_get_due_in(&w.batches->timer), 890);
     now_us += 890 * MS;
     turn(&w);
+    assert_false(uv_is_active((uv_handle_t *)&w.batches->timer)); /* once is enough */
+    settle_all(&w);
     assert_int_equal(late.ends, 1);
     assert_false(uv_is_active((uv_handle_t *)&w.batches->timer));
     end_run(&early);
@@ -778,33 +1007,71 @@ static void test_timer(void **state)
     close_world(&w);
 }
 
-/* What the engine hands back after the end counts down, and changes nothing. */
+/* A loop is late with what it hands back: the batch waits for the last. Then its memory goes,
+ * although the transfers are not yet taken down. */
 static void test_late_done(void **state)
 {
     (void)state;
     struct world w;
     struct run r;
     open_world(&w, 100, 100);
+    w.stalls = true;
     start(&w, &r, &(struct script){.count = 3, .deadline_us = 100 * MS});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     now_us += 95 * MS;
     turn(&w);
-    assert_int_equal(r.ends, 1);
+    assert_int_equal(r.calls, 0);
+    engine_mail(&w.shard);
     now_us += 500 * MS;
-    engine_close(&w.fetch, 2);
-    assert_int_equal(engine_deliver(&w.fetch, SIZE_MAX), 2);
+    assert_int_equal(engine_deliver(&w.shard, 2), 2);
     turn(&w);
-    assert_int_equal(r.calls, 3);
+    assert_int_equal(r.calls, 2);
+    assert_int_equal(r.ends, 0);
+    assert_int_equal(batches_running(w.batches), 1);
+    assert_int_equal(engine_deliver(&w.shard, 2), 1);
+    turn(&w);
+    assert_int_equal(r.ends, 1);
+    assert_int_equal(r.summary.total_us, 595 * MS);
     assert_int_equal(result_of(&r, 0)->end_us, result_of(&r, 2)->end_us);
+    assert_int_equal(result_work_us(result_of(&r, 0)), 95 * MS);
     end_run(&r);
     turn(&w);
-    assert_int_equal(batches_alive(w.batches), 1); /* one is still out */
-    assert_int_equal(w.fetch.freed, 0);
-    engine_close(&w.fetch, 1);
-    engine_deliver(&w.fetch, 1);
     assert_int_equal(batches_alive(w.batches), 0);
-    assert_int_equal(w.fetch.freed, 3);
+    assert_int_equal(w.shard.freed, 3);
+    assert_int_equal(slots_used(w.shard.slots), 3);
+    engine_close(&w.shard, 3);
+    assert_int_equal(slots_used(w.shard.slots), 0);
+    close_world(&w);
+}
+
+/* Two things end it: the first is the reason, and the loops are told once. */
+static void test_first_reason_stays(void **state)
+{
+    (void)state;
+    struct world w;
+    struct run gone, late;
+    open_world(&w, 100, 100);
+    start(&w, &gone, &(struct script){.count = 2, .deadline_us = 100 * MS});
+    start(&w, &late, &(struct script){.count = 2, .deadline_us = 200 * MS});
+    turn(&w);
+    engine_launch(&w.shard);
+    cancel(&gone);
+    turn(&w);
+    now_us += 95 * MS;
+    turn(&w);
+    now_us += 96 * MS;
+    turn(&w);
+    cancel(&late);
+    turn(&w);
+    w.stalls = true;
+    settle_all(&w);
+    assert_int_equal(gone.summary.errors[ERR_CANCELLED], 2);
+    assert_int_equal(late.summary.errors[ERR_DEADLINE_EXCEEDED], 2);
+    assert_int_equal(w.shard.cancels, 2);
+    end_run(&gone);
+    end_run(&late);
+    turn(&w);
     close_world(&w);
 }
 
@@ -817,16 +1084,16 @@ static void test_answer_before_the_deadline_delivered_after(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 2, .deadline_us = 100 * MS});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     now_us += 80 * MS;
     answer(&r, 1, 200);
     now_us += 15 * MS;
     turn(&w);
+    settle_all(&w);
     assert_int_equal(r.ends, 1);
     assert_int_equal(r.summary.done, 1);
     assert_int_equal(r.summary.cancelled, 1);
     assert_int_equal(result_of(&r, 1)->state, MEMBER_DONE);
-    settle_all(&w);
     end_run(&r);
     settle_all(&w);
     close_world(&w);
@@ -840,20 +1107,24 @@ static void test_cancel(void **state)
     struct world w;
     struct run r;
     open_world(&w, 100, 100);
-    start(&w, &r, &(struct script){.count = 600, .concurrency = 2});
+    start(&w, &r, &(struct script){.count = 1200, .concurrency = 2});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 200);
-    engine_deliver(&w.fetch, 1);
+    engine_deliver(&w.shard, 1);
     now_us += MS;
     cancel(&r);
     cancel(&r);
     assert_int_equal(r.calls, 1);
     turn(&w);
+    assert_int_equal(r.calls, 1 + 1200 - 2 * MOST_A_TURN);
+    assert_int_equal(r.ends, 0);
+    settle_all(&w);
     assert_int_equal(r.ends, 1);
+    assert_int_equal(w.shard.started, 2);
     assert_false(r.summary.complete);
     assert_int_equal(r.summary.done, 1);
-    assert_int_equal(r.summary.errors[ERR_CANCELLED], 599);
+    assert_int_equal(r.summary.errors[ERR_CANCELLED], 1199);
     cancel(&r);
     turn(&w);
     assert_int_equal(batches_alive(w.batches), 1);
@@ -870,8 +1141,9 @@ static void test_cancel_before_the_first_turn(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 1000});
     cancel(&r);
-    turn(&w);
+    settle_all(&w);
     assert_int_equal(r.ends, 1);
+    assert_int_equal(w.shard.started, 0);
     assert_int_equal(r.summary.errors[ERR_CANCELLED], 1000);
     assert_int_equal(r.summary.total_us, 0);
     assert_int_equal(r.summary.critical_index, -1);
@@ -889,10 +1161,10 @@ static void test_cancel_comes_too_late(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 1});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 200);
     cancel(&r);
-    engine_deliver(&w.fetch, 1);
+    engine_deliver(&w.shard, 1);
     turn(&w);
     assert_int_equal(r.ends, 1);
     assert_true(r.summary.complete && r.summary.ok);
@@ -901,7 +1173,8 @@ static void test_cancel_comes_too_late(void **state)
     close_world(&w);
 }
 
-/* The client is gone: nobody is called, and the memory goes with the last job. */
+/* The client is gone: nobody is called, and the memory goes with the last job that is handed back,
+ * whatever its transfers do. */
 static void test_client_gone(void **state)
 {
     (void)state;
@@ -910,21 +1183,24 @@ static void test_client_gone(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 700, .concurrency = 2});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     size_t woken = w.woken;
     release(&r);
     assert_true(w.woken > woken);
     turn(&w);
+    assert_int_equal(batches_running(w.batches), 1);
+    engine_mail(&w.shard);
+    assert_int_equal(engine_deliver(&w.shard, 699), 699);
+    turn(&w);
+    assert_int_equal(batches_running(w.batches), 1);
+    woken = w.woken;
+    engine_deliver(&w.shard, 1);
     assert_int_equal(batches_running(w.batches), 0);
-    assert_int_equal(batches_alive(w.batches), 1);
-    engine_deliver(&w.fetch, SIZE_MAX); /* those that waited */
-    assert_int_equal(batches_alive(w.batches), 1);
-    engine_close(&w.fetch, 1);
-    engine_deliver(&w.fetch, 1);
-    assert_int_equal(batches_alive(w.batches), 1);
-    engine_close(&w.fetch, 1);
-    engine_deliver(&w.fetch, 1);
+    assert_true(w.woken > woken);
+    turn(&w);
     assert_int_equal(batches_alive(w.batches), 0);
+    assert_int_equal(w.shard.freed, 700);
+    assert_int_equal(slots_used(w.shard.slots), 2);
     assert_int_equal(r.calls, 0);
     assert_int_equal(r.ends, 0);
     end_run(&r);
@@ -952,12 +1228,15 @@ static void test_release_as_the_last_job_comes(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 1});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 200);
     end_run(&r);
-    engine_deliver(&w.fetch, 1);
-    assert_int_equal(batches_alive(w.batches), 0);
+    size_t woken = w.woken;
+    engine_deliver(&w.shard, 1);
+    assert_int_equal(batches_running(w.batches), 0);
+    assert_true(w.woken > woken);
     turn(&w);
+    assert_int_equal(batches_alive(w.batches), 0);
     close_world(&w);
 }
 
@@ -970,9 +1249,9 @@ static void test_release_before_the_end_is_told(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 1});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 200);
-    engine_deliver(&w.fetch, 1);
+    engine_deliver(&w.shard, 1);
     release(&r);
     turn(&w);
     assert_int_equal(r.ends, 0);
@@ -991,24 +1270,28 @@ static void test_release_inside_on_end(void **state)
     start(&w, &cut, &(struct script){.count = 2, .deadline_us = 50 * MS});
     r.release = cut.release = RELEASE_IN_END;
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 200);
-    engine_deliver(&w.fetch, 1);
+    engine_deliver(&w.shard, 1);
     turn(&w);
     assert_int_equal(r.ends, 1);
     assert_int_equal(batches_alive(w.batches), 1);
     now_us += 45 * MS;
     turn(&w);
+    assert_int_equal(cut.ends, 0);
+    engine_mail(&w.shard);
+    engine_deliver(&w.shard, SIZE_MAX);
+    turn(&w);
     assert_int_equal(cut.ends, 1);
-    assert_int_equal(batches_alive(w.batches), 1); /* its two jobs */
-    settle_all(&w);
     assert_int_equal(batches_alive(w.batches), 0);
+    assert_int_equal(slots_used(w.shard.slots), 2);
     end_run(&r);
     end_run(&cut);
     close_world(&w);
 }
 
-/* In the first, a middle and the last report, by an answer and by a deadline. */
+/* In the first, a middle and the last report, by an answer and by a deadline; of members that never
+ * were submitted, too. */
 static void test_release_inside_on_item(void **state)
 {
     (void)state;
@@ -1021,17 +1304,28 @@ static void test_release_inside_on_item(void **state)
         r.release = cut.release = RELEASE_IN_ITEM;
         r.release_at = cut.release_at = at;
         turn(&w);
-        engine_launch(&w.fetch);
+        engine_launch(&w.shard);
         for (size_t i = 0; i < 3; i++)
             answer(&r, i, 200);
-        engine_deliver(&w.fetch, SIZE_MAX);
+        engine_deliver(&w.shard, SIZE_MAX);
         assert_int_equal(r.calls, at);
         now_us += 45 * MS;
         turn(&w);
+        engine_mail(&w.shard);
+        engine_deliver(&w.shard, SIZE_MAX);
         assert_int_equal(cut.calls, at);
         settle_all(&w);
         assert_int_equal(r.ends + cut.ends, 0);
+        assert_int_equal(batches_alive(w.batches), 0);
         end_run(&r);
+        end_run(&cut);
+        start(&w, &cut, &(struct script){.count = 3, .deadline_us = 50 * MS});
+        cut.release = RELEASE_IN_ITEM;
+        cut.release_at = at;
+        now_us += 45 * MS;
+        turn(&w);
+        assert_int_equal(cut.calls, at);
+        assert_int_equal(batches_alive(w.batches), 0);
         end_run(&cut);
         close_world(&w);
     }
@@ -1051,8 +1345,9 @@ static void test_nobody_wants_items(void **state)
     };
     r.batch = batch_start(w.batches, &params);
     assert_non_null(r.batch);
+    settle_all(&w);
     now_us += 45 * MS;
-    turn(&w);
+    settle_all(&w);
     assert_int_equal(r.ends, 1);
     assert_int_equal(r.summary.cancelled, 2);
     end_run(&r);
@@ -1072,16 +1367,18 @@ static void test_stop_on_error(void **state)
         open_world(&w, 100, 100);
         start(&w, &r, &(struct script){.count = 600, .concurrency = 3, .stop_on_error = true});
         turn(&w);
-        engine_launch(&w.fetch);
+        engine_launch(&w.shard);
         answer(&r, 0, 200);
-        engine_deliver(&w.fetch, 1);
+        engine_deliver(&w.shard, 1);
         assert_int_equal(batches_running(w.batches), 1);
         answer(&r, 1, statuses[i]);
         answer(&r, 2, 201); /* final as well, and not yet handed over */
-        engine_deliver(&w.fetch, 1);
-        assert_int_equal(r.calls, 600);
-        turn(&w);
+        engine_deliver(&w.shard, 1);
+        assert_int_equal(r.calls, 2 + 600 - MOST_A_TURN);
+        assert_int_equal(w.shard.cancels, 1);
+        settle_all(&w);
         assert_int_equal(r.ends, 1);
+        assert_int_equal(w.shard.started, 3);
         assert_false(r.summary.complete);
         assert_int_equal(r.summary.cancelled, 597);
         assert_int_equal(r.summary.errors[ERR_CANCELLED], 597);
@@ -1101,7 +1398,7 @@ static void test_stop_on_error_at_the_last(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 1, .stop_on_error = true});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&r, 0, 0);
     settle_all(&w);
     assert_int_equal(r.ends, 1);
@@ -1120,12 +1417,14 @@ static void test_stop_on_error_while_submitting(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 2000, .stop_on_error = true, .url = BAD_URL});
     turn(&w);
-    engine_deliver(&w.fetch, 1);
-    turn(&w);
+    engine_mail(&w.shard);
+    engine_deliver(&w.shard, 1);
+    assert_int_equal(r.calls, 1 + 2000 - MOST_A_TURN);
+    settle_all(&w);
     assert_int_equal(r.ends, 1);
     assert_int_equal(r.summary.failed, MOST_A_TURN);
     assert_int_equal(r.summary.cancelled, 2000 - MOST_A_TURN);
-    assert_int_equal(w.fetch.submitted, MOST_A_TURN);
+    assert_int_equal(w.shard.submitted, MOST_A_TURN);
     end_run(&r);
     settle_all(&w);
     close_world(&w);
@@ -1139,7 +1438,6 @@ static void test_100000_members(void **state)
     enum { COUNT = 100000 };
     struct world w;
     struct run r;
-    struct list *node;
     open_world(&w, 256, 256);
     start(&w, &r, &(struct script){.count = COUNT, .concurrency = 256, .stop_on_error = true});
     for (size_t given = 0; given < COUNT; given += MOST_A_TURN) {
@@ -1148,12 +1446,12 @@ static void test_100000_members(void **state)
         assert_int_equal(turn(&w), n);
     }
     assert_int_equal(batches_unsubmitted(w.batches), 0);
-    assert_int_equal(w.fetch.submitted, COUNT);
-    while (engine_launch(&w.fetch) > 0) {
+    assert_int_equal(w.shard.submitted, COUNT);
+    while (engine_launch(&w.shard) > 0) {
         now_us += MS;
-        while ((node = list_pop(&w.fetch.active)) != NULL)
-            engine_answer(&w.fetch, LIST_CONTAINER(node, struct fetch_job, node), 200);
-        engine_deliver(&w.fetch, SIZE_MAX);
+        while (w.shard.active_count > 0)
+            engine_answer(&w.shard, w.shard.active[w.shard.active_count - 1], 200);
+        engine_deliver(&w.shard, SIZE_MAX);
     }
     turn(&w);
     assert_int_equal(r.ends, 1);
@@ -1176,6 +1474,7 @@ static void test_batches_share_the_submits(void **state)
     turn(&w);
     start(&w, &small, &(struct script){.count = 100});
     assert_int_equal(turn(&w), MOST_A_TURN);
+    engine_mail(&w.shard);
     assert_int_equal(job_of(&small, 99)->state, FETCH_QUEUED);
     assert_int_equal(batches_unsubmitted(w.batches), 5100 - 2 * MOST_A_TURN);
     end_run(&large);
@@ -1195,7 +1494,7 @@ static void test_two_batches(void **state)
     start(&w, &first, &(struct script){.count = 10, .identity = "one"});
     start(&w, &second, &(struct script){.count = 2, .identity = "two", .url = B});
     turn(&w);
-    assert_int_equal(engine_launch(&w.fetch), 4);
+    assert_int_equal(engine_launch(&w.shard), 4);
     now_us += 5 * MS;
     answer(&second, 0, 200);
     answer(&second, 1, 200);
@@ -1224,24 +1523,26 @@ static void test_pause(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 6, .concurrency = 2, .deadline_us = 100 * MS});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     batch_pause(r.batch, true);
     answer(&r, 0, 200);
-    engine_deliver(&w.fetch, 1);
+    engine_deliver(&w.shard, 1);
     assert_int_equal(r.calls, 1); /* what runs goes on */
-    assert_int_equal(engine_launch(&w.fetch), 0);
+    assert_int_equal(engine_launch(&w.shard), 0);
     start(&w, &other, &(struct script){.count = 1});
     turn(&w);
-    assert_int_equal(engine_launch(&w.fetch), 1); /* others are not held up */
-    size_t woken = w.woken;
+    assert_int_equal(engine_launch(&w.shard), 1); /* others are not held up */
+    size_t signals = w.shard.signals;
     batch_pause(r.batch, false);
-    assert_true(w.woken > woken); /* nothing else tells the engine */
-    assert_int_equal(engine_launch(&w.fetch), 1);
+    assert_true(w.shard.signals > signals); /* nothing else tells the loop */
+    assert_int_equal(engine_launch(&w.shard), 1);
     batch_pause(r.batch, true);
     now_us += 95 * MS;
-    turn(&w);
+    settle_all(&w);
     assert_int_equal(r.ends, 1); /* nor does the deadline wait */
+    signals = w.shard.signals;
     batch_pause(r.batch, false);
+    assert_int_equal(w.shard.signals, signals); /* there is nothing to be started */
     end_run(&r);
     answer(&other, 0, 200);
     end_run(&other);
@@ -1259,7 +1560,7 @@ static void test_cancel_all(void **state)
     start(&w, &ended, &(struct script){.count = 1});
     start(&w, &running, &(struct script){.count = 2});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     answer(&ended, 0, 200);
     settle_all(&w);
     start(&w, &submitting, &(struct script){.count = 1000});
@@ -1270,7 +1571,7 @@ static void test_cancel_all(void **state)
     w.in_call = false;
     assert_true(w.woken > woken);
     assert_int_equal(batches_running(w.batches), 2);
-    turn(&w);
+    settle_all(&w);
     assert_int_equal(batches_running(w.batches), 0);
     assert_int_equal(submitting.ends + running.ends + ended.ends, 3);
     assert_int_equal(submitting.summary.cancelled, 1000);
@@ -1293,21 +1594,28 @@ static void test_drop_content(void **state)
     open_world(&w, 100, 100);
     start(&w, &r, &(struct script){.count = 2, .deadline_us = 50 * MS});
     turn(&w);
-    engine_launch(&w.fetch);
+    engine_launch(&w.shard);
     for (size_t i = 0; i < 2; i++) {
         struct result_extra *x = result_extra(&job_of(&r, i)->result);
         assert_non_null(x);
         buf_add_str(&x->body, "body");
+        x->held_bytes = 4;
+        w.shard.held += 4;
     }
     answer(&r, 0, 200);
-    engine_deliver(&w.fetch, 1);
-    now_us += 45 * MS;
-    turn(&w);
+    engine_deliver(&w.shard, 1);
     batch_drop_content(r.batch, 0);
     assert_null(result_of(&r, 0)->extra);
     assert_int_equal(result_of(&r, 0)->status, 200);
-    batch_drop_content(r.batch, 1); /* its transfer is not down yet and may write to it */
-    assert_non_null(result_of(&r, 1)->extra);
+    assert_int_equal(w.shard.held, 4);
+    now_us += 45 * MS;
+    turn(&w);
+    engine_mail(&w.shard);
+    engine_deliver(&w.shard, 1);
+    batch_drop_content(r.batch, 1); /* its transfer, not down yet, has nothing to do with it */
+    assert_null(result_of(&r, 1)->extra);
+    assert_int_equal(w.shard.held, 0);
+    assert_int_equal(slots_used(w.shard.slots), 1);
     end_run(&r);
     settle_all(&w);
     close_world(&w);
@@ -1327,9 +1635,9 @@ static void test_no_memory(void **state)
         assert_int_equal(batches_alive(w.batches), 0);
     }
     allocations_left = -1;
-    w.fetch.refuses = true;
+    w.shard.refuses = true;
     assert_false(try_start(&w, &r, &(struct script){.count = 3}));
-    w.fetch.refuses = false;
+    w.shard.refuses = false;
     assert_int_equal(batches_unsubmitted(w.batches) + batches_running(w.batches), 0);
     assert_int_equal(w.metrics.value[METRIC_BATCHES_ACCEPTED], 0);
     start(&w, &r, &(struct script){.count = 3});
@@ -1376,14 +1684,13 @@ static void random_owner(struct run *r)
         batch_pause(r->batch, rand() % 2);
 }
 
-static void random_engine(struct fetch *f)
+static void random_engine(struct shard *s)
 {
-    engine_launch(f);
-    engine_close(f, (size_t)(rand() % 3));
-    engine_deliver(f, (size_t)(rand() % 40));
-    for (int i = rand() % 3; i > 0 && !list_empty(&f->active); i--)
-        engine_answer(f, LIST_CONTAINER(f->active.next, struct fetch_job, node),
-                      rand() % 5 == 0 ? 0 : 200 + rand() % 300);
+    engine_launch(s);
+    engine_close(s, (size_t)(rand() % 3));
+    engine_deliver(s, (size_t)(rand() % 40));
+    for (int i = rand() % 3; i > 0 && s->active_count > 0; i--)
+        engine_answer(s, s->active[0], rand() % 5 == 0 ? 0 : 200 + rand() % 300);
 }
 
 static void test_random(void **state)
@@ -1416,7 +1723,7 @@ static void test_random(void **state)
             turn(&w);
             break;
         default:
-            random_engine(&w.fetch);
+            random_engine(&w.shard);
         }
     }
     for (int i = 0; i < RUNS; i++)
@@ -1439,8 +1746,10 @@ int main(void)
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_deadline_while_time_passes),
         cmocka_unit_test(test_deadlines_shorter_than_the_lead),
+        cmocka_unit_test(test_deadline_before_the_first_turn),
         cmocka_unit_test(test_timer),
         cmocka_unit_test(test_late_done),
+        cmocka_unit_test(test_first_reason_stays),
         cmocka_unit_test(test_answer_before_the_deadline_delivered_after),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_before_the_first_turn),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_fetch - one engine and what becomes of a job in it: answers, redirects, time-outs, connections,
- * cancels, caps. See fetch_fixture.h for the server and the clock; test_fetch_groups.c has what
- * concerns many jobs, several groups and several engines.
+ * test_fetch - one engine and what becomes of a job in it: answers, redirects, time-outs,
+ * connections, cancels, caps. See fetch_fixture.h for the server and the clock;
+ * test_fetch_groups.c has what concerns several groups, pools and engines.
  */
 #include "fetch_fixture.h"
 
@@ -436,8 +436,8 @@ static struct client *last_client(struct test *t)
     return LIST_CONTAINER(t->servers[0].clients.prev, struct client, node);
 }
 
-/* More active jobs than a turn takes down. All are done in that turn; what then comes for a transfer that
- * still waits for its turn is not taken, although the memory of its job is somebody else's. */
+/* More active jobs than a turn takes down. All are done in that turn; what then comes for a
+ * transfer that waits for its turn is not taken: its job's memory is somebody else's by now. */
 static void test_cancel_active(void **state)
 {
     (void)state;

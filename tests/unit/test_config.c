@@ -215,6 +215,7 @@ static void test_defaults(void **state)
 {
     (void)state;
     struct config *c = load_good(NULL, NULL, 0);
+    assert_int_equal(c->daemon.loops, CONFIG_AUTO);
     assert_int_equal(c->daemon.log_level, LOG_LEVEL_INFO);
     assert_int_equal(c->daemon.log_format, LOG_FORMAT_TEXT);
     assert_int_equal(c->daemon.drain_timeout_us, 30000000);
@@ -258,7 +259,7 @@ static void test_every_option(void **state)
 {
     (void)state;
     struct config *c = load_text(
-        "[daemon]\nlog_level = debug\nlog_format = json\ndrain_timeout = 1d\n"
+        "[daemon]\nloops = 3\nlog_level = debug\nlog_format = json\ndrain_timeout = 1d\n"
         "[limits]\nclients = 1\nbody_bytes = 1G\nrequests = 2\nin_flight = 65536\n"
         "queued = 10000000\nper_host = 65536\nhead_bytes = 1M\nupstream_head_bytes = 16M\n"
         "response_bytes = 0\nanswer_bytes = 1024G\nlookups = 10000\n"
@@ -270,6 +271,7 @@ static void test_every_option(void **state)
         "token_file = /t\npolicy = inner-1\nmode = 600\nhead_timeout = 1h\nbody_timeout = 1500us\n"
         "send_timeout = 2000us\nkeep_alive = 24h\n"
         "[policy inner-1]\nbase = private\nallow = 10.0.0.1 [fc00::/7]:1-65535\ndeny = ::/0\n");
+    assert_int_equal(c->daemon.loops, 3);
     assert_int_equal(c->daemon.log_level, LOG_LEVEL_DEBUG);
     assert_int_equal(c->daemon.log_format, LOG_FORMAT_JSON);
     assert_int_equal(c->daemon.drain_timeout_us, INT64_C(86400000000));
@@ -354,6 +356,7 @@ static void test_ranges(void **state)
 {
     (void)state;
     static const struct range ranges[] = {
+        {"daemon.loops", "0", "64", "-1", "65", NULL},
         {"limits.clients", "1", "1000000", "0", "1000001", NULL},
         {"limits.body_bytes", "1K", "1G", "1023", "1073741825", NULL},
         {"limits.requests", "1", "1000000", "0", "1000001", "limits.queued=10000000"},
@@ -585,6 +588,12 @@ static void test_refused_values(void **state)
          "debug\n"},
         {"[daemon]\nlog_format =\n",
          "gatherd.conf:2: [daemon] log_format: \"\" is unknown; one of text, json\n"},
+        {"[daemon]\nloops = all\n",
+         "gatherd.conf:2: [daemon] loops: \"all\" is not of the right form; auto or a whole "
+         "number, from 0 to 64\n"},
+        {"[daemon]\nloops = -1\n", /* what stands for auto inside */
+         "gatherd.conf:2: [daemon] loops: \"-1\" is out of range; auto or a whole number, from 0 "
+         "to 64\n"},
         {"[fetch]\nhttp_version = 3\n",
          "gatherd.conf:2: [fetch] http_version: \"3\" is unknown; one of auto, 1.1, 2\n"},
         {"[policy default]\nbase = any\n",
@@ -1166,7 +1175,7 @@ static void test_each_option(void **state)
     for (const char *p = dump; (p = strstr(p, " =")); p++)
         lines++;
     assert_int_equal(listed.count, lines);
-    assert_int_equal(lines, 36);
+    assert_int_equal(lines, 37);
     free(dump);
     config_destroy(c);
 }
@@ -1194,13 +1203,14 @@ static void test_needs_restart(void **state)
         "daemon.log_level=debug",
     };
     static const char *const restart[] = {
-        "limits.clients=5", "limits.head_bytes=1K", "limits.lookups=3", "fetch.dns_servers=::1",
+        "daemon.loops=3", "limits.clients=5", "limits.head_bytes=1K", "limits.lookups=3",
+        "fetch.dns_servers=::1",
         "listener.default.bind=127.0.0.1:4284", "listener.default.mode=0600",
     };
     static const char *const inner[] = {"listener.inner.bind=unix:/g", "limits.in_flight=300"};
     static const char *const two[] = {"listener.b.bind=unix:/b", "listener.inner.bind=unix:/g"};
-    static const char all[] = "limits.clients limits.head_bytes limits.lookups fetch.dns_servers "
-                              "listener.default.bind listener.default.mode";
+    static const char all[] = "daemon.loops limits.clients limits.head_bytes limits.lookups "
+                              "fetch.dns_servers listener.default.bind listener.default.mode";
     assert_needs_restart(NULL, 0, NULL, 0, "");
     assert_needs_restart(NULL, 0, reload, COUNT(reload), "");
     assert_needs_restart(reload, COUNT(reload), NULL, 0, "");
@@ -1235,7 +1245,7 @@ static void test_example(void **state)
                                           : line + is_option);
     }
     fclose(file);
-    assert_int_equal(options, 36);
+    assert_int_equal(options, 37);
     c = load_text(text);
     char *dump = dump_of(c);
     assert_string_equal(dump, expected);
