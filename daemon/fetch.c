@@ -375,13 +375,15 @@ static void pause_part(struct fetch_part *part, bool paused)
         sched_batch_pause(part->sched, paused);
 }
 
+/* From now on nothing of it starts, however many turns the cancels take: neither on a slot that is free
+ * nor on one that an active job leaves. */
 void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why)
 {
     struct fetch_part *part = part_of(f, group);
     if (part->cancelled != ERR_NONE)
         return;
     part->cancelled = why;
-    pause_part(part, true); /* a slot that one of them leaves is not for the next one */
+    pause_part(part, true);
     if (!list_empty(&part->jobs))
         list_append(&f->cancelling, &part->cancelling);
     f->params.wake(f->params.arg);
