@@ -84,7 +84,7 @@ struct job {
     struct member member;
     struct member_opts opts;
     struct test *t;
-    char url[112];
+    char url[80];
     int dones;
 };
 
@@ -615,10 +615,10 @@ static inline struct job *make_job(struct test *t, const char *url)
     assert_true(t->job_count < JOBS);
     struct job *j = &t->jobs[t->job_count++];
     struct target target;
-    if (url[0] == '/')
-        snprintf(j->url, sizeof j->url, "http://127.0.0.1:%u%s", t->servers[0].port, url);
-    else
-        snprintf(j->url, sizeof j->url, "%s", url);
+    int n = url[0] == '/' ? snprintf(j->url, sizeof j->url, "http://127.0.0.1:%u%s",
+                                     t->servers[0].port, url)
+                          : snprintf(j->url, sizeof j->url, "%s", url);
+    assert_true(n > 0 && (size_t)n < sizeof j->url);
     j->t = t;
     j->opts = (struct member_opts){
         .method = "GET",
