@@ -75,6 +75,56 @@ static void test_cancel_in_every_phase(void **state)
     close(fd);
 }
 
+/* "No such name" for every question that the silent server got; returns how many. */
+static int refuse_names(int fd)
+{
+    unsigned char text[512];
+    struct sockaddr_in from;
+    int count = 0;
+    for (;; count++) {
+        socklen_t n = sizeof from;
+        ssize_t got = recvfrom(fd, text, sizeof text, MSG_DONTWAIT, (struct sockaddr *)&from, &n);
+        if (got < 4)
+            return count;
+        text[2] |= 0x80; /* an answer */
+        text[3] = 0x83;  /* NXDOMAIN */
+        assert_int_equal(sendto(fd, text, (size_t)got, 0, (struct sockaddr *)&from, n), got);
+    }
+}
+
+/* An answer for a look-up that was cut, and waits to be closed, is nobody's. */
+static void test_answer_after_the_cancel(void **state)
+{
+    (void)state;
+    enum { OTHERS = CLOSINGS_A_TURN };
+    char dns[32];
+    int fd = silent_server(dns, sizeof dns), asked = 0;
+    struct test *t = open_with(&(struct setup){.in_flight = OTHERS + 1, .dns = dns});
+    struct resolve_stats stats;
+    t->pages[0] = (struct page){.path = "/never"};
+    for (int i = 0; i < OTHERS; i++)
+        get(t, "/never");
+    run_until(t, &t->pages[0].asked, OTHERS);
+    struct job *name = get(t, "http://name.test/");
+    turn(t);
+    cancel(t, t->group, ERR_CANCELLED);
+    turn(t);
+    check_cancelled(&name->job.result, ERR_CANCELLED, PHASE_DNS);
+    assert_int_equal(slots_used(t->slots), 1);
+    do {
+        asked += refuse_names(fd);
+        uv_run(&t->loop, UV_RUN_NOWAIT);
+        resolve_get_stats(t->engines[0].fetch->resolve, &stats);
+        assert_false(t->expired);
+    } while (stats.in_flight > 0);
+    assert_true(asked > 0);
+    assert_int_equal(slots_used(t->slots), 1);
+    turn(t);
+    assert_int_equal(slots_used(t->slots), 0);
+    close_test(t);
+    close(fd);
+}
+
 /* Two groups, of which the first takes more than a turn: nothing of the second starts meanwhile. */
 static void test_cancel_of_two_large_groups(void **state)
 {
@@ -433,6 +483,7 @@ static void test_reload(void **state)
     turn(t);
     assert_int_equal(slots_used(t->slots), 1);
     limits.per_host = 3;
+    t->engines[0].woken = false;
     fetch_reload(f, &config, &limits);
     memset(&t->config, 0, sizeof t->config);
     memset(&t->limits, 0, sizeof t->limits);
@@ -689,6 +740,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cancel_in_every_phase),
+        cmocka_unit_test(test_answer_after_the_cancel),
         cmocka_unit_test(test_cancel_of_two_large_groups),
         cmocka_unit_test(test_job_after_the_cancel),
         cmocka_unit_test(test_slots_stay_until_the_transfer_is_closed),
