@@ -118,7 +118,8 @@ static void drop_next(struct fetch_job *job)
     job->next = NULL;
 }
 
-/* The mover: from whatever state to ENDED; the result is final. */
+/* The mover: from whatever state to ENDED; the result is final. Another engine may take the slots the
+ * moment they are released: what this one did with them is over by then. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job)
 {
     assert(job->result.state != MEMBER_PENDING);
@@ -126,12 +127,12 @@ void fetch_end_job(struct fetch *f, struct fetch_job *job)
     list_remove(&job->node);
     heap_remove(&f->deadlines, &job->deadline);
     if (job->group->stop_on_error && !job->result.ok)
-        atomic_store(&job->group->stopped, true); /* before the slot is anybody's */
-    sched_release(&job->entry);
+        atomic_store(&job->group->stopped, true);
     drop_next(job);
     if (job->transfer != NULL)
         fetch_give_back_transfer(fetch_pool_of(f, job), job->transfer);
     job->transfer = NULL;
+    sched_release(&job->entry);
     job->state = FETCH_ENDED;
     list_append(&f->ended, &job->node);
 }
@@ -419,17 +420,23 @@ static void run_cancels(struct fetch *f)
     }
 }
 
+/* The transfer may be freed with it, so its slots are in other hands until it is closed. */
+static void close_transfer(struct fetch *f, struct transfer *t)
+{
+    struct fetch_group *group = t->group;
+    struct sched_entry slots = {.state = ENTRY_IDLE};
+    sched_move(&t->slots, &slots);
+    t->group = NULL;
+    fetch_give_back_transfer(&f->pools[group->pool], t);
+    sched_release(&slots);
+    part_leave_if_empty(f, group);
+}
+
 static void run_closings(struct fetch *f)
 {
     struct list *node;
-    for (int i = 0; i < CLOSINGS_MAX && (node = list_pop(&f->closing)) != NULL; i++) {
-        struct transfer *t = LIST_CONTAINER(node, struct transfer, node);
-        struct fetch_group *group = t->group;
-        sched_release(&t->slots);
-        t->group = NULL;
-        fetch_give_back_transfer(&f->pools[group->pool], t);
-        part_leave_if_empty(f, group);
-    }
+    for (int i = 0; i < CLOSINGS_MAX && (node = list_pop(&f->closing)) != NULL; i++)
+        close_transfer(f, LIST_CONTAINER(node, struct transfer, node));
 }
 
 void fetch_pause(struct fetch *f, struct fetch_group *group, bool paused)

@@ -126,9 +126,9 @@ static void forget_answer(struct result *r)
 static void requeue(struct fetch *f, struct fetch_job *job)
 {
     heap_remove(&f->deadlines, &job->deadline);
-    sched_release(&job->entry);
     fetch_give_back_transfer(fetch_pool_of(f, job), job->transfer);
     job->transfer = NULL;
+    sched_release(&job->entry);
     job->waiting_since_us = job->result.end_us;
     if (fetch_move_job(f, job))
         return;
