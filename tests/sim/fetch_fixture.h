@@ -102,6 +102,7 @@ struct engine {
     struct fetch *fetch;
     struct metrics metrics;
     bool woken, again, told;
+    int told_at; /* clients of the other's server when it was last told of free slots */
 };
 
 struct setup {
@@ -360,8 +361,12 @@ static inline void on_wake_others(void *arg, uint64_t engines)
 {
     struct test *t = ((struct engine *)arg)->t;
     assert_true(engines < UINT64_C(1) << t->engine_count);
-    for (unsigned i = 0; i < t->engine_count; i++)
-        t->engines[i].told |= (engines >> i & 1) != 0;
+    for (unsigned i = 0; i < t->engine_count; i++) {
+        if ((engines >> i & 1) == 0)
+            continue;
+        t->engines[i].told = true;
+        t->engines[i].told_at = clients_now(&t->servers[1 - i]);
+    }
 }
 
 /* allow: an address beside the public ones, or NULL. */

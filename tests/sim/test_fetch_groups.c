@@ -707,6 +707,38 @@ static void test_engines_share_slots(void **state)
     close_test(t);
 }
 
+/* What ends a transfer closes its connection, and only then is its slot another engine's: between the
+ * two there is one connection, never two. */
+static void test_slots_pass_after_the_close(void **state)
+{
+    (void)state;
+    enum { CUT, TIMED_OUT, ENDS };
+    for (int end = 0; end < ENDS; end++) {
+        struct test *t = open_with(&(struct setup){.in_flight = 1, .engines = 2});
+        t->pages[0] = (struct page){.path = "/never"};
+        t->pages[1] = (struct page){.path = "/hello", .reply = HELLO};
+        struct fetch_group *group = t->group;
+        get(t, "/never");
+        run_until(t, &t->pages[0].asked, 1);
+        new_group(t, 10);
+        struct job *waits = get_of_second(t, "/hello");
+        for (int i = 0; i < 3; i++)
+            turn(t);
+        assert_int_equal(waits->job.state, FETCH_QUEUED);
+        assert_int_equal(clients_now(&t->servers[0]), 1);
+        t->engines[1].told_at = -1;
+        if (end == CUT)
+            cancel(t, group, ERR_CANCELLED);
+        else
+            now_us += TIMEOUT_US;
+        turn(t);
+        assert_int_equal(t->engines[1].told_at, 0);
+        run_all(t);
+        assert_true(waits->job.result.ok);
+        close_test(t);
+    }
+}
+
 /* An error on one engine stops the other one, and a job that comes from there. */
 static void test_stop_on_both_engines(void **state)
 {
@@ -759,6 +791,7 @@ int main(void)
         cmocka_unit_test(test_cancel_of_a_moving_job),
         cmocka_unit_test(test_timeout_goes_with_the_job),
         cmocka_unit_test(test_engines_share_slots),
+        cmocka_unit_test(test_slots_pass_after_the_close),
         cmocka_unit_test(test_stop_on_both_engines),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
