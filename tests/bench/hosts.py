@@ -21,14 +21,15 @@ NET = itertools.count(10)  # of the next round's hosts
 IDLE_S = 2
 
 
-def measure(gatherd, urls, concurrency):
-    body = daemon.batch_body(urls, concurrency=concurrency)
+def measure(gatherd, urls, concurrency, **fields):
+    body = daemon.batch_body(urls, concurrency=concurrency, **fields)
     before, begin = gatherd.cpu_us(), time.monotonic()
     answer = gatherd.post(body)
     wall = time.monotonic() - begin
     cpu = gatherd.cpu_us() - before
-    daemon.check_answer(answer, len(urls), len(urls) * BODY_BYTES)
-    return peers.Sample(len(urls), len(urls) * BODY_BYTES, wall, cpu)
+    head = daemon.check_answer(answer, len(urls), len(urls) * BODY_BYTES)
+    connects = len(urls) - head["counts"]["reused_connections"]
+    return peers.Sample(len(urls), len(urls) * BODY_BYTES, wall, cpu, connects=connects)
 
 
 def once(bench, gatherd, count):
@@ -36,9 +37,9 @@ def once(bench, gatherd, count):
 
 
 def kept(gatherd, urls):
-    """The connections are opened by a batch that does not count."""
-    measure(gatherd, urls[:KEPT], KEPT)
-    return measure(gatherd, urls, KEPT)
+    """One connection to each host, opened by a batch that does not count."""
+    measure(gatherd, urls[:KEPT], KEPT, concurrency_per_host=1)
+    return measure(gatherd, urls, KEPT, concurrency_per_host=1)
 
 
 def subjects_of(bench, gatherds):
@@ -47,7 +48,7 @@ def subjects_of(bench, gatherds):
     urls = nginx.host_urls(count, net=1)
     kept_urls = nginx.host_urls(KEPT, net=2) * bench.size(20, 6)
     job = peers.Job(bench.scratch, urls, BODY_BYTES, ONCE_AT_ONCE, warmup=0)
-    kept_job = peers.Job(bench.scratch, kept_urls, BODY_BYTES, KEPT, warmup=KEPT)
+    kept_job = peers.Job(bench.scratch, kept_urls, BODY_BYTES, KEPT, 1, warmup=KEPT)
     return {
         "gatherd, once each": lambda: once(bench, gatherds[0], count),
         "limit, once each": lambda: peers.limit(job),
@@ -85,6 +86,9 @@ def memory(bench, section):
     section.judge(12, "(j) RSS after idle_time / before", idle[0] / before[0], 1.10)
 
 
+HEADER = ["subject", "CPU us/fetch", "fetches/s", "connections made", "gatherd's CPU / its CPU"]
+
+
 def workload_j(bench, section):
     with bench.gatherd(*options(ONCE_AT_ONCE)) as first, bench.gatherd(*options(KEPT)) as second:
         for gatherd in (first, second):
@@ -99,9 +103,10 @@ def workload_j(bench, section):
         cpu = [s.cpu_us_per_fetch for s in several]
         value = report.ratio([s.cpu_us_per_fetch for s in ours], cpu)
         rate = report.median([s.fetches_per_s for s in several])
-        rows.append([name, report.median(cpu), rate, None if several is ours else value])
-    section.table(["subject", "CPU us/fetch", "fetches/s", "gatherd's CPU / its CPU"], rows)
-    ratios = {row[0]: row[3] for row in rows}
+        connects = report.median([s.more["connects"] for s in several])
+        rows.append([name, report.median(cpu), rate, connects, None if several is ours else value])
+    section.table(HEADER, rows)
+    ratios = {row[0]: row[4] for row in rows}
     cheaper = max(ratios["limit, once each"], ratios["limit, once each, none kept"])
     section.judge(12, "(j) 10,000 hosts once each: CPU / that of limit", cheaper, 1.15)
     section.judge(12, "(j) 1,000 hosts kept: CPU / that of limit", ratios["limit, kept"], 1.15)
