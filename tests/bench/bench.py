@@ -107,6 +107,7 @@ class Bench:
         return self.start_nginx("hosts", address="0.0.0.0")
 
     def gatherd(self, *options, program=None, **what):
+        what.setdefault("loops", self.arguments.loops)
         return daemon.Gatherd(program or self.program, self.scratch, *options, **what)
 
     def rounds(self, full, quick):
@@ -223,6 +224,8 @@ def read_arguments():
     add("--vs", metavar="OLD_GATHERD", help="compare two binaries on (a) and (b), and end")
     add("--gatherd", metavar="PATH", default=os.environ.get("GATHERD") or
         os.path.join(machine.BUILD, "gatherd"), help="the program (build/gatherd)")
+    add("--loops", metavar="N", type=int, default=1,
+        help="[daemon] loops where a workload does not say it itself (1)")
     add("--output", metavar="DIR", help="write RESULTS.md and cost.svg there")
     return parser.parse_args()
 
@@ -241,8 +244,10 @@ def main():
         signal.signal(number, on_signal)
     if not upstream.Nginx.present():
         sys.exit("bench: nginx is missing: ./bootstrap packages bench")
-    if not os.access(arguments.gatherd, os.X_OK):
-        sys.exit("bench: no program %s: make first, or --gatherd PATH" % arguments.gatherd)
+    tools = [os.path.join(machine.BUILD, "tests/bench", x) for x in ("limit", "clients", "slow")]
+    for program in filter(None, [arguments.gatherd, arguments.vs, *tools]):
+        if not os.access(program, os.X_OK):
+            sys.exit("bench: no program %s (make bench makes its tools)" % program)
     machine.raise_descriptors()
     machine.be_nice(arguments.nice)
     scratch = tempfile.mkdtemp(prefix="gatherd-bench-")

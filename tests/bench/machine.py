@@ -197,12 +197,6 @@ def memory_kb(pid, field="VmRSS"):
     raise KeyError(field)
 
 
-def reset_peak(pid):
-    """VmHWM begins anew."""
-    with open("/proc/%d/clear_refs" % pid, "w", encoding="ascii") as file:
-        file.write("5")
-
-
 def idle_s(core):
     """Seconds that a core was idle so far."""
     with open("/proc/stat", encoding="ascii") as file:
@@ -237,7 +231,7 @@ def description():
     virtual = first_line(["systemd-detect-virt"]) if shutil.which("systemd-detect-virt") else None
     rows = [("cpu", model), ("cores", str(len(cores()))), ("kernel", platform.release())]
     if virtual:
-        rows.append(("virtual machine", virtual))
+        rows.append(("virtualisation", virtual))
     with open("/proc/meminfo", encoding="ascii") as file:
         rows.append(("memory", "%d MiB" % (int(file.readline().split()[1]) // 1024)))
     return rows

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import threading
-import time
 
 import daemon
 import machine
@@ -82,7 +81,7 @@ def gathered(gatherd, port, dead):
 
 def workload_i(bench, section):
     port = bench.nginx.ports[0]
-    loops = 1 if daemon.knows_loops(bench.program) else 0
+    loops = bench.arguments.loops if daemon.knows_loops(bench.program) else 0
     with NameServer() as server:
         options = [throughput.ALLOW, "fetch.dns_servers=127.0.0.1:%d" % server.port]
         with bench.gatherd(*options) as gatherd:

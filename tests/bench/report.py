@@ -83,11 +83,6 @@ def ratio(ours, theirs):
     return median([a / b for a, b in zip(ours, theirs)])
 
 
-def percentile(ordered, share):
-    """Of a sorted list, by nearest rank."""
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
-
-
 def cost_rows(samples, reference="gatherd"):
     """Rows for COST_HEADER of {name: [Sample]}, with the reference's CPU against each one's."""
     ours = [s.cpu_us_per_fetch for s in samples[reference]]
@@ -120,7 +115,7 @@ set y2tics
 set ytics nomirror
 set yrange [0:*]
 set grid x y
-set key top center
+set key above
 plot "{data}" using 1:2 with linespoints pt 7 title "CPU per URL", \\
      "{data}" using 1:3 axes x1y2 with linespoints pt 5 title "wall time of the batch"
 """
