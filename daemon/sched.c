@@ -17,13 +17,13 @@
  * blocked. Lanes of full batches that a release meets on the way go to their batch's list and try
  * again when it has a slot; that scan is one step per such batch, all else is O(1).
  *
- * Slots that loops share (slots.h) may be used up elsewhere. A batch that was refused one is starved:
- * like a full one it leaves the runnable lists and gives its promises up, until it is told of a slot
- * or gives one back itself. The scheduler is starved likewise when it was refused one of the
- * daemon's. A slot that is left free here is told of, unless it will be taken here: by a batch that
- * is runnable while the scheduler is not starved. Batches that keep others waiting so are lenders;
- * when the scheduler starves, all of them give up what they claim and tell: a slot of a batch must
- * not wait for a loop that has no slot of the daemon to go with it.
+ * Slots that loops share (slots.h) may be used up elsewhere. A batch that was refused one is
+ * starved: like a full one it leaves the runnable lists and gives its promises up, until it is told
+ * of a slot or gives one back itself. The scheduler is starved likewise when it was refused one of
+ * the daemon's. A slot that is left free here is told of, unless it will be taken here: by a batch
+ * that is runnable while the scheduler is not starved. Batches that keep others waiting so are
+ * lenders; when the scheduler starves, all of them give up what they claim and tell: a slot of a
+ * batch must not wait for a loop that has no slot of the daemon to go with it.
  */
 #include "sched.h"
 

@@ -4,15 +4,15 @@
  * daemon, one for each batch. Owns its counters; the takers are their owners'.
  *
  * `used` goes up by compare-and-swap from below the limit only: it is never over it, and nobody is
- * refused because of another's trial. No wake-up is lost: a taker sets its bit in `waiting` and then
- * looks again at `used` and at whose turn it is, while who gives lowers `used`, and who took or
- * withdraws clears its own bit, and looks at `waiting` then. All of these are sequentially
+ * refused because of another's trial. No wake-up is lost: a taker sets its bit in `waiting` and
+ * then looks again at `used` and at whose turn it is, while who gives lowers `used`, and who took
+ * or withdraws clears its own bit, and looks at `waiting` then. All of these are sequentially
  * consistent, so of two at least one sees the other. And turns have a total order (slots held,
  * ticket), so that for the first of those who wait nothing is reserved.
  *
- * `told` is a token: only who sets a taker's bit there may follow the pointer to that taker and push
- * it into its inbox, a stack that is emptied as a whole. Leaving takes the token for good; so a
- * taker can be freed while others are telling.
+ * `told` is a token: only who sets a taker's bit there may follow the pointer to that taker and
+ * push it into its inbox, a stack that is emptied as a whole. Leaving takes the token for good; so
+ * a taker can be freed while others are telling.
  */
 #include "slots.h"
 

@@ -393,6 +393,47 @@ static void test_batch_slot_is_lent(void **state)
     close_world(&w);
 }
 
+/* The same for a slot that the loop meant to take next when somebody else's entry had the last slot
+ * of the daemon. */
+static void test_lender_starves(void **state)
+{
+    (void)state;
+    struct world w;
+    struct wide b, slow, fast;
+    struct item near[2] = {0}, far[2] = {0}, slows[3] = {0}, once = {0};
+    open_world(&w, 2, 5, 10);
+    join_wide(&w, &b, "x", 2, 10);
+    join_wide(&w, &slow, "s", 10, 10);
+    join_wide(&w, &fast, "f", 10, 10);
+    for (int i = 0; i < 3; i++)
+        push(&slow, 0, 1, &slows[i]);
+    assert_ptr_equal(turn(&w, 0), &slows[0]);
+    push(&fast, 1, 1, &once);
+    assert_ptr_equal(turn(&w, 1), &once);
+    for (int i = 0; i < 2; i++) {
+        push(&b, 0, 0, &near[i]);
+        push(&b, 1, 0, &far[i]);
+    }
+    assert_ptr_equal(turn(&w, 0), &slows[1]);
+    assert_ptr_equal(turn(&w, 0), &near[0]);
+    assert_ptr_equal(turn(&w, 1), &far[0]);
+    assert_null(turn(&w, 1));
+    sched_release(&near[0].entry); /* loop 0 holds less of b and may have it again */
+    assert_null(turn(&w, 1));
+    assert_ptr_equal(turn(&w, 0), &slows[2]);
+    assert_null(turn(&w, 0));
+    assert_null(turn(&w, 1));
+    sched_release(&once.entry);
+    assert_ptr_equal(turn(&w, 1), &far[1]);
+    release(near, 2);
+    release(far, 2);
+    release(slows, 3);
+    leave_wide(&w, &b);
+    leave_wide(&w, &slow);
+    leave_wide(&w, &fast);
+    close_world(&w);
+}
+
 /* A cancelled job is done while its transfer still holds the slots. */
 static void test_move(void **state)
 {
@@ -792,6 +833,7 @@ int main(void)
         cmocka_unit_test(test_limit_changes),
         cmocka_unit_test(test_starved_batch_gives_its_promise_up),
         cmocka_unit_test(test_batch_slot_is_lent),
+        cmocka_unit_test(test_lender_starves),
         cmocka_unit_test(test_move),
         cmocka_unit_test(test_property),
         cmocka_unit_test(test_threads),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_slots - one limit and several takers: turns, who is told what, and the same with threads.
+ * It includes the module, so that each race that loses a wake-up can be played on one thread.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,11 +11,32 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "slots.h"
+
+/* Called once, just before the next change of the bits: what another thread might do just then. */
+static void (*meanwhile)(void);
+
+static void let_others(void)
+{
+    void (*call)(void) = meanwhile;
+    if (!call)
+        return;
+    meanwhile = NULL;
+    call();
+}
+
+#undef atomic_fetch_or
+#undef atomic_fetch_and
+#define atomic_fetch_or(bits, one) \
+    (let_others(), atomic_fetch_or_explicit(bits, one, memory_order_seq_cst))
+#define atomic_fetch_and(bits, rest) \
+    (let_others(), atomic_fetch_and_explicit(bits, rest, memory_order_seq_cst))
+#include "slots.c"
 
 #define TAKERS 4
 
@@ -227,8 +249,8 @@ static void test_inbox(void **state)
     }
 }
 
-/* Who was told empties its inbox before it leaves; who has left is told no more; another may join in
- * its place. */
+/* Who was told empties its inbox before it leaves; who has left is told no more; another may join
+ * in its place. */
 static void test_leave(void **state)
 {
     (void)state;
@@ -254,6 +276,95 @@ static void test_leave(void **state)
     close_group(&g);
 }
 
+/* Races, played step by step: two takers, one slot unless the test says more. */
+
+static struct group race;
+static uint64_t woken;
+
+static void give_first(void)
+{
+    slots_give(&race.takers[0]);
+    woken = slots_tell(&race.takers[0]);
+}
+
+static void wait_third(void)
+{
+    assert_true(slots_wait(&race.takers[2]));
+}
+
+static void leave_second(void)
+{
+    assert_true(slots_leave(&race.takers[1]));
+}
+
+/* The slot is given back between the look that finds none and the bit that says so. */
+static void test_given_before_registered(void **state)
+{
+    (void)state;
+    open_group(&race, 1, 2);
+    assert_true(slots_take(&race.takers[0]));
+    meanwhile = give_first;
+    assert_false(slots_wait(&race.takers[1]));
+    assert_int_equal(woken, 0);
+    assert_true(slots_take(&race.takers[1]));
+    slots_give(&race.takers[1]);
+    close_group(&race);
+}
+
+/* Another one begins to wait for what is reserved just before that is not wanted any more. */
+static void test_waits_before_withdrawn(void **state)
+{
+    (void)state;
+    open_group(&race, 1, 3);
+    assert_true(slots_take(&race.takers[0]));
+    assert_true(slots_wait(&race.takers[1]));
+    give_first();
+    assert_int_equal(woken, 2);
+    meanwhile = wait_third;
+    slots_withdraw(&race.takers[1]);
+    assert_int_equal(slots_tell(&race.takers[1]), 4);
+    assert_told(&race, 1);
+    assert_told(&race, 2);
+    assert_true(slots_take(&race.takers[2]));
+    slots_give(&race.takers[2]);
+    close_group(&race);
+}
+
+/* More is given while who was told of one empties its inbox: it is not told again, it will see. */
+static void test_given_before_heard(void **state)
+{
+    (void)state;
+    open_group(&race, 2, 2);
+    assert_true(slots_take(&race.takers[0]));
+    assert_true(slots_take(&race.takers[0]));
+    assert_true(slots_wait(&race.takers[1]));
+    give_first();
+    assert_int_equal(woken, 2);
+    meanwhile = give_first;
+    assert_told(&race, 1);
+    assert_int_equal(woken, 0);
+    assert_true(slots_take(&race.takers[1]));
+    assert_true(slots_take(&race.takers[1]));
+    slots_give(&race.takers[1]);
+    slots_give(&race.takers[1]);
+    close_group(&race);
+}
+
+/* The one who waits leaves when it is about to be told: it is not touched any more. */
+static void test_leaves_before_told(void **state)
+{
+    (void)state;
+    open_group(&race, 1, 2);
+    assert_true(slots_take(&race.takers[0]));
+    assert_true(slots_wait(&race.takers[1]));
+    meanwhile = leave_second;
+    give_first();
+    assert_int_equal(woken, 0);
+    assert_null(slots_inbox_take(&race.inboxes[1]));
+    assert_true(slots_leave(&race.takers[0]));
+    slots_destroy(race.slots);
+}
+
 /* Threads: each takes and gives at random and sleeps when it was refused and holds nothing, until
  * it is woken. A lost wake-up shows as a sleep that does not end. */
 
@@ -267,7 +378,9 @@ struct stress {
     struct group g;
     struct bell bells[TAKERS];
     size_t limit;
-    int each; /* slots that each takes in all */
+    int each;   /* slots that each takes in a round */
+    int rounds; /* all begin one together, and nobody holds a slot between two */
+    _Atomic int arrived;
     _Atomic size_t in_use, taken;
     _Atomic size_t over, hung, overtaken_most;
 };
@@ -356,9 +469,16 @@ static void give(struct player *p, bool wants)
         ring(p->all, slots_tell(p->slots));
 }
 
-static void *play(void *arg)
+/* Spins, so that all go on at the same moment. */
+static void meet(struct stress *all, int round)
 {
-    struct player *p = arg;
+    all->arrived++;
+    while (all->arrived < TAKERS * (round + 1) && all->hung == 0)
+        (void)sched_yield();
+}
+
+static void play_round(struct player *p)
+{
     for (int left = p->all->each; left > 0 && p->all->hung == 0;) {
         p->random = p->random * 6364136223846793005U + 1442695040888963407U;
         if (!p->starved && p->random >> 63 && try_take(p))
@@ -371,14 +491,23 @@ static void *play(void *arg)
     while (p->held > 0)
         give(p, false);
     ring(p->all, slots_tell(p->slots));
+}
+
+static void *play(void *arg)
+{
+    struct player *p = arg;
+    for (int round = 0; round < p->all->rounds; round++) {
+        meet(p->all, round);
+        play_round(p);
+    }
     while (!slots_leave(p->slots))
         listen(p, false);
     return NULL;
 }
 
-static void stress(int limit, int each)
+static void stress(int limit, int each, int rounds)
 {
-    struct stress all = {.limit = (size_t)limit, .each = each};
+    struct stress all = {.limit = (size_t)limit, .each = each, .rounds = rounds};
     struct player players[TAKERS];
     pthread_t threads[TAKERS];
     open_group(&all.g, limit, TAKERS);
@@ -392,7 +521,7 @@ static void stress(int limit, int each)
         pthread_join(threads[i], NULL);
     assert_int_equal(all.over, 0);
     assert_int_equal(all.hung, 0);
-    assert_int_equal(all.taken, TAKERS * each);
+    assert_int_equal(all.taken, TAKERS * each * rounds);
     assert_true(limit > 1 || all.overtaken_most <= 3 * (TAKERS - 1));
     assert_int_equal(slots_used(all.g.slots), 0);
     assert_in_range(slots_peak(all.g.slots), 1, limit);
@@ -406,11 +535,19 @@ static void stress(int limit, int each)
 static void test_threads(void **state)
 {
     (void)state;
-    stress(1, 8000);
-    stress(2, 8000);
-    stress(3, 8000);
-    stress(7, 8000);
-    stress(100, 8000);
+    stress(1, 4000, 1);
+    stress(2, 8000, 1);
+    stress(3, 8000, 1);
+    stress(7, 8000, 1);
+    stress(100, 8000, 1);
+}
+
+/* The last ones to give and to wait: nobody comes after them who would heal what was missed. */
+static void test_many_ends(void **state)
+{
+    (void)state;
+    stress(1, 1, 4000);
+    stress(3, 1, 4000);
 }
 
 int main(void)
@@ -423,7 +560,12 @@ int main(void)
         cmocka_unit_test(test_tell),
         cmocka_unit_test(test_inbox),
         cmocka_unit_test(test_leave),
+        cmocka_unit_test(test_given_before_registered),
+        cmocka_unit_test(test_waits_before_withdrawn),
+        cmocka_unit_test(test_given_before_heard),
+        cmocka_unit_test(test_leaves_before_told),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_many_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
