@@ -302,7 +302,7 @@ struct sched_batch *sched_batch_join(struct sched *s, const char *identity, stru
     list_init(&b->runnable);
     list_init(&b->promised);
     list_init(&b->lends);
-    slots_join(&b->slots, slots, s->slots.index, &s->inbox);
+    slots_join(&b->slots, slots, slots->takers == 1 ? 0 : s->slots.index, &s->inbox);
     return b;
 }
 

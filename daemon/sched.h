@@ -67,7 +67,8 @@ void sched_set_limit_origin(struct sched *s, int limit);
 void sched_wake(struct sched *s);
 
 /* A batch joins under an identity (any string; equal strings share one turn in the round robin).
- * slots: entries of it running at once on all loops; borrowed until it left on all of them.
+ * slots: entries of it running at once on all loops; borrowed until it left on all of them. Made
+ * for one taker they serve a batch that is on one loop only, and cost less.
  * limit_per_origin >= 1. Once for each loop. NULL when memory runs out.
  * leave: no entry of it may be waiting or running on this loop; frees it, not the slots. */
 struct sched_batch *sched_batch_join(struct sched *s, const char *identity, struct slots *slots,

@@ -84,6 +84,16 @@ static void join_wide(struct world *w, struct wide *b, const char *identity, int
     }
 }
 
+/* On one loop only. */
+static void join_one(struct world *w, struct wide *b, int loop, const char *identity, int limit,
+                     int share)
+{
+    *b = (struct wide){.slots = slots_create(limit, 1)};
+    assert_non_null(b->slots);
+    b->joins[loop] = sched_batch_join(w->loops[loop], identity, b->slots, share);
+    assert_non_null(b->joins[loop]);
+}
+
 static void leave_wide(struct world *w, struct wide *b)
 {
     assert_int_equal(slots_used(b->slots), 0);
@@ -434,6 +444,36 @@ static void test_lender_starves(void **state)
     close_world(&w);
 }
 
+/* A batch that is on one loop has its slots for itself; the daemon's are shared as ever. */
+static void test_batch_of_one_loop(void **state)
+{
+    (void)state;
+    struct world w;
+    struct wide own, other;
+    struct item items[3] = {0}, far[2] = {0};
+    open_world(&w, 2, 2, 10);
+    join_wide(&w, &other, "x", 10, 10);
+    join_one(&w, &own, 1, "y", 1, 10);
+    for (int i = 0; i < 3; i++)
+        push(&own, 1, 0, &items[i]);
+    for (int i = 0; i < 2; i++)
+        push(&other, 0, 0, &far[i]);
+    assert_ptr_equal(turn(&w, 1), &items[0]);
+    assert_null(turn(&w, 1));
+    assert_ptr_equal(turn(&w, 0), &far[0]);
+    assert_null(turn(&w, 0));
+    sched_release(&items[0].entry);
+    assert_ptr_equal(turn(&w, 1), &items[1]);
+    sched_release(&items[1].entry);
+    sched_release(&items[2].entry);
+    assert_ptr_equal(turn(&w, 0), &far[1]);
+    assert_int_equal(sched_batch_peak(own.joins[1]), 1);
+    release(far, 2);
+    leave_wide(&w, &own);
+    leave_wide(&w, &other);
+    close_world(&w);
+}
+
 /* A cancelled job is done while its transfer still holds the slots. */
 static void test_move(void **state)
 {
@@ -542,7 +582,7 @@ static void op_push(struct model *m)
     struct item *item = &m->items[chance(&m->random, ITEMS)];
     int b = chance(&m->random, BATCHES), l = chance(&m->random, m->w.count);
     int o = chance(&m->random, ORIGINS);
-    if (item->entry.state != ENTRY_IDLE)
+    if (item->entry.state != ENTRY_IDLE || !m->batches[b].joins[l])
         return;
     push(&m->batches[b], l, o, item);
     item->batch = b;
@@ -565,6 +605,8 @@ static void op_release(struct model *m, enum sched_state wanted)
 static void op_pause(struct model *m)
 {
     int b = chance(&m->random, BATCHES), l = chance(&m->random, m->w.count);
+    if (!m->batches[b].joins[l])
+        return;
     m->paused[b][l] = !m->paused[b][l];
     sched_batch_pause(m->batches[b].joins[l], m->paused[b][l]);
 }
@@ -590,7 +632,11 @@ static void open_model(struct model *m, uint64_t seed)
         char identity[2] = {(char)('a' + chance(&m->random, 3)), 0};
         m->limit[b] = 1 + chance(&m->random, 8);
         m->share[b] = 1 + chance(&m->random, 4);
-        join_wide(&m->w, &m->batches[b], identity, m->limit[b], m->share[b]);
+        if (chance(&m->random, 4) > 0)
+            join_wide(&m->w, &m->batches[b], identity, m->limit[b], m->share[b]);
+        else
+            join_one(&m->w, &m->batches[b], chance(&m->random, m->w.count), identity,
+                     m->limit[b], m->share[b]);
     }
 }
 
@@ -622,7 +668,7 @@ static void close_model(struct model *m)
 static void test_property(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 300; seed++) {
+    for (uint64_t seed = 1; seed <= 200; seed++) {
         struct model *m = calloc(1, sizeof *m);
         assert_non_null(m);
         open_model(m, seed);
@@ -699,7 +745,7 @@ static void player_wait(struct player *p)
     bool sleeps = p->left > 0 && list_empty(&p->running) && !sched_ready(p->sched);
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     pthread_mutex_lock(&p->lock);
     while (sleeps && !p->woken && p->all->hung == 0) {
         if (pthread_cond_timedwait(&p->cond, &p->lock, &until) != 0)
@@ -834,6 +880,7 @@ int main(void)
         cmocka_unit_test(test_starved_batch_gives_its_promise_up),
         cmocka_unit_test(test_batch_slot_is_lent),
         cmocka_unit_test(test_lender_starves),
+        cmocka_unit_test(test_batch_of_one_loop),
         cmocka_unit_test(test_move),
         cmocka_unit_test(test_property),
         cmocka_unit_test(test_threads),

@@ -410,7 +410,7 @@ static void listen(struct player *p, bool sleeps)
     struct bell *bell = &p->all->bells[p->slots->index];
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     pthread_mutex_lock(&bell->lock);
     while (sleeps && !bell->rung) {
         if (pthread_cond_timedwait(&bell->cond, &bell->lock, &until) != 0) {
