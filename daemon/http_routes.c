@@ -299,7 +299,7 @@ static enum fill fill_whole(void *arg, struct buf *out)
 {
     struct call *c = arg;
     const struct batch_view *v = batch_view(c->batch);
-    while (c->next < v->spec->count && out->len < PIECE_BYTES)
+    while (c->next < v->spec->count && out->len < PIECE_BYTES - MEMBER_BYTES)
         c->encoder->item(out, v, c->next++);
     if (c->next < v->spec->count)
         return FILL_MORE;
