@@ -61,8 +61,7 @@ static void check_fixed(int64_t v)
 static void test_numbers(void **state)
 {
     (void)state;
-    int64_t power = 1;
-    for (int digits = 0; digits <= 18; digits++, power *= 10) {
+    for (int64_t power = INT64_C(1000000000000000000); power > 0; power /= 10) {
         for (int64_t v = power - 12; v <= power + 12; v++) {
             check_int(v);
             check_int(-v);
