@@ -51,6 +51,7 @@ struct lane {
     pthread_cond_t called;
     struct list jobs;   /* under lock: for this lane */
     struct list groups; /* under lock: parts with a cancel or a pause */
+    bool signalled;     /* under lock: it will look at both again from the start */
     struct call *call;  /* under lock */
     struct lag lag;     /* under lock */
     atomic_bool slots_came; /* fetch_wake() is wanted */
@@ -104,19 +105,22 @@ static void signal_lane(struct lane *lane)
         turn_wake(lane->shard->params.turn);
 }
 
-/* Sends a list of jobs, or one group's flags are set by the caller under the lock. */
-static bool lane_is_empty(const struct lane *lane)
+/* Mail was put down, the lock is held: whether a signal has to follow. Not while one is on its way; that
+ * a list is not empty would not do: the lane may be past it, reading the other. */
+static bool wants_signal(struct lane *lane)
 {
-    return list_empty(&lane->jobs) && list_empty(&lane->groups);
+    bool wants = !lane->signalled;
+    lane->signalled = true;
+    return wants;
 }
 
 static void send_jobs(struct lane *lane, struct list *jobs)
 {
     pthread_mutex_lock(&lane->lock);
-    bool was_empty = lane_is_empty(lane);
     list_splice(&lane->jobs, jobs);
+    bool signal = wants_signal(lane);
     pthread_mutex_unlock(&lane->lock);
-    if (was_empty)
+    if (signal)
         signal_lane(lane);
 }
 
@@ -125,7 +129,6 @@ static void send_flags(struct lane *lane, struct fetch_group *group, enum err_ty
 {
     struct fetch_mail *mail = &group->parts[lane->index].mail;
     pthread_mutex_lock(&lane->lock);
-    bool was_empty = lane_is_empty(lane);
     if (cancel != ERR_NONE)
         mail->cancel = cancel;
     mail->paused = paused;
@@ -133,8 +136,9 @@ static void send_flags(struct lane *lane, struct fetch_group *group, enum err_ty
         list_append(&lane->groups, &mail->node);
         fetch_group_ref(group);
     }
+    bool signal = wants_signal(lane);
     pthread_mutex_unlock(&lane->lock);
-    if (was_empty)
+    if (signal)
         signal_lane(lane);
 }
 
@@ -202,6 +206,7 @@ static void call_all(struct shard *s, void (*fn)(struct lane *lane, void *arg), 
 static void take_mail(struct lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
+    lane->signalled = false;
     list_splice(&lane->arrived, &lane->jobs);
     bool flags = !list_empty(&lane->groups), called = lane->call != NULL;
     pthread_mutex_unlock(&lane->lock);
