@@ -459,10 +459,13 @@ static void on_engine_closed(void *arg)
     uv_async_send(&lane->shard->async);
 }
 
+/* On the front's loop the lane may not have had a turn since the last cancel or pause, and that has a
+ * reference to its group. */
 static void begin_close(struct lane *lane, void *arg)
 {
     struct fetch *engine = lane->engine;
     (void)arg;
+    take_flags(lane);
     lane->engine = NULL;
     if (lane->running)
         turn_stop(&lane->turn);
