@@ -609,6 +609,7 @@ void shard_reload(struct shard *s, const struct config *config)
     struct config *borrowed = (struct config *)(uintptr_t)config; /* only read; an arg has no const */
     s->params.config = config;
     slots_set_limit(s->slots, (int)config->limits.in_flight);
+    resolve_cache_renew(s->names, 0); /* once; each engine follows */
     call_all(s, reload_lane, borrowed);
 }
 
