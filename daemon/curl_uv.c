@@ -15,6 +15,14 @@
  * connecting, the slower of two addresses) behind the callback's back. So when a socket is let go for
  * the first time, settle() looks whether it is still there; from then on it is in the connection
  * cache, which always tells.
+ *
+ * The loop's callbacks only put a socket on a list of those that are ready; libcurl is called for them at
+ * the turn's end, for as long as the turn may take, and what is left waits for the next turn. Sockets in
+ * a TLS handshake (0.4 to 0.9 ms a step) have a list of their own, behind the others: five hundred of them
+ * do not hold up who has a connection. And one socket cannot keep the turn: see curl_uv_recv.h.
+ *
+ * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
+ * only moved to an earlier time, and judged again when it fires.
  */
 #include "curl_uv.h"
 
@@ -25,45 +33,57 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "curl_uv_recv.h"
 #include "list.h"
 #include "log.h"
 
+/* What a turn may take: for sockets that are ready, for handshakes, and for one socket. */
+#define READY_NS UINT64_C(2000000)
+#define HANDSHAKES_NS UINT64_C(3000000)
+#define ONE_NS UINT64_C(500000)
+
+#define NEVER UINT64_MAX
+
 struct socket_watch {
     uv_poll_t poll;
-    struct list node; /* multi->unsettled, or none */
+    struct list node;  /* multi->unsettled, or none */
+    struct list ready; /* multi->ready or multi->handshakes, while there are events */
     struct curl_uv *multi;
+    void *tag; /* the opener's; handed back when the socket is closed */
     curl_socket_t fd;
     int wanted; /* what libcurl wants: UV_READABLE | UV_WRITABLE */
     int armed;  /* what the watcher waits for */
+    int events; /* what has come and libcurl was not told yet */
     bool ours;  /* opened by curl_uv_open_socket() */
     bool settled; /* was let go once and stayed open */
+    bool handshaking; /* to have TLS, and does not have it yet */
 };
 
 struct curl_uv {
     CURLM *handle;
     uv_loop_t *loop;
     uv_timer_t timer;
+    uint64_t due_ms;   /* loop time at which libcurl wants to be called; NEVER */
+    uint64_t armed_ms; /* when the timer fires: not later than that; NEVER */
     bool timer_due;    /* the timer fired, or libcurl asked for 0 ms */
     bool may_have_msg; /* something ran since the messages were drained */
     struct socket_watch **table; /* by descriptor */
     size_t table_size;
     struct list unsettled; /* let go for the first time in this call of libcurl */
+    struct list ready, handshakes; /* sockets with events */
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
+    size_t transfers;    /* handles added */
+    long max_idle, max_connects;
     bool starved;        /* no descriptor was left for a socket */
     bool closing;
     void (*wake)(void *arg);
+    void (*socket_closed)(void *arg, void *tag);
     void *arg;
     void (*closed)(void *arg);
     void *closed_arg;
 };
-
-static void work_appeared(struct curl_uv *m)
-{
-    m->may_have_msg = true;
-    m->wake(m->arg);
-}
 
 static void handle_closed(struct curl_uv *m)
 {
@@ -119,6 +139,7 @@ static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bo
     w->ours = ours;
     w->poll.data = w;
     list_init(&w->node);
+    list_init(&w->ready);
     m->table[fd] = w;
     m->sockets++;
     m->open_handles++;
@@ -135,9 +156,13 @@ static void on_watch_closed(uv_handle_t *handle)
 
 static void watch_destroy(struct socket_watch *w)
 {
-    w->multi->table[w->fd] = NULL;
-    w->multi->sockets--;
+    struct curl_uv *m = w->multi;
+    m->table[w->fd] = NULL;
+    m->sockets--;
     list_remove(&w->node);
+    list_remove(&w->ready);
+    if (w->tag != NULL)
+        m->socket_closed(m->arg, w->tag);
     uv_poll_stop(&w->poll);
     uv_close((uv_handle_t *)&w->poll, on_watch_closed);
 }
@@ -157,6 +182,17 @@ static void settle(struct curl_uv *m)
     }
 }
 
+/* One call of libcurl; how long it goes on reading is bounded. */
+static void act(struct curl_uv *m, curl_socket_t fd, int action)
+{
+    int running;
+    curl_uv_recv_begin(uv_hrtime() + ONE_NS);
+    curl_multi_socket_action(m->handle, fd, action, &running);
+    curl_uv_recv_end();
+    settle(m);
+    m->may_have_msg = true;
+}
+
 static void on_socket_event(uv_poll_t *poll, int status, int events);
 
 static void watch_arm(struct socket_watch *w, int wanted)
@@ -174,7 +210,6 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
 {
     struct socket_watch *w = poll->data;
     struct curl_uv *m = w->multi;
-    const curl_socket_t fd = w->fd;
     if (status < 0) {
         w->armed = 0;
         events = w->wanted;
@@ -184,14 +219,39 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
     }
     if (w->wanted == 0)
         return;
-    int running;
-    int action = ((events & UV_READABLE) ? CURL_CSELECT_IN : 0) |
-                 ((events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0);
-    curl_multi_socket_action(m->handle, fd, action, &running);
-    settle(m);
-    if (status < 0 && watch_find(m, fd) == w && w->armed == 0 && w->wanted != 0)
+    w->events |= events;
+    if (!list_linked(&w->ready))
+        list_append(w->handshaking ? &m->handshakes : &m->ready, &w->ready);
+    m->wake(m->arg);
+}
+
+static void run_socket(struct curl_uv *m, struct socket_watch *w)
+{
+    const curl_socket_t fd = w->fd;
+    int action = ((w->events & UV_READABLE) ? CURL_CSELECT_IN : 0) |
+                 ((w->events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0);
+    w->events = 0;
+    if (w->wanted == 0)
+        return;
+    act(m, fd, action);
+    w = watch_find(m, fd); /* it may be another one by now, or none */
+    if (w != NULL && w->armed == 0 && w->wanted != 0)
         watch_arm(w, w->wanted);
-    work_appeared(m);
+}
+
+/* Runs the sockets of a list for about so long, the first one in any case. */
+static void run_sockets(struct curl_uv *m, struct list *list, uint64_t for_ns)
+{
+    struct list *node;
+    uint64_t until_ns = 0;
+    while ((node = list_pop(list)) != NULL) {
+        run_socket(m, LIST_CONTAINER(node, struct socket_watch, ready));
+        uint64_t now_ns = uv_hrtime();
+        if (until_ns == 0)
+            until_ns = now_ns + for_ns;
+        else if (now_ns >= until_ns)
+            return;
+    }
 }
 
 static void watch_want(struct socket_watch *w, int wanted)
@@ -228,7 +288,8 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
     return 0;
 }
 
-curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address)
+curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
+                                  void *tag)
 {
     int fd = socket(address->family, address->socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
                     address->protocol);
@@ -239,13 +300,23 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
     struct socket_watch *stale = watch_find(m, fd);
     if (stale != NULL)
         watch_destroy(stale); /* closed behind our back in this very call */
-    if (watch_create(m, fd, true) == NULL) {
+    struct socket_watch *w = watch_create(m, fd, true);
+    if (w == NULL) {
         int saved = errno;
         close(fd);
         errno = saved;
         return CURL_SOCKET_BAD;
     }
+    w->handshaking = tls;
+    w->tag = tag;
     return fd;
+}
+
+void curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd)
+{
+    struct socket_watch *w = watch_find(m, fd);
+    if (w != NULL)
+        w->handshaking = false;
 }
 
 int curl_uv_close_socket(void *curl_uv, curl_socket_t fd)
@@ -258,11 +329,28 @@ int curl_uv_close_socket(void *curl_uv, curl_socket_t fd)
 
 /* --- timer --- */
 
+static void on_timer(uv_timer_t *timer);
+
+static void arm_timer(struct curl_uv *m)
+{
+    uint64_t now = uv_now(m->loop);
+    if (m->armed_ms <= m->due_ms)
+        return;
+    m->armed_ms = m->due_ms;
+    uv_timer_start(&m->timer, on_timer, m->due_ms > now ? m->due_ms - now : 0, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct curl_uv *m = timer->data;
+    m->armed_ms = NEVER;
+    if (m->due_ms > uv_now(m->loop)) {
+        arm_timer(m);
+        return;
+    }
+    m->due_ms = NEVER;
     m->timer_due = true;
-    work_appeared(m);
+    m->wake(m->arg);
 }
 
 /* 0 must stay 0: it means "again, before you sleep". libcurl may not be called from here. */
@@ -270,13 +358,9 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
 {
     (void)multi;
     struct curl_uv *m = arg;
-    if (timeout_ms > 0) {
-        m->timer_due = false;
-        uv_timer_start(&m->timer, on_timer, (uint64_t)timeout_ms, 0);
-        return 0;
-    }
-    uv_timer_stop(&m->timer);
     m->timer_due = timeout_ms == 0;
+    m->due_ms = timeout_ms > 0 ? uv_now(m->loop) + (uint64_t)timeout_ms : NEVER;
+    arm_timer(m);
     if (m->timer_due)
         m->wake(m->arg);
     return 0;
@@ -318,6 +402,16 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s)
 
 /* --- life --- */
 
+/* libcurl bounds connections, running and idle together, when one becomes idle. */
+static void bound_connects(struct curl_uv *m)
+{
+    long max = (long)m->transfers + m->max_idle;
+    if (max == m->max_connects)
+        return;
+    m->max_connects = max;
+    curl_multi_setopt(m->handle, CURLMOPT_MAXCONNECTS, max);
+}
+
 struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
 {
     struct curl_uv *m = calloc(1, sizeof *m);
@@ -330,8 +424,13 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     }
     m->loop = params->loop;
     m->wake = params->wake;
+    m->socket_closed = params->socket_closed;
     m->arg = params->arg;
+    m->max_idle = params->max_idle;
+    m->due_ms = m->armed_ms = NEVER;
     list_init(&m->unsettled);
+    list_init(&m->ready);
+    list_init(&m->handshakes);
     uv_timer_init(m->loop, &m->timer);
     m->timer.data = m;
     m->open_handles = 1;
@@ -339,13 +438,13 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     curl_multi_setopt(m->handle, CURLMOPT_SOCKETDATA, m);
     curl_multi_setopt(m->handle, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(m->handle, CURLMOPT_TIMERDATA, m);
-    curl_multi_setopt(m->handle, CURLMOPT_MAXCONNECTS, params->max_connects);
+    bound_connects(m);
     return m;
 }
 
-void curl_uv_set_max_connects(struct curl_uv *m, long max_connects)
+void curl_uv_set_max_idle(struct curl_uv *m, long max_idle)
 {
-    curl_multi_setopt(m->handle, CURLMOPT_MAXCONNECTS, max_connects);
+    m->max_idle = max_idle;
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -368,12 +467,16 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg)
 
 CURLMcode curl_uv_add(struct curl_uv *m, CURL *easy)
 {
-    return curl_multi_add_handle(m->handle, easy);
+    CURLMcode code = curl_multi_add_handle(m->handle, easy);
+    if (code == CURLM_OK)
+        m->transfers++;
+    return code;
 }
 
 void curl_uv_remove(struct curl_uv *m, CURL *easy)
 {
     curl_multi_remove_handle(m->handle, easy);
+    m->transfers--;
     settle(m);
     m->may_have_msg = true;
 }
@@ -381,13 +484,13 @@ void curl_uv_remove(struct curl_uv *m, CURL *easy)
 size_t curl_uv_turn(struct curl_uv *m, size_t max,
                     void (*done)(void *arg, CURL *easy, CURLcode code), void *arg)
 {
+    bound_connects(m);
     if (m->timer_due) {
-        int running;
         m->timer_due = false;
-        curl_multi_socket_action(m->handle, CURL_SOCKET_TIMEOUT, 0, &running);
-        settle(m);
-        m->may_have_msg = true;
+        act(m, CURL_SOCKET_TIMEOUT, 0);
     }
+    run_sockets(m, &m->ready, READY_NS);
+    run_sockets(m, &m->handshakes, HANDSHAKES_NS);
     size_t n = 0;
     while (m->may_have_msg && n < max) {
         int left;
@@ -407,7 +510,8 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
 
 bool curl_uv_pending(const struct curl_uv *m)
 {
-    return m->timer_due || m->may_have_msg;
+    return m->timer_due || m->may_have_msg || !list_empty(&m->ready) ||
+           !list_empty(&m->handshakes);
 }
 
 bool curl_uv_starved(struct curl_uv *m)
@@ -415,6 +519,11 @@ bool curl_uv_starved(struct curl_uv *m)
     bool starved = m->starved;
     m->starved = false;
     return starved;
+}
+
+bool curl_uv_is_full(const struct curl_uv *m)
+{
+    return m->sockets >= m->transfers + (size_t)m->max_idle;
 }
 
 size_t curl_uv_sockets(const struct curl_uv *m)

@@ -4,9 +4,9 @@
  *
  * A socket has one uv_poll_t from its opening to its closing, in a table by descriptor; it stays armed
  * between requests on a kept-alive connection, which saves two system calls a request (16 us
- * instead of 26 us CPU a fetch). Callbacks of the loop only run curl_multi_socket_action() and call
- * wake; finished transfers are handed out by curl_uv_turn(), at the turn's end, the one place where
- * handles may be added and removed. One thread.
+ * instead of 26 us CPU a fetch). Callbacks of the loop only take note and call wake; libcurl runs in
+ * curl_uv_turn(), at the turn's end, for a bounded time, and there finished transfers are handed out: the
+ * one place where handles may be added and removed. One thread.
  */
 #ifndef GATHERD_CURL_UV_H
 #define GATHERD_CURL_UV_H
@@ -21,23 +21,27 @@ struct curl_uv;
 
 struct curl_uv_params {
     uv_loop_t *loop;
-    long max_connects;         /* connections kept, running and idle (CURLMOPT_MAXCONNECTS) */
+    long max_idle;             /* connections kept beyond those that transfers use */
     void (*wake)(void *arg);   /* curl_uv_turn() has work */
+    void (*socket_closed)(void *arg, void *tag); /* of a socket that was opened with a tag */
     void *arg;
 };
 
 /* NULL when memory runs out. */
 struct curl_uv *curl_uv_create(const struct curl_uv_params *params);
 
-void curl_uv_set_max_connects(struct curl_uv *m, long max_connects);
+void curl_uv_set_max_idle(struct curl_uv *m, long max_idle);
 
 /* Closes every connection; no handle may be added any more. `closed` is called by the loop when the
  * last uv handle is closed and the memory is free. */
 void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);
 
 /* For CURLOPT_OPENSOCKETFUNCTION, after the caller's own checks: a non-blocking socket that the loop
- * can watch, or CURL_SOCKET_BAD with errno set. */
-curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address);
+ * can watch, or CURL_SOCKET_BAD with errno set. tls: it begins with a handshake, until the caller says
+ * that it is done; others are served first. tag: for socket_closed, NULL = not wanted. */
+curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
+                                  void *tag);
+void curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd);
 
 /* CURLOPT_CLOSESOCKETFUNCTION, with the struct curl_uv as its data. */
 int curl_uv_close_socket(void *curl_uv, curl_socket_t fd);
@@ -46,8 +50,8 @@ int curl_uv_close_socket(void *curl_uv, curl_socket_t fd);
 CURLMcode curl_uv_add(struct curl_uv *m, CURL *easy);
 void curl_uv_remove(struct curl_uv *m, CURL *easy);
 
-/* Runs libcurl's due timer and hands out at most max finished transfers; returns how many. done may
- * add and remove handles. */
+/* Runs libcurl's due timer and the sockets that are ready, some milliseconds at most, and hands out at
+ * most max finished transfers; returns how many. done may add and remove handles. */
 size_t curl_uv_turn(struct curl_uv *m, size_t max,
                     void (*done)(void *arg, CURL *easy, CURLcode code), void *arg);
 
@@ -61,6 +65,9 @@ bool curl_uv_pending(const struct curl_uv *m);
 
 /* Whether a socket was refused for want of descriptors since the last call. */
 bool curl_uv_starved(struct curl_uv *m);
+
+/* Whether as many connections are kept as may be: one more would push out the oldest. */
+bool curl_uv_is_full(const struct curl_uv *m);
 
 /* Sockets open, for gauges and the idle sweep. */
 size_t curl_uv_sockets(const struct curl_uv *m);

@@ -25,7 +25,6 @@
 
 /* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS), `done` calls. */
 enum {
-    LAUNCH_BUDGET = 64,
     CANCELS_MAX = 4096,
     CLOSINGS_MAX = 32,
     DONES_MAX = 2048,
@@ -144,6 +143,7 @@ void fetch_abandon_transfer(struct fetch *f, struct fetch_job *job)
     transfer_abandon(t);
     t->group = job->group;
     sched_move(&job->entry, &t->slots);
+    list_remove(&t->node);
     list_append(&f->closing, &t->node);
 }
 
@@ -480,13 +480,18 @@ static void arm_sweep(struct fetch *f)
 static void dispatch_ready(struct fetch *f)
 {
     struct sched_entry *e;
-    for (int spent = 0; spent < LAUNCH_BUDGET && (e = sched_next(f->sched)) != NULL;) {
+    struct list *node;
+    while (f->launch_spent < FETCH_LAUNCH_BUDGET && (node = list_pop(&f->named)) != NULL) {
+        struct transfer *t = LIST_CONTAINER(node, struct transfer, node);
+        f->launch_spent += fetch_launch_named(f, t->owner);
+    }
+    while (f->launch_spent < FETCH_LAUNCH_BUDGET && (e = sched_next(f->sched)) != NULL) {
         struct fetch_job *job = LIST_CONTAINER(e, struct fetch_job, entry);
         if (atomic_load(&job->group->stopped)) {
             cancel_waiting(f, job, ERR_CANCELLED);
-            spent++;
+            f->launch_spent++;
         } else {
-            spent += fetch_dispatch(f, job);
+            f->launch_spent += fetch_dispatch(f, job);
         }
     }
 }
@@ -533,6 +538,7 @@ static void run_ended(struct fetch *f)
 
 bool fetch_turn(struct fetch *f)
 {
+    f->launch_spent = 0;
     resolve_turn(f->resolve);
     bool pending = fetch_run_pools(f);
     run_deadlines(f);
@@ -544,7 +550,7 @@ bool fetch_turn(struct fetch *f)
     if (sched_running(f->sched) > 0)
         arm_sweep(f);
     return pending || !list_empty(&f->closing) || !list_empty(&f->ended) ||
-           !list_empty(&f->cancelling) || sched_ready(f->sched);
+           !list_empty(&f->cancelling) || !list_empty(&f->named) || sched_ready(f->sched);
 }
 
 /* --- life --- */
@@ -583,8 +589,10 @@ struct fetch *fetch_create(const struct fetch_params *params, const char **why)
         return NULL;
     f->params = *params;
     f->sched = create_sched(params);
-    f->resolve = f->sched != NULL ? create_resolver(f, why) : NULL;
+    bool ready = upstreams_init(&f->upstreams) && f->sched != NULL;
+    f->resolve = ready ? create_resolver(f, why) : NULL;
     if (f->resolve == NULL) {
+        upstreams_fini(&f->upstreams);
         sched_destroy(f->sched);
         free(f);
         return NULL;
@@ -592,6 +600,7 @@ struct fetch *fetch_create(const struct fetch_params *params, const char **why)
     list_init(&f->ended);
     list_init(&f->cancelling);
     list_init(&f->closing);
+    list_init(&f->named);
     uv_timer_init(params->loop, &f->timer);
     uv_timer_init(params->loop, &f->sweep_timer);
     f->timer.data = f->sweep_timer.data = f;
@@ -607,6 +616,7 @@ static void part_closed(void *arg)
     void (*closed)(void *arg) = f->closed;
     void *closed_arg = f->closed_arg;
     heap_fini(&f->deadlines);
+    upstreams_fini(&f->upstreams);
     sched_destroy(f->sched);
     free(f);
     closed(closed_arg);

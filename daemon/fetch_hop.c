@@ -15,8 +15,9 @@
 #include "clock.h"
 #include "curl_err.h"
 
-/* What a launch costs of a turn's budget: a warm start some 20 us, a TLS handshake 400 to 900 us. */
-enum { LAUNCH_COST_PLAIN = 1, LAUNCH_COST_TLS = 4 };
+/* What a launch costs of a turn's budget: a start on a kept connection takes some 20 us, a new one 40,
+ * and a new one with TLS begins a handshake of 400 to 900 us. */
+enum { LAUNCH_COST_WARM = 1, LAUNCH_COST_TCP = 2, LAUNCH_COST_TLS = 16 };
 
 /* --- the end of a hop --- */
 
@@ -302,54 +303,77 @@ static size_t allowed_addresses(const struct fetch_job *job, const struct resolv
     return n;
 }
 
-static void launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *addresses, size_t n)
+/* Whether the connection is better closed after this hop: nobody waits for the origin, none was open to
+ * it, and to keep this one would push out another, which costs more than it may save. */
+static bool is_once(const struct fetch_job *job, const struct upstream *u)
 {
-    if (transfer_launch(job->transfer, addresses, n))
-        return;
-    fetch_account_hop(f, job, clock_us());
-    fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_CONNECT, "out of memory");
+    return curl_uv_is_full(job->transfer->multi) && u->sockets == 0 && u->transfers == 1 &&
+           sched_origin_waiting(&job->entry) == 0;
 }
 
-static void launch_answer(struct fetch *f, struct fetch_job *job,
-                          const struct resolve_answer *answer)
+/* Returns what it costs of the turn's budget. */
+static int launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *addresses, size_t n)
+{
+    const struct origin *to = job->transfer->target.origin;
+    struct upstream *u = upstream_transfer_starts(&f->upstreams, to);
+    bool warm = u != NULL && u->sockets >= u->transfers && !job->member->opts->fresh_connection;
+    if (u != NULL && transfer_launch(job->transfer, addresses, n, u, is_once(job, u)))
+        return warm ? LAUNCH_COST_WARM : to->https ? LAUNCH_COST_TLS : LAUNCH_COST_TCP;
+    fetch_account_hop(f, job, clock_us());
+    fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_CONNECT, "out of memory");
+    return LAUNCH_COST_WARM;
+}
+
+static int launch_answer(struct fetch *f, struct fetch_job *job,
+                         const struct resolve_answer *answer)
 {
     struct ip_addr addresses[RESOLVE_ADDRESSES_MAX];
     struct verdict v;
     if (answer->error != ERR_NONE) {
         fetch_account_hop(f, job, clock_us());
         fetch_finish_failed(f, job, answer->error, PHASE_DNS, answer->message);
-        return;
+        return LAUNCH_COST_WARM;
     }
     size_t n = allowed_addresses(job, answer, addresses, &v);
-    if (n == 0) {
-        fetch_account_hop(f, job, clock_us());
-        fetch_set_denial(f, job, &v, PHASE_DNS);
-        fetch_end_job(f, job);
-        return;
-    }
-    launch(f, job, addresses, n);
+    if (n > 0)
+        return launch(f, job, addresses, n);
+    fetch_account_hop(f, job, clock_us());
+    fetch_set_denial(f, job, &v, PHASE_DNS);
+    fetch_end_job(f, job);
+    return LAUNCH_COST_WARM;
 }
 
 static void on_resolved(struct resolve_query *q, const struct resolve_answer *answer)
 {
     struct transfer *t = LIST_CONTAINER(q, struct transfer, query);
-    struct fetch_job *job = t->owner;
+    struct fetch *f = t->engine;
     t->marks.dns_end = clock_us();
-    launch_answer(t->engine, job, answer);
+    if (f->launch_spent < FETCH_LAUNCH_BUDGET || answer->error != ERR_NONE)
+        f->launch_spent += launch_answer(f, t->owner, answer);
+    else
+        list_append(&f->named, &t->node);
 }
 
-static void look_up(struct fetch *f, struct fetch_job *job)
+static int look_up(struct fetch *f, struct fetch_job *job)
 {
     struct transfer *t = job->transfer;
     bool failed = false;
     t->query.done = on_resolved;
-    const struct resolve_answer *answer = resolve_start(f->resolve, &t->query, t->target.origin->host, &failed);
-    if (answer != NULL) {
-        launch_answer(f, job, answer);
-    } else if (failed) {
+    const struct resolve_answer *answer =
+        resolve_start(f->resolve, &t->query, t->target.origin->host, &failed);
+    if (answer != NULL)
+        return launch_answer(f, job, answer);
+    if (failed) {
         fetch_account_hop(f, job, clock_us());
         fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_DNS, "out of memory");
     }
+    return LAUNCH_COST_WARM;
+}
+
+/* The answer is in the cache; should it be gone from there, it is looked up again. */
+int fetch_launch_named(struct fetch *f, struct fetch_job *job)
+{
+    return look_up(f, job);
 }
 
 static bool begin_hop(struct fetch *f, struct fetch_job *job)
@@ -388,13 +412,9 @@ int fetch_dispatch(struct fetch *f, struct fetch_job *job)
     if (!begin_hop(f, job) || !fetch_set_deadline(f, job)) {
         timings_add(&job->result.timings, PHASE_CONNECT, 0);
         fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, PHASE_CONNECT, "out of memory");
-        return LAUNCH_COST_PLAIN;
+        return LAUNCH_COST_WARM;
     }
-    const struct origin *to = job->transfer->target.origin;
-    int cost = to->https ? LAUNCH_COST_TLS : LAUNCH_COST_PLAIN;
-    if (to->ip.family != 0)
-        launch(f, job, NULL, 0);
-    else
-        look_up(f, job);
-    return cost;
+    if (job->transfer->target.origin->ip.family != 0)
+        return launch(f, job, NULL, 0);
+    return look_up(f, job);
 }

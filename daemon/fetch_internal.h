@@ -11,6 +11,7 @@
 #include "fetch.h"
 #include "resolve.h"
 #include "transfer.h"
+#include "upstream.h"
 
 struct fetch_pool {
     struct transfer_env env;
@@ -28,13 +29,18 @@ struct fetch {
     struct list ended;      /* struct fetch_job */
     struct list cancelling; /* struct fetch_part */
     struct list closing;    /* struct transfer: of jobs that were cut, still with their slots */
+    struct list named;      /* struct transfer: looked up, but this turn has launched enough */
     struct heap deadlines;
+    struct upstreams upstreams;
     uv_timer_t timer, sweep_timer;
     int64_t timer_at_us; /* TIME_NULL = not armed */
+    int launch_spent;    /* of the turn's budget */
     size_t open_parts; /* parts of the engine not yet closed */
     void (*closed)(void *arg);
     void *closed_arg;
 };
+
+#define FETCH_LAUNCH_BUDGET 64 /* of a turn, see fetch_dispatch() */
 
 /* --- fetch.c --- */
 
@@ -91,6 +97,9 @@ size_t fetch_close_pools(struct fetch *f, void (*closed)(void *arg));
 
 /* A job got its slots: its clock starts. Returns what the launch costs of a turn's budget. */
 int fetch_dispatch(struct fetch *f, struct fetch_job *job);
+
+/* Launches a job whose name was looked up in an earlier turn. Returns what it costs. */
+int fetch_launch_named(struct fetch *f, struct fetch_job *job);
 
 /* For curl_uv_turn(): the hop's end, the next hop or the job's end. arg is the engine. */
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code);

@@ -15,12 +15,17 @@ enum {
     STARVED_US = 10000000, /* how long the want of descriptors is remembered */
 };
 
-/* Each engine may run all of in_flight; the idle ones are shared out. */
-static long max_connects(const struct fetch *f)
+/* The idle connections are shared out among the engines. */
+static long max_idle(const struct fetch *f)
 {
     int64_t engines = (int64_t)f->params.engines;
-    int64_t idle = (f->params.config->idle_connections + engines - 1) / engines;
-    return (long)(f->params.limits->in_flight + idle);
+    return (long)((f->params.config->idle_connections + engines - 1) / engines);
+}
+
+static void on_socket_closed(void *arg, void *tag)
+{
+    (void)arg;
+    upstream_socket_closed(tag);
 }
 
 struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job)
@@ -71,8 +76,9 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     }
     const struct curl_uv_params params = {
         .loop = f->params.loop,
-        .max_connects = max_connects(f),
+        .max_idle = max_idle(f),
         .wake = f->params.wake,
+        .socket_closed = on_socket_closed,
         .arg = f->params.arg,
     };
     p->env = make_env(f, policy);
@@ -102,7 +108,7 @@ void fetch_reload_pools(struct fetch *f)
         env->limits = f->params.limits;
         env->generation++;
         for (int lane = 0; lane < TRANSFER_LANES; lane++)
-            curl_uv_set_max_connects(env->multis[lane], max_connects(f));
+            curl_uv_set_max_idle(env->multis[lane], max_idle(f));
     }
 }
 
@@ -128,6 +134,7 @@ struct transfer *fetch_take_transfer(struct fetch_pool *p)
 void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 {
     transfer_end(t);
+    list_remove(&t->node);
     if (p->idle_count >= (size_t)p->env.limits->in_flight) {
         transfer_destroy(t);
         return;

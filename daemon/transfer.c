@@ -137,9 +137,12 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     }
     if (t->opened_us == TIME_NULL)
         t->opened_us = clock_us();
-    curl_socket_t fd = curl_uv_open_socket(t->multi, address);
+    curl_socket_t fd =
+        curl_uv_open_socket(t->multi, address, t->target.origin->https, t->upstream);
     if (fd == CURL_SOCKET_BAD)
         t->os_errno = errno;
+    else
+        upstream_socket_opened(t->upstream);
     return fd;
 }
 
@@ -160,6 +163,13 @@ static bool is_idempotent(const char *method)
         if (strcmp(method, methods[i]) == 0)
             return true;
     return false;
+}
+
+static void end_handshake(struct transfer *t)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd);
+    curl_uv_handshake_done(t->multi, fd);
 }
 
 /* Asked before every request, also on a reused connection, also when libcurl sends it again because a
@@ -183,6 +193,8 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     }
     t->ready_us = clock_us();
     t->sends++;
+    if (t->tls_us != TIME_NULL)
+        end_handshake(t);
     return CURL_PREREQFUNC_OK;
 }
 
@@ -476,6 +488,7 @@ static struct transfer_shape shape_of(const struct transfer *t)
         .plain = transfer_is_plain(t),
         .starved = t->marks.dispatched < t->env->starved_until_us,
         .fresh = t->opts->fresh_connection,
+        .once = t->once,
         .prunes = (t->starts & PRUNE_MASK) == 0,
     };
 }
@@ -483,7 +496,8 @@ static struct transfer_shape shape_of(const struct transfer *t)
 static bool same_shape(const struct transfer_shape *a, const struct transfer_shape *b)
 {
     return a->plain && b->plain && a->multi == b->multi && a->generation == b->generation &&
-           a->starved == b->starved && a->fresh == b->fresh && a->prunes == b->prunes;
+           a->starved == b->starved && a->fresh == b->fresh && a->once == b->once &&
+           a->prunes == b->prunes;
 }
 
 /* Everything anew, for a handle that had other options. */
@@ -499,6 +513,8 @@ static bool set_all(struct transfer *t)
     curl_easy_reset(t->easy);
     curl_options_set(t->easy, &options);
     curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, t->shape.prunes ? 60L : -1L);
+    if (t->once)
+        curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
     set_callbacks(t);
     return transfer_set_request(t);
 }
@@ -518,8 +534,11 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
     return transfer_set_addresses(t, addresses, count);
 }
 
-bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count)
+bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
+                     struct upstream *upstream, bool once)
 {
+    t->upstream = upstream;
+    t->once = once;
     if (!set_options(t, addresses, count) || curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;
     t->added = true;
@@ -745,6 +764,8 @@ void transfer_end(struct transfer *t)
     if (t->added)
         curl_uv_remove(t->multi, t->easy);
     t->added = false;
+    upstream_transfer_ended(t->upstream);
+    t->upstream = NULL;
     if (t->resolve != NULL)
         curl_easy_setopt(t->easy, CURLOPT_RESOLVE, NULL); /* a hop cut early leaves it to be read */
     free_hop(t);

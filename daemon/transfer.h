@@ -25,6 +25,7 @@
 #include "sched.h"
 #include "spec.h"
 #include "target.h"
+#include "upstream.h"
 
 /* Each has connections of its own. A request that may speak HTTP/2 would else be put on a kept
  * HTTP/1.1 connection to the same origin, and one for http:// (libcurl 8.14) on a kept TLS connection
@@ -62,7 +63,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
 struct transfer_shape {
     const struct curl_uv *multi;
     unsigned generation;
-    bool plain, starved, fresh, prunes;
+    bool plain, starved, fresh, once, prunes;
 };
 
 struct fetch_group;
@@ -73,6 +74,7 @@ struct transfer {
     void *engine;       /* whose job it is */
     struct sched_entry slots;  /* while abandoned: those of the job that was cut */
     struct fetch_group *group; /* while abandoned: whose slots these are */
+    struct upstream *upstream; /* from the launch to the end of the hop */
     const struct transfer_env *env;
     CURL *easy;
     struct curl_uv *multi; /* of env, the hop's lane */
@@ -91,6 +93,7 @@ struct transfer {
     int64_t body_cap;
     bool may_follow;    /* a redirect status will be followed: its body is not kept */
     bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
+    bool once;          /* its connection is closed after it */
     struct curl_slist *headers, *resolve;
     struct resolve_query query;
 
@@ -141,10 +144,11 @@ struct transfer_hop {
 /* Readies an idle transfer for a hop. */
 void transfer_begin(struct transfer *t, const struct transfer_hop *hop);
 
-/* Sets all options and hands it to libcurl. answer: the addresses of the host, policy already
- * applied; NULL for a literal. False when memory runs out. */
-bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count)
-    __attribute__((warn_unused_result));
+/* Sets all options and hands it to libcurl. addresses: of the host, policy already applied; none for a
+ * literal. upstream: taken. once: nobody else wants the origin, and its connection is worth no other's
+ * place. False when memory runs out. */
+bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
+                     struct upstream *upstream, bool once) __attribute__((warn_unused_result));
 
 /* The phase a running hop is in. */
 enum phase transfer_phase(const struct transfer *t);
