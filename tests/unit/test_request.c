@@ -953,6 +953,7 @@ static const struct {
     {"[\"\\ud83d\\ude00\"]", false},
     {"[\"\x01\"]", false},
     {"[\"a\nb\"]", false},
+    {"[\"\\n\x1F\"]", false},
     {"[\"\xFF\"]", false},
     {"[\"\xED\xA0\x80\"]", false},
     {"[\"a\",1]", false},
