@@ -635,8 +635,8 @@ static void open_model(struct model *m, uint64_t seed)
         if (chance(&m->random, 4) > 0)
             join_wide(&m->w, &m->batches[b], identity, m->limit[b], m->share[b]);
         else
-            join_one(&m->w, &m->batches[b], chance(&m->random, m->w.count), identity,
-                     m->limit[b], m->share[b]);
+            join_one(&m->w, &m->batches[b], chance(&m->random, m->w.count), identity, m->limit[b],
+                     m->share[b]);
     }
 }
 
