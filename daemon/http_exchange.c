@@ -128,7 +128,7 @@ static void suspend(struct exchange *ex)
 {
     struct front *f = ex->front;
     ex->suspended = true;
-    ex->waits_since_us = clock_us();
+    ex->waits_since_us = f->now_us;
     list_append(&f->suspended, &ex->node);
     client_clear_deadline(ex->client);
     MHD_suspend_connection(ex->connection);
@@ -150,9 +150,9 @@ static void wait_for_answer(struct exchange *ex)
     struct front *f = ex->front;
     if (!ex->lingers && f->lingering < LINGER_MAX) {
         ex->lingers = true;
-        ex->waits_since_us = clock_us();
+        ex->waits_since_us = f->now_us;
         f->lingering++;
-    } else if (!ex->lingers || clock_us() - ex->waits_since_us >= LINGER_US) {
+    } else if (!ex->lingers || f->now_us - ex->waits_since_us >= LINGER_US) {
         linger_end(ex);
         suspend(ex);
     }

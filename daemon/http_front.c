@@ -45,7 +45,7 @@ void front_wake_loop(struct front *f)
 
 void client_set_deadline(struct client *c, int64_t after_us)
 {
-    c->deadline_us = clock_us() + after_us;
+    c->deadline_us = c->front->now_us + after_us;
     if (c->wake.place > 0 && c->wake.key <= c->deadline_us)
         return;
     if (!heap_set(&c->front->deadlines, &c->wake, c->deadline_us))
@@ -57,14 +57,14 @@ void client_clear_deadline(struct client *c)
     c->deadline_us = INT64_MAX;
 }
 
-static void client_wake(struct client *c, int64_t now)
+static void client_wake(struct client *c)
 {
     struct front *f = c->front;
-    bool wait = c->deadline_us > now && c->deadline_us != INT64_MAX;
+    bool wait = c->deadline_us > f->now_us && c->deadline_us != INT64_MAX;
     if (wait && heap_set(&f->deadlines, &c->wake, c->deadline_us)) /* in place: never fails */
         return;
     heap_remove(&f->deadlines, &c->wake);
-    if (c->deadline_us > now)
+    if (c->deadline_us > f->now_us)
         return;
     LOG_DEBUG("front", "client=%s closed=deadline", c->address);
     shutdown(c->fd, SHUT_RDWR);
@@ -74,13 +74,12 @@ static void client_wake(struct client *c, int64_t now)
 /* True while more are due. */
 static bool run_deadlines(struct front *f)
 {
-    int64_t now = clock_us();
     struct heap_node *first;
     for (int i = 0; i < DEADLINES_A_TURN; i++) {
         first = heap_min(&f->deadlines);
-        if (first == NULL || first->key > now)
+        if (first == NULL || first->key > f->now_us)
             return false;
-        client_wake(LIST_CONTAINER(first, struct client, wake), now);
+        client_wake(LIST_CONTAINER(first, struct client, wake));
     }
     return true;
 }
@@ -91,19 +90,17 @@ static void on_front_timer(uv_timer_t *timer)
     f->params.wake(f->params.arg);
 }
 
+/* To the next 100 ms: a crowd of clients shares its wake-ups. One that is early finds nothing. */
 static void arm_deadline_timer(struct front *f)
 {
     const struct heap_node *first = heap_min(&f->deadlines);
-    if (first == NULL) {
-        uv_timer_stop(&f->deadline_timer);
+    bool armed = uv_is_active((uv_handle_t *)&f->deadline_timer);
+    if (first == NULL || (armed && f->armed_us <= first->key))
         return;
-    }
-    int64_t wait_us = first->key - clock_us();
-    /* to the next 100 ms: a crowd of clients shares its wake-ups */
+    int64_t wait_us = first->key - f->now_us;
     uint64_t wait_ms = wait_us <= 0 ? 0 : (uint64_t)(wait_us / (100 * US_PER_MS) + 1) * 100;
-    if (!uv_is_active((uv_handle_t *)&f->deadline_timer) ||
-        uv_timer_get_due_in(&f->deadline_timer) > wait_ms)
-        uv_timer_start(&f->deadline_timer, on_front_timer, wait_ms, 0);
+    f->armed_us = first->key;
+    uv_timer_start(&f->deadline_timer, on_front_timer, wait_ms, 0);
 }
 
 void front_handle_closed(struct front *f)
@@ -398,6 +395,7 @@ static void run_resumes(struct front *f)
 
 bool front_turn(struct front *f)
 {
+    f->now_us = clock_us();
     bool overdue = run_deadlines(f);
     run_resumes(f);
     bool again = false;

@@ -81,6 +81,8 @@ struct front {
     struct list resuming;
     size_t client_count, exchange_count, lingering;
     struct heap deadlines;
+    int64_t now_us;   /* the clock of this turn, for everything that MHD_run() calls */
+    int64_t armed_us; /* what deadline_timer was started for */
     uv_timer_t deadline_timer, watch_timer, idle_timer;
     struct memory memory;
     bool dirty, draining;
