@@ -49,7 +49,7 @@ struct sched_batch {
     size_t waiting, active;
     bool paused;
     bool starved; /* refused one of its slots, and not told of one since */
-    struct sched_lane *recent[SCHED_RECENT]; /* in pairs, where the origin's name puts it */
+    struct sched_lane *recent[SCHED_RECENT]; /* in pairs, where its mix puts it */
 };
 
 struct sched_origin {
@@ -80,7 +80,7 @@ struct sched_lane {
     struct list node;     /* on batch.runnable or queue.lanes */
     struct list promised; /* on batch.promised */
     enum lane_state state;
-    unsigned recent; /* its pair of places in batch.recent */
+    uint64_t mix; /* of its origin's name: says where in batch.recent it may be */
     size_t active;
 };
 

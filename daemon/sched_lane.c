@@ -197,8 +197,8 @@ static struct sched_lane *lane_find(struct sched_batch *b, const struct name *na
     return lane;
 }
 
-/* The pair of places for a lane of that name. The words overlap at the end. */
-static unsigned place_of(const struct name *name)
+/* The words overlap at the end. */
+static uint64_t mix_of(const struct name *name)
 {
     uint64_t word = 0, mix = name->len;
     if (name->len < sizeof word)
@@ -210,19 +210,25 @@ static unsigned place_of(const struct name *name)
     }
     memcpy(&word, last, sizeof word);
     mix = (mix ^ word) * 0x9e3779b97f4a7c15U;
-    return (unsigned)(mix >> 60) % (SCHED_RECENT / 2) * 2;
+    return mix;
+}
+
+/* The pair of places for lanes of that mix. */
+static struct sched_lane **pair_of(struct sched_batch *b, uint64_t mix)
+{
+    return &b->recent[(mix >> 60) % (SCHED_RECENT / 2) * 2];
 }
 
 static void remember(struct sched_lane *lane)
 {
-    struct sched_lane **pair = &lane->batch->recent[lane->recent];
+    struct sched_lane **pair = pair_of(lane->batch, lane->mix);
     pair[1] = pair[0];
     pair[0] = lane;
 }
 
 static void forget(struct sched_lane *lane)
 {
-    struct sched_lane **pair = &lane->batch->recent[lane->recent];
+    struct sched_lane **pair = pair_of(lane->batch, lane->mix);
     for (int i = 0; i < 2; i++) {
         if (pair[i] == lane)
             pair[i] = NULL;
@@ -232,15 +238,16 @@ static void forget(struct sched_lane *lane)
 struct sched_lane *sched_lane_get(struct sched_batch *b, const char *origin)
 {
     const struct name name = {origin, strlen(origin)};
-    unsigned place = place_of(&name);
-    for (unsigned i = place; i < place + 2; i++) {
-        if (b->recent[i] && is_named(b->recent[i]->queue->origin, &name))
-            return b->recent[i];
+    uint64_t mix = mix_of(&name);
+    struct sched_lane **pair = pair_of(b, mix);
+    for (int i = 0; i < 2; i++) {
+        if (pair[i] && pair[i]->mix == mix && is_named(pair[i]->queue->origin, &name))
+            return pair[i];
     }
     struct sched_lane *lane = lane_find(b, &name);
     if (!lane)
         return NULL;
-    lane->recent = place;
+    lane->mix = mix;
     remember(lane);
     return lane;
 }
