@@ -39,7 +39,7 @@
 
 /* What a turn may take: for sockets that are ready, for handshakes, and for one socket. */
 #define READY_NS UINT64_C(2000000)
-#define HANDSHAKES_NS UINT64_C(3000000)
+#define HANDSHAKES_NS UINT64_C(1000000)
 #define ONE_NS UINT64_C(500000)
 
 #define NEVER UINT64_MAX

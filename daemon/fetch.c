@@ -460,8 +460,10 @@ void fetch_wake(struct fetch *f)
 static void on_sweep_timer(uv_timer_t *timer)
 {
     struct fetch *f = timer->data;
-    if (fetch_sweep_pools(f) == 0)
+    if (!fetch_sweep_pools(f)) {
         uv_timer_stop(timer);
+        memory_give_back(&f->memory, 0); /* nothing is open: nobody waits here */
+    }
     f->params.wake(f->params.arg);
 }
 

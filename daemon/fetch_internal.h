@@ -9,6 +9,7 @@
 
 #include "curl_uv.h"
 #include "fetch.h"
+#include "memory.h"
 #include "resolve.h"
 #include "transfer.h"
 #include "upstream.h"
@@ -17,6 +18,7 @@ struct fetch_pool {
     struct transfer_env env;
     struct list idle; /* struct transfer */
     size_t idle_count;
+    size_t unused; /* the fewest that were idle since the last sweep: nobody missed those */
     bool open;
 };
 
@@ -33,6 +35,7 @@ struct fetch {
     struct heap deadlines;
     struct upstreams upstreams;
     uv_timer_t timer, sweep_timer;
+    struct memory memory;
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
     size_t open_parts; /* parts of the engine not yet closed */
@@ -87,8 +90,9 @@ struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job);
 bool fetch_run_pools(struct fetch *f);
 void fetch_reload_pools(struct fetch *f);
 
-/* Closes connections that were idle too long; returns how many sockets are open. */
-size_t fetch_sweep_pools(struct fetch *f);
+/* Closes connections that were idle too long and frees transfers that nobody used since the last sweep;
+ * true while there is more to be swept. */
+bool fetch_sweep_pools(struct fetch *f);
 
 /* Closes all; closed is called with the engine once for each multi. Returns how many there are. */
 size_t fetch_close_pools(struct fetch *f, void (*closed)(void *arg));

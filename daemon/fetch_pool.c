@@ -13,6 +13,7 @@
 enum {
     MESSAGES_MAX = 128,
     STARVED_US = 10000000, /* how long the want of descriptors is remembered */
+    IDLE_KEPT = 16,        /* transfers, some 20 KB each: for the next small batch */
 };
 
 /* The idle connections are shared out among the engines. */
@@ -128,6 +129,8 @@ struct transfer *fetch_take_transfer(struct fetch_pool *p)
     if (node == NULL)
         return transfer_create(&p->env);
     p->idle_count--;
+    if (p->unused > p->idle_count)
+        p->unused = p->idle_count;
     return LIST_CONTAINER(node, struct transfer, node);
 }
 
@@ -169,17 +172,32 @@ bool fetch_run_pools(struct fetch *f)
     return pending;
 }
 
-size_t fetch_sweep_pools(struct fetch *f)
+/* Idle ones come from the front of the list: those at its end are the ones that nobody used. */
+static void drop_unused(struct fetch_pool *p)
+{
+    size_t n = p->unused > IDLE_KEPT ? p->unused - IDLE_KEPT : 0;
+    for (; n > 0; n--, p->idle_count--) {
+        struct list *node = p->idle.prev;
+        list_remove(node);
+        transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
+    }
+    p->unused = p->idle_count;
+}
+
+bool fetch_sweep_pools(struct fetch *f)
 {
     const long idle_s = (long)(f->params.config->idle_time_us / US_PER_S);
-    size_t sockets = 0;
+    size_t left = 0;
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
+        struct fetch_pool *p = &f->pools[i];
+        drop_unused(p);
+        left += p->idle_count > IDLE_KEPT ? 1 : 0;
         for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-            struct curl_uv *m = f->pools[i].env.multis[lane];
+            struct curl_uv *m = p->env.multis[lane];
             if (curl_uv_sockets(m) > 0)
                 curl_uv_sweep(m, idle_s);
-            sockets += curl_uv_sockets(m);
+            left += curl_uv_sockets(m);
         }
     }
-    return sockets;
+    return left > 0;
 }
