@@ -44,6 +44,12 @@
 
 #define NEVER UINT64_MAX
 
+/* libcurl needs an address between a transfer's start and its connecting. */
+#define ADDRESSES_KEPT_S 10L
+
+/* Connections opened after which a sweep is due for the addresses alone. */
+#define OPENED_MAX 4096
+
 struct socket_watch {
     uv_poll_t poll;
     struct list node;  /* multi->unsettled, or none */
@@ -75,6 +81,7 @@ struct curl_uv {
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
     size_t transfers;    /* handles added */
+    size_t opened;       /* sockets since the last sweep */
     long max_idle, max_connects;
     bool starved;        /* no descriptor was left for a socket */
     bool closing;
@@ -309,6 +316,7 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
     }
     w->handshaking = tls;
     w->tag = tag;
+    m->opened++;
     return fd;
 }
 
@@ -390,11 +398,14 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s)
     if (m->sweeper != NULL || (m->sweeper = curl_easy_init()) == NULL)
         return;
     CURL *e = m->sweeper;
+    m->opened = 0;
     curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:9/");
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_PROXY, "");
     curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, max_age_s);
+    /* the address table is looked through when a transfer ends, this one for all others */
+    curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, m->transfers > 0 ? ADDRESSES_KEPT_S : 0L);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_sweep_socket);
     if (curl_multi_add_handle(m->handle, e) != CURLM_OK)
         sweep_end(m);
@@ -519,6 +530,11 @@ bool curl_uv_starved(struct curl_uv *m)
     bool starved = m->starved;
     m->starved = false;
     return starved;
+}
+
+bool curl_uv_sweep_is_due(const struct curl_uv *m)
+{
+    return m->opened >= OPENED_MAX;
 }
 
 bool curl_uv_is_full(const struct curl_uv *m)

@@ -55,10 +55,12 @@ void curl_uv_remove(struct curl_uv *m, CURL *easy);
 size_t curl_uv_turn(struct curl_uv *m, size_t max,
                     void (*done)(void *arg, CURL *easy, CURLcode code), void *arg);
 
-/* Has libcurl close connections that were idle for more than max_age_s. It looks only when a
- * transfer starts, so one is started that gets no socket and ends at once; the CA store, which a new
- * multi would have to parse again, stays. No-op while such a sweep runs. */
+/* Has libcurl close connections that were idle for more than max_age_s, and forget addresses that nobody
+ * needs any more. It looks only when a transfer starts and ends, so one is started that gets no socket
+ * and ends at once; the CA store, which a new multi would have to parse again, stays. No-op while such a
+ * sweep runs. due: so many connections were opened since the last one that the addresses are worth it. */
 void curl_uv_sweep(struct curl_uv *m, long max_age_s);
+bool curl_uv_sweep_is_due(const struct curl_uv *m);
 
 /* Whether curl_uv_turn() has something to do now. */
 bool curl_uv_pending(const struct curl_uv *m);

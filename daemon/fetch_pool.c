@@ -23,6 +23,11 @@ static long max_idle(const struct fetch *f)
     return (long)((f->params.config->idle_connections + engines - 1) / engines);
 }
 
+static long idle_s(const struct fetch *f)
+{
+    return (long)(f->params.config->idle_time_us / US_PER_S);
+}
+
 static void on_socket_closed(void *arg, void *tag)
 {
     (void)arg;
@@ -163,6 +168,8 @@ bool fetch_run_pools(struct fetch *f)
         for (int lane = 0; lane < TRANSFER_LANES; lane++) {
             struct curl_uv *m = f->pools[i].env.multis[lane];
             curl_uv_turn(m, MESSAGES_MAX, fetch_transfer_done, f);
+            if (curl_uv_sweep_is_due(m))
+                curl_uv_sweep(m, idle_s(f));
             starved |= curl_uv_starved(m);
             pending |= curl_uv_pending(m);
         }
@@ -186,7 +193,6 @@ static void drop_unused(struct fetch_pool *p)
 
 bool fetch_sweep_pools(struct fetch *f)
 {
-    const long idle_s = (long)(f->params.config->idle_time_us / US_PER_S);
     size_t left = 0;
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
         struct fetch_pool *p = &f->pools[i];
@@ -195,7 +201,7 @@ bool fetch_sweep_pools(struct fetch *f)
         for (int lane = 0; lane < TRANSFER_LANES; lane++) {
             struct curl_uv *m = p->env.multis[lane];
             if (curl_uv_sockets(m) > 0)
-                curl_uv_sweep(m, idle_s);
+                curl_uv_sweep(m, idle_s(f));
             left += curl_uv_sockets(m);
         }
     }

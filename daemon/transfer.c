@@ -30,10 +30,6 @@
 /* A redirect's body is read so that the connection can be reused, but not further than this. */
 #define REDIRECT_BODY_MAX 65536
 
-/* libcurl's table of addresses is ours to fill, so an entry is never too old; but to look through all of it
- * after each fetch costs time. One start of a handle in so many has it drop those older than a minute. */
-#define PRUNE_MASK 255
-
 /* Our own time-outs run first, also that for connecting; this only lifts libcurl's 300 s. */
 #define CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
 
@@ -104,7 +100,6 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->body_cap = hop->body_cap;
     t->result = hop->result;
     t->multi = t->env->multis[lane_of(t)];
-    t->starts++;
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
@@ -489,15 +484,13 @@ static struct transfer_shape shape_of(const struct transfer *t)
         .starved = t->marks.dispatched < t->env->starved_until_us,
         .fresh = t->opts->fresh_connection,
         .once = t->once,
-        .prunes = (t->starts & PRUNE_MASK) == 0,
     };
 }
 
 static bool same_shape(const struct transfer_shape *a, const struct transfer_shape *b)
 {
     return a->plain && b->plain && a->multi == b->multi && a->generation == b->generation &&
-           a->starved == b->starved && a->fresh == b->fresh && a->once == b->once &&
-           a->prunes == b->prunes;
+           a->starved == b->starved && a->fresh == b->fresh && a->once == b->once;
 }
 
 /* Everything anew, for a handle that had other options. */
@@ -512,7 +505,8 @@ static bool set_all(struct transfer *t)
     };
     curl_easy_reset(t->easy);
     curl_options_set(t->easy, &options);
-    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, t->shape.prunes ? 60L : -1L);
+    /* its addresses are ours, so none is too old; curl_uv_sweep() drops them */
+    curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
     if (t->once)
         curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
     set_callbacks(t);

@@ -63,7 +63,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
 struct transfer_shape {
     const struct curl_uv *multi;
     unsigned generation;
-    bool plain, starved, fresh, once, prunes;
+    bool plain, starved, fresh, once;
 };
 
 struct fetch_group;
@@ -78,7 +78,6 @@ struct transfer {
     const struct transfer_env *env;
     CURL *easy;
     struct curl_uv *multi; /* of env, the hop's lane */
-    unsigned starts;    /* since it was made */
     bool added;         /* is in the multi */
     struct transfer_shape shape; /* what the handle's options were set for */
 
