@@ -63,6 +63,7 @@ struct lane {
     struct metrics metrics;
     uv_thread_t thread;
     bool running;
+    bool engine_closed, ending; /* lane's thread: with both its loop runs out */
 };
 
 struct shard_pool {
@@ -210,7 +211,8 @@ static void take_mail(struct lane *lane)
     list_splice(&lane->arrived, &lane->jobs);
     bool flags = !list_empty(&lane->groups), called = lane->call != NULL;
     pthread_mutex_unlock(&lane->lock);
-    if (atomic_exchange_explicit(&lane->slots_came, false, memory_order_acquire))
+    if (atomic_exchange_explicit(&lane->slots_came, false, memory_order_acquire) &&
+        lane->engine != NULL)
         fetch_wake(lane->engine);
     if (flags)
         take_flags(lane);
@@ -447,13 +449,22 @@ static void finish_close(struct shard *s)
     uv_close((uv_handle_t *)&s->async, on_async_closed);
 }
 
+/* The loop runs out when its engine is closed and nobody will signal it any more; lane_main() goes on. */
+static void run_out_if_over(struct lane *lane)
+{
+    if (!lane->engine_closed || !lane->ending)
+        return;
+    turn_close(&lane->turn);
+    uv_close((uv_handle_t *)&lane->async, NULL);
+}
+
 static void on_engine_closed(void *arg)
 {
     struct lane *lane = arg;
+    lane->engine_closed = true;
     if (lane->running) {
-        turn_close(&lane->turn);
-        uv_close((uv_handle_t *)&lane->async, NULL);
-        return; /* the loop runs out, lane_main() goes on */
+        run_out_if_over(lane);
+        return;
     }
     atomic_fetch_add(&lane->shard->ended, 1);
     uv_async_send(&lane->shard->async);
@@ -467,12 +478,18 @@ static void begin_close(struct lane *lane, void *arg)
     (void)arg;
     take_flags(lane);
     lane->engine = NULL;
-    if (lane->running)
-        turn_stop(&lane->turn);
     fetch_close(engine, on_engine_closed, lane);
 }
 
-/* Lanes that never started count as ended. */
+static void end_lane(struct lane *lane, void *arg)
+{
+    (void)arg;
+    lane->ending = true;
+    run_out_if_over(lane);
+}
+
+/* Lanes that never started count as ended. An engine tells others of the slots that it gives up as it is
+ * closed, and may have been about to for a while: no loop ends before all engines are closed. */
 static void close_lanes(struct shard *s)
 {
     for (unsigned i = 0; i < s->lane_count; i++) {
@@ -481,6 +498,9 @@ static void close_lanes(struct shard *s)
         else
             atomic_fetch_add(&s->ended, 1);
     }
+    for (unsigned i = 0; i < s->lane_count; i++)
+        if (s->lanes[i].running)
+            call_lane(&s->lanes[i], end_lane, NULL);
     uv_async_send(&s->async);
 }
 
