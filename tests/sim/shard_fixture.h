@@ -427,6 +427,7 @@ struct plan {
     int count;
     int limit;          /* 0 = none worth the name */
     int limit_per_host; /* 0 = none */
+    int origin;         /* of all: 1 .. ORIGINS - 1, ORIGINS for number 0; 0 = each in turn */
     bool stop_on_error;
     struct shard_pool *pool; /* NULL = the front's first */
     const char *what;        /* all ask for it; NULL = "ok" */
@@ -614,8 +615,9 @@ static inline void make_member(struct run *run, const struct plan *plan, int i)
         plan->what_of(i, what, sizeof what);
     else
         snprintf(what, sizeof what, "%s", plan->what != NULL ? plan->what : "ok");
+    int origin = (plan->origin > 0 ? plan->origin : i) % ORIGINS;
     int n = snprintf(j->url, sizeof j->url, "http://127.0.0.1:%u/%d/%d/%s",
-                     run->front->server->listeners[i % ORIGINS].port, run->id, i, what);
+                     run->front->server->listeners[origin].port, run->id, i, what);
     assert_true(target_parse(&run->origins, j->url, (size_t)n, &target, &why));
     j->member = (struct member){
         .url = j->url,

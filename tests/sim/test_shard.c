@@ -12,12 +12,15 @@
 
 static void stopping_pause(struct fetch *f, struct fetch_group *group, bool paused);
 static void stopping_wake(struct turn *t);
+static int stopping_send(uv_async_t *async);
 
 #define fetch_pause stopping_pause
 #define turn_wake stopping_wake
+#define uv_async_send stopping_send
 #include "shard.c"
 #undef fetch_pause
 #undef turn_wake
+#undef uv_async_send
 
 #include "shard_fixture.h"
 
@@ -29,9 +32,22 @@ static int loops_of(void **state)
 /* Stops a loop's thread where the test wants, until the test lets it go on. */
 static struct {
     uv_thread_t test;
-    atomic_bool in_wake, in_pause; /* stop there, once */
+    const uv_async_t *front;
+    atomic_bool in_wake, in_pause, after_done, before_tell; /* stop there, once */
     uv_sem_t stopped, go_on;
 } hook;
+
+static void hook_open(void)
+{
+    hook.test = uv_thread_self();
+    assert_int_equal(uv_sem_init(&hook.stopped, 0) + uv_sem_init(&hook.go_on, 0), 0);
+}
+
+static void hook_close(void)
+{
+    uv_sem_destroy(&hook.stopped);
+    uv_sem_destroy(&hook.go_on);
+}
 
 static void stop_if(atomic_bool *wanted)
 {
@@ -54,6 +70,17 @@ static void stopping_pause(struct fetch *f, struct fetch_group *group, bool paus
 {
     stop_if(&hook.in_pause);
     fetch_pause(f, group, paused);
+}
+
+/* A loop has handed results back, or is about to tell another one of free slots. */
+static int stopping_send(uv_async_t *async)
+{
+    if (async != hook.front)
+        stop_if(&hook.before_tell);
+    int rc = uv_async_send(async);
+    if (async == hook.front)
+        stop_if(&hook.after_done);
+    return rc;
 }
 
 static void on_sync(struct lane *lane, void *arg)
@@ -97,6 +124,9 @@ static void test_all_done(void **state)
     assert_int_equal(metrics_get(&sum, METRIC_FETCH_HOPS), COUNT);
     assert_int_equal(metrics_get(&sum, METRIC_FETCH_BYTES_DELIVERED), 5 * COUNT);
     assert_int_equal(metrics_get(&sum, METRIC_ANSWER_BYTES_HELD), 5 * COUNT);
+    for (size_t i = 0; i < shard_loops(f->shard); i++) /* each has its share */
+        assert_int_equal(metrics_get(&f->shard->lanes[i].metrics, METRIC_MEMBERS_DONE),
+                         COUNT / f->shard->lane_count);
     assert_int_equal(shard_lag_max_since(f->shard, 0) > 0, loops_of(state) > 0);
     assert_int_equal(shard_lag_max_since(f->shard, clock_us() + US_PER_S), 0);
     run_close(run);
@@ -393,6 +423,32 @@ static void test_reload(void **state)
     front_close(f);
 }
 
+/* Raised limits hold at once, for members that wait; lowered ones for all that start from then on. */
+static void test_reload_limits(void **state)
+{
+    static const char *const high[] = {"limits.in_flight=40", "limits.per_host=20", NULL};
+    static const char *const low[] = {"limits.in_flight=3", "limits.per_host=2", NULL};
+    struct front *f = front_open(loops_of(state), low);
+    struct server *s = f->server;
+    atomic_store(&s->limit_all, 3);
+    atomic_store(&s->limit_origin, 2);
+    struct run *run = run_open(f, &(struct plan){.count = 400});
+    run_until(run, 30);
+    atomic_store(&s->limit_all, 40);
+    atomic_store(&s->limit_origin, 20);
+    take_config(f, high);
+    atomic_store(&s->hold, 40);
+    run_until(run, 400);
+    check_all_ok(run);
+    run_close(run);
+    assert_int_equal(atomic_load(&s->most_all), 40);
+    take_config(f, low);
+    atomic_store(&s->limit_all, 3);
+    atomic_store(&s->limit_origin, 2);
+    check_and_close(run_open(f, &(struct plan){.count = 60}));
+    front_close(f);
+}
+
 /* Another policy holds in every loop when the call returns, for connections that are kept, too. */
 static void test_policy(void **state)
 {
@@ -431,8 +487,7 @@ static void test_jobs_come_while_mail_is_read(void **state)
     (void)state;
     struct front *f = front_open(1, NULL);
     struct run *told[3];
-    hook.test = uv_thread_self();
-    assert_int_equal(uv_sem_init(&hook.stopped, 0) + uv_sem_init(&hook.go_on, 0), 0);
+    hook_open();
     for (int i = 0; i < 3; i++) {
         told[i] = run_make(f, &(struct plan){.count = 5});
         shard_group_cancel(f->shard, told[i]->group, ERR_CANCELLED);
@@ -459,9 +514,63 @@ static void test_jobs_come_while_mail_is_read(void **state)
         assert_int_equal(told[i]->states[MEMBER_CANCELLED], 5);
         run_close(told[i]);
     }
-    uv_sem_destroy(&hook.stopped);
-    uv_sem_destroy(&hook.go_on);
+    hook_close();
     front_close(f);
+}
+
+/* Lets the loop go on that is stopped, once the shard asks it to close and has closed the other one, if
+ * it does that without it. */
+static void let_go_on(void *arg)
+{
+    struct shard *s = arg;
+    struct lane *stopped = &s->lanes[1];
+    bool asked = false;
+    while (!asked) {
+        pthread_mutex_lock(&stopped->lock);
+        asked = stopped->call != NULL;
+        pthread_mutex_unlock(&stopped->lock);
+        (void)sched_yield();
+    }
+    for (int64_t end_us = clock_us() + 50000; clock_us() < end_us && atomic_load(&s->ended) == 0;)
+        (void)sched_yield();
+    uv_sem_post(&hook.go_on);
+}
+
+/* All jobs are done, a transfer is being closed, and its slot is told to a loop that waited a moment ago:
+ * the shard is closed before that one hears of it. */
+static void test_close_while_a_loop_is_told(void **state)
+{
+    (void)state;
+    enum { SLOTS = 33 }; /* one more than are closed in a turn */
+    struct front *f =
+        front_open(2, (const char *const[]){"limits.in_flight=33", "limits.per_host=33", NULL});
+    struct shard *s = f->shard;
+    uv_thread_t helper;
+    hook_open();
+    hook.front = &s->async;
+    atomic_store(&f->server->hold, NO_LIMIT);
+    struct run *cut = run_open(f, &(struct plan){.count = SLOTS, .origin = 1, .what = "never"});
+    while (atomic_load(&f->server->waiting) < SLOTS)
+        spin(f);
+    struct run *other = run_open(f, &(struct plan){.count = 60, .origin = ORIGINS});
+    sync_lanes(f);
+    atomic_store(&hook.after_done, true);
+    shard_group_cancel(s, cut->group, ERR_CANCELLED);
+    uv_sem_wait(&hook.stopped); /* 32 slots are free, the last is not */
+    while (slots_used(s->slots) < SLOTS)
+        (void)sched_yield();
+    call_lane(&s->lanes[0], on_sync, NULL); /* has them, and waits for more */
+    atomic_store(&hook.before_tell, true);
+    uv_sem_post(&hook.go_on);
+    uv_sem_wait(&hook.stopped);
+    atomic_store(&f->server->hold, 0);
+    run_close(other);
+    run_close(cut);
+    assert_int_equal(uv_thread_create(&helper, let_go_on, s), 0);
+    front_close(f);
+    uv_thread_join(&helper);
+    hook.front = NULL;
+    hook_close();
 }
 
 /* More than a loop accepts, and hands back, in a turn. */
@@ -575,12 +684,14 @@ int main(void)
         EACH(test_close_with_mail),
         EACH(test_pause),
         EACH(test_reload),
+        EACH(test_reload_limits),
         EACH(test_policy),
         EACH(test_reload_forgets_names),
         EACH(test_bad_urls),
         EACH(test_random),
         EACH(test_no_start),
         cmocka_unit_test(test_jobs_come_while_mail_is_read),
+        cmocka_unit_test(test_close_while_a_loop_is_told),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests_name("shard", tests, set_up, tear_down);
