@@ -44,8 +44,9 @@
 
 #define NEVER UINT64_MAX
 
-/* libcurl needs an address between a transfer's start and its connecting. */
-#define ADDRESSES_KEPT_S 10L
+/* libcurl needs an address from a transfer's start until it is connected, and again when a kept
+ * connection turns out to be dead: for about as long as a transfer takes. */
+#define ADDRESSES_KEPT_S 60L
 
 /* Connections opened after which a sweep is due for the addresses alone. */
 #define OPENED_MAX 4096
@@ -367,7 +368,8 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     (void)multi;
     struct curl_uv *m = arg;
     m->timer_due = timeout_ms == 0;
-    m->due_ms = timeout_ms > 0 ? uv_now(m->loop) + (uint64_t)timeout_ms : NEVER;
+    /* a millisecond late, because libcurl before 8.4 forgets a time-out that it is called for too early */
+    m->due_ms = timeout_ms > 0 ? uv_now(m->loop) + (uint64_t)timeout_ms + 1 : NEVER;
     arm_timer(m);
     if (m->timer_due)
         m->wake(m->arg);

@@ -13,6 +13,7 @@
 #include "metrics.h"
 
 #define TURN_ROUNDS_MAX 4
+#define TURN_ROUNDS_US 2000 /* after that no further round begins: who waits for an event comes first */
 
 void turn_wake(struct turn *t)
 {
@@ -50,8 +51,11 @@ static void on_prepare(uv_prepare_t *prepare)
         return;
     turn_wake(t); /* an idle turn begins here */
     bool again = true;
-    for (int round = 0; round < TURN_ROUNDS_MAX && again; round++)
+    for (int round = 0; round < TURN_ROUNDS_MAX && again; round++) {
         again = run_round(t);
+        if (again && clock_us() - t->woke_us > TURN_ROUNDS_US)
+            break;
+    }
     account(t);
     if ((again || t->dirty) && !t->stopped)
         uv_idle_start(&t->idle, on_idle);

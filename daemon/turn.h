@@ -4,8 +4,8 @@
  * loop sleeps. Each loop (thread) has one.
  *
  *   timers, poll   callbacks only note what happened (lists, flags) and call turn_wake().
- *   prepare        `act` is called, again while it says that one part made work for another, at most
- *                  TURN_ROUNDS_MAX times. What is left then keeps an idle handle running, so that poll
+ *   prepare        `act` is called, again while it says that one part made work for another, a few times
+ *                  at most. What is left then keeps an idle handle running, so that poll
  *                  does not sleep. A turn without a wake does nothing: an idle loop is asleep.
  *
  * It also measures: how long turns take, for a batch's loop_lag_max_ms and for /metrics.

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_curl_uv - libcurl on a uv loop against a small HTTP server on the same loop. A slow reader is
+ * a write callback that lets the clock advance, so what is read in a turn does not depend on the
+ * machine. Every test ends with a closed multi and uv_loop_close() == 0.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <curl/curl.h>
+#include <uv.h>
+
+#include "curl_options.h"
+#include "curl_uv.h"
+
+#define GUARD_MS 20000
+#define BIG_BYTES (2 << 20)
+#define MANY 32
+#define MANY_BYTES (256 << 10)
+#define READ_BYTES 65536 /* CURLOPT_BUFFERSIZE of curl_options */
+#define SLOW_NS 3000000
+
+struct fetch {
+    CURL *easy;
+    struct test *test;
+    bool slow;
+    size_t read, read_in_turn, most_in_turn;
+    bool sound;
+    int dones;
+    CURLcode code;
+};
+
+struct test {
+    uv_loop_t loop;
+    uv_timer_t guard;
+    uv_tcp_t server;
+    uint16_t port;
+    int connections;
+    bool hang_up; /* after each answer */
+    struct curl_uv *multi;
+    struct fetch fetches[MANY];
+    int dones;
+    bool woken, expired, closed;
+};
+
+/* The server: /N answers N bytes, /silent nothing. */
+
+struct client {
+    uv_tcp_t tcp;
+    char text[1024];
+    size_t len;
+};
+
+struct reply {
+    uv_write_t write;
+    char head[128];
+    char body[];
+};
+
+static char byte_at(size_t i)
+{
+    return (char)('a' + i % 23);
+}
+
+static void on_client_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    const struct test *t = write->handle->loop->data;
+    (void)status;
+    if (t->hang_up && !uv_is_closing((uv_handle_t *)write->handle))
+        uv_close((uv_handle_t *)write->handle, on_client_closed);
+    free(write->data);
+}
+
+static void answer(struct client *c, size_t n)
+{
+    struct reply *r = malloc(sizeof *r + n);
+    assert_non_null(r);
+    int head =
+        snprintf(r->head, sizeof r->head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", n);
+    for (size_t i = 0; i < n; i++)
+        r->body[i] = byte_at(i);
+    uv_buf_t bufs[] = {uv_buf_init(r->head, (unsigned)head), uv_buf_init(r->body, (unsigned)n)};
+    r->write.data = r;
+    uv_write(&r->write, (uv_stream_t *)&c->tcp, bufs, 2, on_written);
+}
+
+static void on_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct client *c = handle->data;
+    (void)suggested;
+    *buf = uv_buf_init(c->text + c->len, (unsigned)(sizeof c->text - 1 - c->len));
+}
+
+static void on_request(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct client *c = stream->data;
+    (void)buf;
+    if (n < 0) {
+        if (!uv_is_closing((uv_handle_t *)stream))
+            uv_close((uv_handle_t *)stream, on_client_closed);
+        return;
+    }
+    c->len += (size_t)n;
+    c->text[c->len] = '\0';
+    if (!strstr(c->text, "\r\n\r\n"))
+        return;
+    c->len = 0;
+    if (strncmp(c->text, "GET /silent", 11) != 0)
+        answer(c, strtoul(c->text + 5, NULL, 10));
+}
+
+static void on_connection(uv_stream_t *server, int status)
+{
+    struct test *t = server->loop->data;
+    struct client *c = calloc(1, sizeof *c);
+    assert_int_equal(status, 0);
+    uv_tcp_init(server->loop, &c->tcp);
+    c->tcp.data = c;
+    assert_int_equal(uv_accept(server, (uv_stream_t *)&c->tcp), 0);
+    uv_read_start((uv_stream_t *)&c->tcp, on_buffer, on_request);
+    t->connections++;
+}
+
+static void server_open(struct test *t)
+{
+    struct sockaddr_in sa;
+    int n = sizeof sa;
+    uv_tcp_init(&t->loop, &t->server);
+    uv_ip4_addr("127.0.0.1", 0, &sa);
+    assert_int_equal(uv_tcp_bind(&t->server, (const struct sockaddr *)&sa, 0), 0);
+    assert_int_equal(uv_listen((uv_stream_t *)&t->server, 64, on_connection), 0);
+    assert_int_equal(uv_tcp_getsockname(&t->server, (struct sockaddr *)&sa, &n), 0);
+    t->port = ntohs(sa.sin_port);
+}
+
+/* The fetches */
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)purpose;
+    return curl_uv_open_socket(((struct fetch *)arg)->test->multi, address, false, NULL);
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+    struct fetch *f = arg;
+    size_t n = size * count;
+    for (size_t i = 0; i < n; i++)
+        f->sound = f->sound && data[i] == byte_at(f->read + i);
+    f->read += n;
+    f->read_in_turn += n;
+    if (f->read_in_turn > f->most_in_turn)
+        f->most_in_turn = f->read_in_turn;
+    uint64_t until = uv_hrtime() + SLOW_NS;
+    while (f->slow && uv_hrtime() < until)
+        ;
+    return n;
+}
+
+static struct fetch *start(struct test *t, int i, const char *path, long timeout_ms)
+{
+    struct fetch *f = &t->fetches[i];
+    const struct curl_options options = {.max_age_s = 60, .connect_timeout_ms = 60000};
+    char url[64];
+    bool slow = f->slow;
+    CURL *easy = f->easy != NULL ? f->easy : curl_easy_init();
+    *f = (struct fetch){.easy = easy, .test = t, .slow = slow, .sound = true};
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/%s", t->port, path);
+    curl_easy_reset(easy);
+    curl_options_set(easy, &options);
+    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, f);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, curl_uv_close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, t->multi);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, f);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, f);
+    assert_int_equal(curl_uv_add(t->multi, easy), CURLM_OK);
+    return f;
+}
+
+static void on_done(void *arg, CURL *easy, CURLcode code)
+{
+    struct test *t = arg;
+    char *private = NULL;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+    struct fetch *f = (struct fetch *)(void *)private;
+    f->dones++;
+    f->code = code;
+    t->dones++;
+    curl_uv_remove(t->multi, easy);
+}
+
+static void on_wake(void *arg)
+{
+    ((struct test *)arg)->woken = true;
+}
+
+static void turn(struct test *t)
+{
+    t->woken = false;
+    curl_uv_turn(t->multi, 100, on_done, t);
+    t->woken |= curl_uv_pending(t->multi);
+}
+
+static void step(struct test *t)
+{
+    if (t->expired)
+        fail_msg("nothing happened for %d s", GUARD_MS / 1000);
+    for (int i = 0; i < MANY; i++)
+        t->fetches[i].read_in_turn = 0;
+    uv_run(&t->loop, t->woken ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    turn(t);
+}
+
+static void run_until(struct test *t, int dones)
+{
+    turn(t);
+    while (t->dones < dones)
+        step(t);
+}
+
+static void on_guard(uv_timer_t *timer)
+{
+    ((struct test *)timer->loop->data)->expired = true;
+}
+
+static int setup(void **state)
+{
+    struct test *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    assert_int_equal(uv_loop_init(&t->loop), 0);
+    t->loop.data = t;
+    uv_timer_init(&t->loop, &t->guard);
+    uv_timer_start(&t->guard, on_guard, GUARD_MS, 0);
+    server_open(t);
+    const struct curl_uv_params params = {
+        .loop = &t->loop, .max_idle = 100, .wake = on_wake, .arg = t};
+    t->multi = curl_uv_create(&params);
+    assert_non_null(t->multi);
+    *state = t;
+    return 0;
+}
+
+static void on_multi_closed(void *arg)
+{
+    ((struct test *)arg)->closed = true;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    const struct test *t = arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, handle->type == UV_TCP && handle != (const uv_handle_t *)&t->server
+                             ? on_client_closed
+                             : NULL);
+}
+
+static int teardown(void **state)
+{
+    struct test *t = *state;
+    for (int i = 0; i < MANY; i++) {
+        if (t->fetches[i].easy != NULL && t->fetches[i].dones == 0)
+            curl_uv_remove(t->multi, t->fetches[i].easy);
+        curl_easy_cleanup(t->fetches[i].easy);
+    }
+    curl_uv_close(t->multi, on_multi_closed, t);
+    while (!t->closed)
+        uv_run(&t->loop, UV_RUN_ONCE);
+    uv_walk(&t->loop, close_handle, t);
+    uv_run(&t->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&t->loop), 0);
+    free(t);
+    return 0;
+}
+
+/* Tests */
+
+/* What is added connects in the same turn: nothing waits for another poll. */
+static void test_starts_at_once(void **state)
+{
+    struct test *t = *state;
+    struct fetch *f = start(t, 0, "5", 0);
+    assert_true(t->woken);
+    turn(t);
+    assert_int_equal(curl_uv_sockets(t->multi), 1);
+    run_until(t, 1);
+    assert_int_equal(f->code, CURLE_OK);
+    assert_int_equal(f->read, 5);
+    start(t, 0, "7", 0);
+    run_until(t, 2);
+    assert_int_equal(f->read, 7);
+    assert_int_equal(t->connections, 1);
+}
+
+static void test_big_body(void **state)
+{
+    struct test *t = *state;
+    char path[32];
+    snprintf(path, sizeof path, "%d", BIG_BYTES);
+    struct fetch *f = start(t, 0, path, 0);
+    run_until(t, 1);
+    assert_int_equal(f->code, CURLE_OK);
+    assert_int_equal(f->read, BIG_BYTES);
+    assert_true(f->sound);
+}
+
+/* A transfer that takes its time with what it reads gets one read a call: from its socket, and from
+ * libcurl's timer, which runs it again. */
+static void test_one_read_a_call(void **state)
+{
+    struct test *t = *state;
+    char path[32];
+    t->fetches[0].slow = true;
+    snprintf(path, sizeof path, "%d", BIG_BYTES / 2);
+    struct fetch *f = start(t, 0, path, 0);
+    run_until(t, 1);
+    assert_int_equal(f->read, BIG_BYTES / 2);
+    assert_true(f->sound);
+    assert_in_range(f->most_in_turn, 1, 2 * READ_BYTES);
+}
+
+/* Of many that are slow few are read from in a turn; all come to their end. */
+static void test_many_share(void **state)
+{
+    struct test *t = *state;
+    char path[32];
+    size_t most = 0;
+    snprintf(path, sizeof path, "%d", MANY_BYTES);
+    for (int i = 0; i < MANY; i++)
+        start(t, i, path, 0);
+    turn(t);
+    for (int i = 0; i < MANY; i++)
+        t->fetches[i].slow = true;
+    while (t->dones < MANY) {
+        size_t sum = 0;
+        step(t);
+        for (int i = 0; i < MANY; i++)
+            sum += t->fetches[i].read_in_turn;
+        most = sum > most ? sum : most;
+    }
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(t->fetches[i].read, MANY_BYTES);
+        assert_true(t->fetches[i].sound);
+    }
+    assert_in_range(most, 1, 4 * READ_BYTES);
+}
+
+/* An idle connection that its server closes makes no noise and is not used again. */
+static void test_gone(void **state)
+{
+    struct test *t = *state;
+    t->hang_up = true;
+    struct fetch *f = start(t, 0, "5", 0);
+    run_until(t, 1);
+    for (int i = 0; i < 20; i++) /* the server's close is on its way by now */
+        uv_run(&t->loop, UV_RUN_NOWAIT);
+    assert_int_equal(curl_uv_sockets(t->multi), 1);
+    t->woken = false;
+    for (int i = 0; i < 20; i++)
+        uv_run(&t->loop, UV_RUN_NOWAIT);
+    assert_false(t->woken);
+    start(t, 0, "6", 0);
+    run_until(t, 2);
+    assert_int_equal(f->code, CURLE_OK);
+    assert_int_equal(t->connections, 2);
+}
+
+/* The timer is armed for the earlier of two, whichever was named first; what has become void does not
+ * end anything. */
+static void test_timers(void **state)
+{
+    struct test *t = *state;
+    uv_update_time(&t->loop);
+    uint64_t began = uv_now(&t->loop);
+    struct fetch *later = start(t, 0, "silent", 400);
+    struct fetch *sooner = start(t, 1, "silent", 60);
+    struct fetch *quick = start(t, 2, "5", 200);
+    run_until(t, 1);
+    assert_int_equal(quick->code, CURLE_OK);
+    run_until(t, 2);
+    assert_int_equal(sooner->code, CURLE_OPERATION_TIMEDOUT);
+    assert_in_range(uv_now(&t->loop) - began, 55, 350);
+    run_until(t, 3);
+    assert_int_equal(later->code, CURLE_OPERATION_TIMEDOUT);
+    assert_in_range(uv_now(&t->loop) - began, 390, 5000);
+}
+
+static void test_close_while_running(void **state)
+{
+    struct test *t = *state;
+    char path[32];
+    snprintf(path, sizeof path, "%d", BIG_BYTES);
+    start(t, 0, path, 0);
+    start(t, 1, "silent", 0);
+    struct fetch *cut = start(t, 2, path, 0);
+    turn(t);
+    while (cut->read == 0)
+        step(t);
+    curl_uv_remove(t->multi, cut->easy);
+    cut->dones++;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_starts_at_once),      TEST(test_big_body), TEST(test_one_read_a_call),
+        TEST(test_many_share),          TEST(test_gone),     TEST(test_timers),
+        TEST(test_close_while_running),
+    };
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    curl_global_cleanup();
+    return failed;
+}
