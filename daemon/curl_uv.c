@@ -14,7 +14,8 @@
  * is closed through us: libcurl 7.88 closes one that never became a connection (a time-out while
  * connecting, the slower of two addresses) behind the callback's back. So when a socket is let go for
  * the first time, settle() looks whether it is still there; from then on it is in the connection
- * cache, which always tells.
+ * cache, which always tells. That the descriptor is open says nothing: another thread may have been
+ * given its number meanwhile. The socket is known by its inode.
  *
  * The loop's callbacks only put a socket on a list of those that are ready; libcurl is called for them at
  * the turn's end, for as long as the turn may take, and what is left waits for the next turn. Sockets in
@@ -28,9 +29,9 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "curl_uv_recv.h"
@@ -58,6 +59,7 @@ struct socket_watch {
     struct curl_uv *multi;
     void *tag; /* the opener's; handed back when the socket is closed */
     curl_socket_t fd;
+    ino_t inode; /* of the socket */
     int wanted; /* what libcurl wants: UV_READABLE | UV_WRITABLE */
     int armed;  /* what the watcher waits for */
     int events; /* what has come and libcurl was not told yet */
@@ -128,6 +130,13 @@ static bool table_reserve(struct curl_uv *m, curl_socket_t fd)
     return true;
 }
 
+/* 0 = the descriptor is closed, or no socket any more. */
+static ino_t inode_of(curl_socket_t fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) ? st.st_ino : 0;
+}
+
 static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bool ours)
 {
     if (!table_reserve(m, fd))
@@ -144,6 +153,7 @@ static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bo
     }
     w->multi = m;
     w->fd = fd;
+    w->inode = inode_of(fd);
     w->ours = ours;
     w->poll.data = w;
     list_init(&w->node);
@@ -183,7 +193,7 @@ static void settle(struct curl_uv *m)
         struct socket_watch *w = LIST_CONTAINER(node, struct socket_watch, node);
         if (w->wanted != 0)
             continue;
-        if (fcntl(w->fd, F_GETFD) < 0)
+        if (inode_of(w->fd) != w->inode)
             watch_destroy(w);
         else
             w->settled = true;
