@@ -6,7 +6,9 @@
  */
 #include "fetch_fixture.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/syscall.h>
 
 #define LAUNCHES_A_TURN 64
 #define CLOSINGS_A_TURN 32
@@ -355,6 +357,65 @@ static void test_connect_timeouts(void **state)
     close_test(t);
 }
 
+/* Another thread, played by libcurl's own call: the descriptor that is closed next is in use again
+ * before the call returns. */
+static struct {
+    bool armed;
+    int fd;
+} thief;
+
+int close(int fd)
+{
+    int rc = (int)syscall(SYS_close, fd);
+    if (thief.armed && rc == 0) {
+        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        thief.armed = false;
+        thief.fd = null == fd ? fd : dup2(null, fd);
+        if (null != fd)
+            syscall(SYS_close, null);
+    }
+    return rc;
+}
+
+/* A socket that never became a connection is closed by libcurl without a word. That somebody else has
+ * its number by now does not keep the watcher, which would be the death of the loop. */
+static void test_descriptor_is_used_again(void **state)
+{
+    (void)state;
+    enum { FILLERS = 16 };
+    struct test *t = open_test(4);
+    char url[64];
+    uint16_t port;
+    int listener = bound_socket(&port), fillers[FILLERS];
+    assert_int_equal(listen(listener, 0), 0);
+    size_t filled = fill_backlog(port, fillers, FILLERS);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
+    t->pages[0] = (struct page){.path = "/hello", .reply = HELLO};
+    for (int polled = 0; polled < 2; polled++) {
+        int before = watchers(t);
+        new_group(t, 10);
+        struct job *j = get(t, url);
+        while (opened(j, 1) == 0)
+            turn(t);
+        if (polled)
+            uv_run(&t->loop, UV_RUN_NOWAIT);
+        thief.armed = true;
+        cancel(t, t->group, ERR_CANCELLED);
+        turn(t);
+        assert_false(thief.armed);
+        assert_int_equal(watchers(t), before);
+        uv_run(&t->loop, UV_RUN_NOWAIT);
+        assert_true(fcntl(thief.fd, F_GETFD) >= 0);
+        close(thief.fd);
+        new_group(t, 10);
+        assert_true(fetched(t, "/hello")->ok);
+    }
+    while (filled > 0)
+        close(fillers[--filled]);
+    close(listener);
+    close_test(t);
+}
+
 /* A kept-alive connection dies under a request: what may be repeated is, once; an order is not. */
 static void test_resending(void **state)
 {
@@ -638,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_queue_timeout),
         cmocka_unit_test(test_connection_refused),
         cmocka_unit_test(test_connect_timeouts),
+        cmocka_unit_test(test_descriptor_is_used_again),
         cmocka_unit_test(test_resending),
         cmocka_unit_test(test_answer_cut_short),
         cmocka_unit_test(test_cancel_queued),
