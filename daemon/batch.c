@@ -41,6 +41,7 @@ struct batch {
     size_t submitted;   /* jobs handed to the fetch loops */
     size_t unfinished;  /* results not yet final */
     bool complete;      /* until something is cut */
+    bool was_cut;       /* the fetch loops were told, and what they did not have is cancelled */
     bool cancel_asked;  /* do it in the next turn */
     bool end_told, released;
     int64_t submit_us, last_end_us;
@@ -173,9 +174,10 @@ static void cancel_unsubmitted(struct batch *b, struct fetch_job *job, const str
 static void cut(struct batch *b, enum err_type why)
 {
     int64_t now = clock_us();
-    if (b->state == BATCH_ENDED || !b->complete)
+    if (b->state == BATCH_ENDED || b->was_cut)
         return;
     b->complete = false;
+    b->was_cut = true;
     heap_remove(&b->all->deadlines, &b->deadline);
     if (b->submitted > 0)
         shard_group_cancel(b->all->params.shard, b->group, why);
@@ -190,6 +192,8 @@ static void cut(struct batch *b, enum err_type why)
 void batches_job_done(struct fetch_job *job)
 {
     struct batch *b = job->group->owner;
+    if (job->result.state == MEMBER_CANCELLED) /* the loops keep the deadline themselves */
+        b->complete = false;
     report(b, job);
     if (b->unfinished == 0)
         end_batch(b);
@@ -232,12 +236,11 @@ static bool prepare(struct batch *b)
         .include = b->spec->include,
         .stop_on_error = b->spec->stop_on_error,
         .queued_us = b->view.started_us,
+        .cut_us = b->view.started_us + b->spec->deadline_us - lead,
         .owner = b,
     };
     b->group = shard_group_create(b->all->params.shard, &group);
-    return b->group != NULL &&
-           heap_set(&b->all->deadlines, &b->deadline,
-                    b->view.started_us + b->spec->deadline_us - lead);
+    return b->group != NULL && heap_set(&b->all->deadlines, &b->deadline, group.cut_us);
 }
 
 static void init_view(struct batch *b)

@@ -38,6 +38,7 @@ struct fetch_group *fetch_group_create(unsigned engines, int limit)
     if (group == NULL)
         return NULL;
     group->engines = engines;
+    group->cut_us = INT64_MAX;
     atomic_init(&group->refs, 1);
     group->slots = slots_create(limit, (int)engines);
     if (group->slots == NULL) {
@@ -49,6 +50,7 @@ struct fetch_group *fetch_group_create(unsigned engines, int limit)
         list_init(&group->parts[i].cancelling);
         list_init(&group->parts[i].mail.node);
         group->parts[i].mail.group = group;
+        group->parts[i].group = group;
         arena_init(&group->parts[i].memory);
     }
     return group;
@@ -83,6 +85,11 @@ static bool part_join(struct fetch *f, struct fetch_group *group)
     part->sched = sched_batch_join(f->sched, group->identity, group->slots, group->limit_per_host);
     if (part->sched == NULL)
         return false;
+    if (!heap_set(&f->cuts, &part->cut, group->cut_us)) {
+        sched_batch_leave(part->sched);
+        part->sched = NULL;
+        return false;
+    }
     fetch_group_ref(group);
     if (part->paused)
         sched_batch_pause(part->sched, true);
@@ -98,6 +105,7 @@ static void part_leave_if_empty(struct fetch *f, struct fetch_group *group)
     sched_batch_leave(part->sched);
     part->sched = NULL;
     list_remove(&part->cancelling);
+    heap_remove(&f->cuts, &part->cut);
     fetch_group_unref(group);
 }
 
@@ -296,7 +304,9 @@ static void on_timer(uv_timer_t *timer);
  * when it fires. */
 static void arm_timer(struct fetch *f)
 {
-    const struct heap_node *first = heap_min(&f->deadlines);
+    const struct heap_node *first = heap_min(&f->deadlines), *cut = heap_min(&f->cuts);
+    if (first == NULL || (cut != NULL && cut->key < first->key))
+        first = cut;
     if (first == NULL || (f->timer_at_us != TIME_NULL && f->timer_at_us <= first->key))
         return;
     int64_t wait_us = first->key - clock_us();
@@ -349,6 +359,18 @@ static void run_deadlines(struct fetch *f)
     while ((first = heap_min(&f->deadlines)) != NULL && first->key <= now) {
         heap_remove(&f->deadlines, first);
         deadline_passed(f, LIST_CONTAINER(first, struct fetch_job, deadline), now);
+    }
+}
+
+/* A batch's deadline is kept by each engine for what it has of it: nobody waits to be told. */
+static void run_cuts(struct fetch *f)
+{
+    int64_t now = clock_us();
+    struct heap_node *first;
+    while ((first = heap_min(&f->cuts)) != NULL && first->key <= now) {
+        struct fetch_part *part = LIST_CONTAINER(first, struct fetch_part, cut);
+        heap_remove(&f->cuts, first);
+        fetch_cancel(f, part->group, ERR_DEADLINE_EXCEEDED);
     }
 }
 
@@ -544,6 +566,7 @@ bool fetch_turn(struct fetch *f)
     resolve_turn(f->resolve);
     bool pending = fetch_run_pools(f);
     run_deadlines(f);
+    run_cuts(f);
     run_cancels(f);
     run_closings(f);
     run_ended(f);
@@ -618,6 +641,7 @@ static void part_closed(void *arg)
     void (*closed)(void *arg) = f->closed;
     void *closed_arg = f->closed_arg;
     heap_fini(&f->deadlines);
+    heap_fini(&f->cuts);
     upstreams_fini(&f->upstreams);
     sched_destroy(f->sched);
     free(f);

@@ -60,6 +60,8 @@ struct fetch_part {
     struct sched_batch *sched; /* NULL while the engine has no job of it */
     struct list jobs;          /* QUEUED and ACTIVE ones here */
     struct list cancelling;    /* on the engine's list while jobs are being cancelled */
+    struct heap_node cut;      /* on the engine's heap while it has jobs of it */
+    struct fetch_group *group;
     enum err_type cancelled;   /* ERR_NONE, or why every job that is here or comes is cancelled */
     bool paused;
     struct arena memory;       /* strings of results; goes with the group */
@@ -81,6 +83,7 @@ struct fetch_group {
     int pool;                /* of fetch_pool_open() */
     unsigned include;        /* enum include bits */
     int64_t queued_us;       /* where the first queue phase of each job starts */
+    int64_t cut_us;          /* when what is unfinished is cancelled (deadline_exceeded); at first never */
     bool stop_on_error;      /* the first result that is not ok sets `stopped` */
     atomic_bool stopped;     /* starts nothing any more, in no engine; the owner cancels the rest */
     void *owner;             /* the caller's */

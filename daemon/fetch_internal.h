@@ -32,7 +32,8 @@ struct fetch {
     struct list cancelling; /* struct fetch_part */
     struct list closing;    /* struct transfer: of jobs that were cut, still with their slots */
     struct list named;      /* struct transfer: looked up, but this turn has launched enough */
-    struct heap deadlines;
+    struct heap deadlines; /* of jobs */
+    struct heap cuts;      /* of groups' parts */
     struct upstreams upstreams;
     uv_timer_t timer, sweep_timer;
     struct memory memory;

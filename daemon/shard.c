@@ -647,6 +647,7 @@ struct fetch_group *shard_group_create(struct shard *s, const struct shard_group
     group->include = params->include;
     group->stop_on_error = params->stop_on_error;
     group->queued_us = params->queued_us;
+    group->cut_us = params->cut_us;
     group->owner = params->owner;
     return group;
 }

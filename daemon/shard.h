@@ -64,6 +64,7 @@ struct shard_group_params {
     unsigned include;
     bool stop_on_error;
     int64_t queued_us; /* where every job's first queue phase starts */
+    int64_t cut_us;    /* when the fetch loops cancel what is unfinished (deadline_exceeded) */
     void *owner;       /* fetch_job.group->owner */
 };
 

@@ -640,6 +640,7 @@ static inline struct fetch_group *make_group(struct run *run, const struct plan 
         .include = INCLUDE_BODY | INCLUDE_REDIRECTS,
         .stop_on_error = plan->stop_on_error,
         .queued_us = clock_us(),
+        .cut_us = INT64_MAX,
         .owner = run,
     };
     return shard_group_create(f->shard, &params);
