@@ -130,6 +130,7 @@ static void suspend(struct exchange *ex)
     ex->suspended = true;
     ex->waits_since_us = f->now_us;
     list_append(&f->suspended, &ex->node);
+    f->suspended_count++;
     client_clear_deadline(ex->client);
     MHD_suspend_connection(ex->connection);
     if (!uv_is_active((uv_handle_t *)&f->watch_timer)) {

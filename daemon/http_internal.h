@@ -80,10 +80,12 @@ struct front {
     struct list watched;   /* and with one */
     struct list resuming;
     size_t client_count, exchange_count, lingering;
+    size_t suspended_count;   /* as libmicrohttpd has it: resuming ones are still in it */
+    int64_t resumes_from_us;  /* none before */
     struct heap deadlines;
     int64_t now_us;   /* the clock of this turn, for everything that MHD_run() calls */
     int64_t armed_us; /* what deadline_timer was started for */
-    uv_timer_t deadline_timer, watch_timer, idle_timer;
+    uv_timer_t deadline_timer, watch_timer, idle_timer, resume_timer;
     struct memory memory;
     bool dirty, draining;
     bool moved; /* by this MHD_run(): something that another one may carry on */

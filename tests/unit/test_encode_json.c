@@ -566,8 +566,10 @@ static void test_widest_fields(void **state)
     r->start_us = INT64_MAX - STARTED_WALL_US;
     r->sizes = (struct result_sizes){INT64_MIN, INT64_MIN, INT64_MIN, INT64_MAX, INT64_MIN};
     for (int type = ERR_NONE + 1; type < ERR_COUNT; type++) {
-        r->error = (struct result_error){
-            .type = type, .phase = PHASE_RECEIVE, .exitcode = INT32_MIN, .os_errno = INT32_MIN};
+        r->error = (struct result_error){.type = (enum err_type)type,
+                                         .phase = PHASE_RECEIVE,
+                                         .exitcode = INT32_MIN,
+                                         .os_errno = INT32_MIN};
         /* with runs in the buffer and beside it */
         for (size_t cap = 127; cap <= 8191; cap = cap * 2 + 1) {
             json_decref(parse_member(0));
