@@ -221,6 +221,7 @@ static ssize_t on_stream_read(void *arg, uint64_t pos, char *to, size_t max)
         if (b->failed)
             return MHD_CONTENT_READER_END_WITH_ERROR;
         if (b->len == 0 && state == FILL_WAIT) {
+            buf_fini(b); /* it may be long until there is more */
             suspend(ex);
             return 0;
         }

@@ -345,6 +345,8 @@ static enum fill fill_stream(void *arg, struct buf *out)
     struct buf taken = c->pending;
     c->pending = *out;
     *out = taken;
+    if (c->pending.cap > PIECE_BYTES) /* a stream may be quiet for long now */
+        buf_fini(&c->pending);
     buf_clear(&c->pending);
     if (c->paused && out->len <= UNREAD_RESUME) {
         c->paused = false;
