@@ -11,6 +11,9 @@
  * a lent array and cap == limit never allocates. The limit is lowered while the message is added
  * piece by piece, a piece being a character or an escape: what does not fit is left out whole and
  * room stays for the end of the line. A line fits PIPE_BUF: writers of one pipe do not mix.
+ *
+ * Held lines are whole lines in one more array of that size. They are written before any line that
+ * is not held, so all keep their order; a process that dies by a signal takes them with it.
  */
 #include "log.h"
 
@@ -41,6 +44,7 @@ static const struct {
 };
 
 static atomic_int log_level = LOG_LEVEL_INFO;
+static atomic_bool any_held; /* log_state.held_len > 0; asked in each turn, without the lock */
 
 static struct {
     pthread_mutex_t lock;
@@ -51,6 +55,9 @@ static struct {
     char last[LOG_LINE_MAX];
     int64_t last_us; /* when it was printed, not when it came again */
     int64_t repeats;
+    bool hold;
+    size_t held_len;
+    char held[LOG_LINE_MAX];
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .last_us = INT64_MIN};
 
 void log_setup(enum log_level level, enum log_format format)
@@ -146,7 +153,55 @@ static void add_start(struct buf *line, enum log_level level, const char *module
     buf_add_str(line, json ? "\",\"message\":\"" : ": ");
 }
 
-/* Composes the line and writes it; the lock is held, so that lines keep their order. */
+static void write_out(const char *data, size_t len)
+{
+    ssize_t n;
+    do {
+        n = write(STDERR_FILENO, data, len);
+    } while (n < 0 && errno == EINTR);
+}
+
+static void write_held(void)
+{
+    if (log_state.held_len > 0)
+        write_out(log_state.held, log_state.held_len);
+    log_state.held_len = 0;
+    atomic_store_explicit(&any_held, false, memory_order_relaxed);
+}
+
+static void put_out(enum log_level level, const struct buf *line)
+{
+    bool held = log_state.hold && level >= LOG_LEVEL_INFO;
+    if (!held || line->len > sizeof log_state.held - log_state.held_len)
+        write_held();
+    if (!held) {
+        write_out(line->data, line->len);
+        return;
+    }
+    memcpy(log_state.held + log_state.held_len, line->data, line->len);
+    log_state.held_len += line->len;
+    atomic_store_explicit(&any_held, true, memory_order_relaxed);
+}
+
+void log_hold(bool hold)
+{
+    pthread_mutex_lock(&log_state.lock);
+    log_state.hold = hold;
+    if (!hold)
+        write_held();
+    pthread_mutex_unlock(&log_state.lock);
+}
+
+void log_flush(void)
+{
+    if (!atomic_load_explicit(&any_held, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&log_state.lock);
+    write_held();
+    pthread_mutex_unlock(&log_state.lock);
+}
+
+/* Composes the line and puts it out; the lock is held, so that lines keep their order. */
 static void write_line(enum log_level level, const char *module, const char *message)
 {
     bool json = log_state.format == LOG_FORMAT_JSON;
@@ -161,10 +216,7 @@ static void write_line(enum log_level level, const char *module, const char *mes
         BUF_ADD_LITERAL(&line, "...");
     }
     buf_add_str(&line, json ? "\"}\n" : "\n");
-    ssize_t n;
-    do {
-        n = write(STDERR_FILENO, line.data, line.len);
-    } while (n < 0 && errno == EINTR);
+    put_out(level, &line);
 }
 
 /* Whether this is the previous line again, within a second. */

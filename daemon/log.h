@@ -9,7 +9,8 @@
  * Arguments are not evaluated when the level is off. Control bytes and ill-formed UTF-8 in the
  * finished line are escaped as \xNN, so a hostile string cannot forge a line. A line that repeats
  * the previous one within a second is counted and the count printed with the next line. Never log
- * credentials, query strings or bodies. One write(2) a line; usable from any thread.
+ * credentials, query strings or bodies. One write(2) a line, or for some lines after log_hold();
+ * usable from any thread.
  */
 #ifndef GATHERD_LOG_H
 #define GATHERD_LOG_H
@@ -24,6 +25,12 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 void log_setup(enum log_level level, enum log_format format);
 
 bool log_enabled(enum log_level level);
+
+/* From now on lines of info and debug are held until log_flush(), a line of error or warn, or 4 KiB
+ * of them: for a loop that flushes at the end of each turn, so that clients need not wait for the
+ * log. false: at once again, and what is held is written; at the latest before the program ends. */
+void log_hold(bool hold);
+void log_flush(void);
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

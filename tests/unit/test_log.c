@@ -337,6 +337,69 @@ static void test_threads(void **state)
     assert_int_equal(writes, THREADS * LINES);
 }
 
+static void test_held_lines(void **state)
+{
+    (void)state;
+    log_flush(); /* nothing is held: nothing happens */
+    log_hold(true);
+    LOG_INFO("batch", "a");
+    LOG_DEBUG("batch", "b");
+    assert_int_equal(writes, 0);
+    log_flush();
+    assert_string_equal(written, "<6>batch: a\n<7>batch: b\n");
+    assert_int_equal(writes, 1);
+    log_flush();
+    assert_int_equal(writes, 1);
+    LOG_INFO("batch", "c");
+    log_hold(false);
+    LOG_INFO("batch", "d");
+    assert_string_equal(written + strlen("<6>batch: a\n<7>batch: b\n"),
+                        "<6>batch: c\n<6>batch: d\n");
+    assert_int_equal(writes, 3);
+}
+
+/* What is not held waits for nobody, and is not written before what was logged earlier. */
+static void test_held_lines_keep_their_order(void **state)
+{
+    (void)state;
+    log_hold(true);
+    LOG_INFO("m", "a");
+    LOG_INFO("m", "a");
+    LOG_WARN("m", "b");
+    LOG_INFO("m", "c");
+    LOG_ERROR("m", "d");
+    assert_string_equal(written, "<6>m: a\n<6>log: previous line repeated=1\n<4>m: b\n<6>m: c\n"
+                                 "<3>m: d\n");
+    assert_int_equal(writes, 4);
+    log_hold(false);
+    assert_int_equal(writes, 4);
+}
+
+/* No line is cut, no write is longer than PIPE_BUF, and none is lost. */
+static void test_many_held_lines(void **state)
+{
+    (void)state;
+    enum { COUNT = 500 };
+    size_t at = 0;
+    log_hold(true);
+    for (int i = 0; i < COUNT; i++) {
+        size_t before = written_len;
+        LOG_INFO("m", "%0*d", 1 + i % 97, i);
+        assert_true(written_len - before <= 4096);
+        assert_true(written_len == 0 || written[written_len - 1] == '\n');
+    }
+    assert_true(writes > 1 && writes < COUNT / 10);
+    LOG_INFO("m", "%05000d", 7); /* as long as a line can be */
+    log_hold(false);
+    for (int i = 0; i < COUNT; i++) {
+        char line[160];
+        size_t n = (size_t)snprintf(line, sizeof line, "<6>m: %0*d\n", 1 + i % 97, i);
+        assert_memory_equal(written + at, line, n);
+        at += n;
+    }
+    assert_int_equal(written_len - at, LOG_LINE_MAX - 1 - LOG_TAIL_MAX + strlen("...\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +419,9 @@ int main(void)
         cmocka_unit_test_setup(test_interrupted_write, setup),
         cmocka_unit_test_setup(test_errno_survives, setup),
         cmocka_unit_test_setup(test_threads, setup),
+        cmocka_unit_test_setup(test_held_lines, setup),
+        cmocka_unit_test_setup(test_held_lines_keep_their_order, setup),
+        cmocka_unit_test_setup(test_many_held_lines, setup),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
