@@ -27,7 +27,7 @@
 #include "log.h"
 
 enum {
-    POOL_OVER_HEAD = 2816, /* connection memory beyond limits.head_bytes; see pool_bytes() */
+    POOL_OVER_HEAD = 2560, /* connection memory beyond limits.head_bytes; see pool_bytes() */
     POOL_LEAST = 9216,
     DEADLINES_A_TURN = 256,
     SUSPENDED_MANY = 1000, /* exchanges; from there on resumes are bundled */
