@@ -8,8 +8,9 @@
  *   FRESH     in flight for less than a second: counts
  *   OLD       in flight for longer: does not count
  *   FINISHED  answered and in the cache, waiters to be told by the next resolve_turn(), then freed
- * c-ares may answer while it is asked (the hosts file): resolve_start() then finds its name FINISHED
- * and returns the answer.
+ * c-ares may answer while it is asked (a name it refuses): resolve_start() then finds its name
+ * FINISHED and returns the answer. The hosts file is a table of its own, looked into after the cache;
+ * a change of it empties the cache.
  *
  * A new resolv.conf or a reload begins a new generation of the cache, and who shares it follows with
  * a new channel before it asks again: what an older generation finds out is told to those who wait
@@ -20,12 +21,13 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "arena.h"
 #include "log.h"
 #include "resolve_ares.h"
 #include "resolve_cache.h"
+#include "resolve_file.h"
+#include "resolve_hosts.h"
 #include "table.h"
 
 #define DNS_PORT 53
@@ -34,14 +36,6 @@
 #define STAT_MS 1000
 
 enum name_state { NAME_PENDING, NAME_FRESH, NAME_OLD, NAME_FINISHED, NAME_STATES };
-
-/* What tells one version of resolv.conf from the next. */
-struct file_mark {
-    dev_t device;
-    ino_t inode;
-    off_t size;
-    struct timespec changed;
-};
 
 struct resolve {
     struct resolve_params params;
@@ -55,8 +49,9 @@ struct resolve {
     uv_timer_t timer;    /* runs while names are PENDING: the oldest FRESH one gets OLD */
     struct resolve_cache *cache, *own_cache;
     uint64_t generation; /* of the cache, for which the channel was made */
-    struct file_mark mark;
-    uint64_t stat_ms;             /* loop time of the last look at resolv.conf */
+    struct resolve_hosts *hosts;
+    struct resolve_mark mark;     /* of resolv.conf */
+    uint64_t stat_ms;             /* loop time of the last look at the files */
     uint64_t failed_ms;           /* loop time when no new channel was to be had */
     struct resolve_answer answer; /* what resolve_start() returns */
     int64_t lookups, cache_hits;
@@ -231,26 +226,6 @@ static void on_timer_closed(uv_handle_t *handle)
     part_closed(handle->data);
 }
 
-static struct file_mark file_look(const char *path)
-{
-    struct file_mark mark;
-    struct stat st;
-    memset(&mark, 0, sizeof mark);
-    if (stat(path, &st) < 0)
-        return mark;
-    mark.device = st.st_dev;
-    mark.inode = st.st_ino;
-    mark.size = st.st_size;
-    mark.changed = st.st_mtim;
-    return mark;
-}
-
-static bool file_same(const struct file_mark *a, const struct file_mark *b)
-{
-    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-           a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
-}
-
 /* The mark is taken first: a change in between is seen next time. */
 static struct resolve_ares *channel_create(struct resolve *r, const char **why)
 {
@@ -264,8 +239,7 @@ static struct resolve_ares *channel_create(struct resolve *r, const char **why)
         .closed = part_closed,
         .arg = r,
     };
-    r->mark = file_look(r->params.resolv_conf);
-    r->stat_ms = now_ms(r);
+    r->mark = resolve_mark_of(r->params.resolv_conf);
     struct resolve_ares *channel = resolve_ares_create(&params, why);
     if (channel)
         r->handles++;
@@ -284,8 +258,9 @@ static void reap_retired(struct resolve *r)
     }
 }
 
-/* Follows the cache's generation with a new channel. When there is none to be had the old one stays,
- * what it finds out is not kept, and a second later it is tried again. */
+/* Follows the cache's generation with a new channel, and with the hosts file of now. When there is no
+ * channel to be had the old one stays, what it finds out is not kept, and a second later it is tried
+ * again. */
 static void renew_channel(struct resolve *r)
 {
     const char *why;
@@ -296,6 +271,7 @@ static void renew_channel(struct resolve *r)
         LOG_ERROR("resolve", "the old name servers stay: %s", why);
         return;
     }
+    resolve_hosts_check(r->hosts);
     r->generation = generation;
     list_append(&r->retired, resolve_ares_node(r->channel));
     r->channel = channel;
@@ -310,24 +286,31 @@ void resolve_reload(struct resolve *r)
         renew_channel(r);
 }
 
-static void check_resolv_conf(struct resolve *r)
+static bool resolv_conf_changed(struct resolve *r)
 {
-    if (r->params.server_count > 0 || now_ms(r) - r->stat_ms < STAT_MS)
-        return;
-    r->stat_ms = now_ms(r);
-    struct file_mark mark = file_look(r->params.resolv_conf);
-    if (file_same(&mark, &r->mark))
-        return;
+    if (r->params.server_count > 0)
+        return false;
+    struct resolve_mark mark = resolve_mark_of(r->params.resolv_conf);
+    if (resolve_mark_same(&mark, &r->mark))
+        return false;
     r->mark = mark;
     LOG_INFO("resolve", "%s changed: read again", r->params.resolv_conf);
-    resolve_cache_renew(r->cache, r->generation);
+    return true;
 }
 
-/* Before a name is asked for. */
-static void check_channel(struct resolve *r)
+/* Before a name that is not in the cache is looked up. */
+static void check_files(struct resolve *r)
 {
-    check_resolv_conf(r);
-    if (resolve_cache_generation(r->cache) != r->generation && now_ms(r) - r->failed_ms >= STAT_MS)
+    uint64_t now = now_ms(r);
+    if (now - r->stat_ms >= STAT_MS) {
+        r->stat_ms = now;
+        bool changed = resolve_hosts_check(r->hosts);
+        if (changed)
+            LOG_INFO("resolve", "%s changed: read again", r->params.hosts);
+        if (resolv_conf_changed(r) || changed)
+            resolve_cache_renew(r->cache, r->generation);
+    }
+    if (resolve_cache_generation(r->cache) != r->generation && now - r->failed_ms >= STAT_MS)
         renew_channel(r);
 }
 
@@ -341,7 +324,7 @@ static void pump(struct resolve *r)
     struct resolve_name *name;
     uint64_t now = now_ms(r);
     if (r->counts[NAME_PENDING] > 0)
-        check_channel(r);
+        check_files(r);
     while ((name = name_first(r, NAME_FRESH)) && now - name->since_ms >= FRESH_MS)
         name_move(name, NAME_OLD);
     while ((name = name_first(r, NAME_PENDING)) &&
@@ -380,8 +363,18 @@ static bool copy_servers(struct resolve *r)
 static void resolve_free(struct resolve *r)
 {
     resolve_cache_destroy(r->own_cache);
+    resolve_hosts_destroy(r->hosts);
     arena_fini(&r->memory);
     free(r);
+}
+
+static bool read_hosts(struct resolve *r)
+{
+    r->hosts = resolve_hosts_create(r->params.hosts);
+    if (r->hosts)
+        resolve_hosts_check(r->hosts);
+    r->stat_ms = now_ms(r);
+    return r->hosts != NULL;
 }
 
 static bool borrow_cache(struct resolve *r)
@@ -402,13 +395,15 @@ struct resolve *resolve_create(const struct resolve_params *params, const char *
     r->params = *params;
     if (!r->params.resolv_conf)
         r->params.resolv_conf = "/etc/resolv.conf";
+    if (!r->params.hosts)
+        r->params.hosts = "/etc/hosts";
     if (r->params.port == 0)
         r->params.port = DNS_PORT;
     for (int i = 0; i < NAME_STATES; i++)
         list_init(&r->lists[i]);
     list_init(&r->retired);
     arena_init(&r->memory);
-    if (table_init(&r->names) && copy_servers(r) && borrow_cache(r))
+    if (table_init(&r->names) && copy_servers(r) && read_hosts(r) && borrow_cache(r))
         r->channel = channel_create(r, why);
     if (!r->channel) {
         table_fini(&r->names);
@@ -473,6 +468,20 @@ static bool answer_known(struct resolve *r, const char *name)
     return true;
 }
 
+static bool answer_hosts(struct resolve *r, const char *name)
+{
+    struct resolve_families families;
+    struct ip_addr ips[2 * RESOLVE_ADDRESSES_MAX];
+    check_files(r);
+    size_t n = resolve_hosts_find(r->hosts, name, ips, sizeof ips / sizeof ips[0]);
+    families.v4_count = families.v6_count = 0;
+    for (size_t i = 0; i < n; i++)
+        resolve_families_add(&families, &ips[i]);
+    if (n > 0)
+        resolve_ares_order(r->channel, &families, &r->answer);
+    return n > 0;
+}
+
 /* The name's look-up is under way, or about to be, or just told: joins its waiters. */
 static const struct resolve_answer *name_join(struct resolve_name *name, struct resolve_query *q)
 {
@@ -507,7 +516,7 @@ const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_que
     struct resolve_name *name = r->names.count > 0 ? name_find(r, text) : NULL;
     if (name)
         return name_join(name, q);
-    if (resolve_cache_get(r->cache, text, now_ms(r), &r->answer)) {
+    if (resolve_cache_get(r->cache, text, now_ms(r), &r->answer) || answer_hosts(r, text)) {
         r->cache_hits++;
         return &r->answer;
     }

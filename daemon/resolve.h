@@ -11,8 +11,8 @@
  * are the end of it. Names beyond wait in order. A waiter may leave at any time; the look-up runs
  * out by itself (c-ares cannot cancel one: 7 s with one silent server, up to 15 s since 1.32).
  *
- * /etc/hosts comes first, then the servers. resolv.conf is looked at at most once a second before a
- * look-up; when it changed, the cache is emptied (once, whoever shares it), new look-ups of every
+ * /etc/hosts comes first, then the servers. It and resolv.conf are looked at at most once a second
+ * before a look-up; when one changed, the cache is emptied (once, whoever shares it), new look-ups of every
  * resolver go to a new channel and the old one drains. Servers that are given stand alone: nothing of resolv.conf counts then, nor its search
  * list. Addresses come ordered: IPv6 first where the machine has a global IPv6 source address, else
  * IPv4.
@@ -59,6 +59,7 @@ struct resolve_params {
     const char *const *servers; /* ADDRESS or ADDRESS:PORT or [v6]:PORT; count 0 = resolv.conf */
     size_t server_count;
     const char *resolv_conf; /* NULL = /etc/resolv.conf; for tests */
+    const char *hosts;       /* NULL = /etc/hosts; for tests */
     uint16_t port;           /* of servers that name none; 0 = 53 */
 
     /* Shared with resolvers of other loops; borrowed until `closed`. NULL = one of its own. */
@@ -97,7 +98,7 @@ size_t resolve_turn(struct resolve *r);
 void resolve_reload(struct resolve *r);
 
 struct resolve_stats {
-    int64_t lookups, cache_hits; /* since start */
+    int64_t lookups, cache_hits; /* since start; a name of the hosts file is a hit */
     size_t in_flight, waiting;   /* names; waiting: for the bound, not yet asked for */
     size_t cached;               /* names in the cache, whoever shares it */
 };

@@ -13,7 +13,7 @@
  * timer fires within the shortest time a new try can have. With nothing in flight it is off.
  *
  * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
- * connect(2) for each address), HOSTALIASES and nsswitch.conf are off; a server that the
+ * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server that the
  * configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and RES_OPTIONS
  * are read by c-ares and cannot be turned off here: main() removes them from the environment.
  */
@@ -130,38 +130,50 @@ static int answer_failure(struct resolve_answer *answer, int status)
     return f->ttl_s;
 }
 
-static size_t count_family(const struct ares_addrinfo *ai, int family)
+void resolve_families_add(struct resolve_families *f, const struct ip_addr *ip)
 {
-    size_t n = 0;
-    for (const struct ares_addrinfo_node *node = ai->nodes; node; node = node->ai_next)
-        n += node->ai_family == family;
-    return n;
+    if (ip->family == 6 && f->v6_count < RESOLVE_ADDRESSES_MAX)
+        f->v6[f->v6_count++] = *ip;
+    if (ip->family == 4 && f->v4_count < RESOLVE_ADDRESSES_MAX)
+        f->v4[f->v4_count++] = *ip;
 }
 
-static void add_family(struct resolve_answer *answer, const struct ares_addrinfo *ai, int family,
+static void add_family(struct resolve_answer *answer, const struct ip_addr *ips, size_t count,
                        size_t room)
 {
-    uint16_t port;
-    const struct ares_addrinfo_node *node = ai->nodes;
-    for (; node && room > 0; node = node->ai_next) {
-        if (node->ai_family != family ||
-            !ip_from_sockaddr(node->ai_addr, &answer->addresses[answer->count], &port))
-            continue;
-        answer->count++;
-        room--;
-    }
+    size_t n = count < room ? count : room;
+    if (n > 0)
+        memcpy(&answer->addresses[answer->count], ips, n * sizeof ips[0]);
+    answer->count += n;
 }
 
 /* The family that goes second keeps a few places, however long the first one's list is. */
-static void add_addresses(struct resolve_answer *answer, const struct ares_addrinfo *ai,
-                          bool ipv6_goes_first)
+void resolve_ares_order(struct resolve_ares *c, const struct resolve_families *f,
+                        struct resolve_answer *out)
 {
-    int first = ipv6_goes_first ? AF_INET6 : AF_INET;
-    int second = ipv6_goes_first ? AF_INET : AF_INET6;
-    size_t others = count_family(ai, second);
-    add_family(answer, ai, first,
-               RESOLVE_ADDRESSES_MAX - (others < OTHER_FAMILY_MIN ? others : OTHER_FAMILY_MIN));
-    add_family(answer, ai, second, RESOLVE_ADDRESSES_MAX - answer->count);
+    bool six = ipv6_first(c);
+    size_t others = six ? f->v4_count : f->v6_count;
+    size_t kept = others < OTHER_FAMILY_MIN ? others : OTHER_FAMILY_MIN;
+    out->error = ERR_NONE;
+    out->message = "";
+    out->count = 0;
+    add_family(out, six ? f->v6 : f->v4, six ? f->v6_count : f->v4_count,
+               RESOLVE_ADDRESSES_MAX - kept);
+    add_family(out, six ? f->v4 : f->v6, others, RESOLVE_ADDRESSES_MAX - out->count);
+}
+
+static void answer_addresses(struct resolve_ares *c, const struct ares_addrinfo *ai,
+                             struct resolve_answer *answer)
+{
+    struct resolve_families families;
+    struct ip_addr ip;
+    uint16_t port;
+    families.v4_count = families.v6_count = 0;
+    for (const struct ares_addrinfo_node *node = ai->nodes; node; node = node->ai_next) {
+        if (ip_from_sockaddr(node->ai_addr, &ip, &port))
+            resolve_families_add(&families, &ip);
+    }
+    resolve_ares_order(c, &families, answer);
 }
 
 /* The shortest of all addresses and aliases. */
@@ -179,12 +191,13 @@ static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinf
 {
     struct resolve_question *question = arg;
     struct resolve_ares *c = question->channel;
-    struct resolve_answer answer = {.error = ERR_NONE, .message = "", .count = 0};
+    struct resolve_answer answer;
     int ttl_s = 0;
     (void)timeouts;
     c->in_flight--;
+    answer.count = 0;
     if (status == ARES_SUCCESS && ai) {
-        add_addresses(&answer, ai, ipv6_first(c));
+        answer_addresses(c, ai, &answer);
         ttl_s = lifetime_s(ai);
     }
     if (answer.count == 0)
@@ -354,7 +367,7 @@ static bool set_servers(struct resolve_ares *c, const char **why)
 
 static int channel_init(struct resolve_ares *c)
 {
-    char lookups[] = "fb", no_file[] = "/dev/null"; /* the hosts file, then the servers */
+    char lookups[] = "b", no_file[] = "/dev/null"; /* the servers; the hosts file is ours */
     struct ares_options options;
     int version = 0;
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |

@@ -47,6 +47,17 @@ void resolve_ares_close(struct resolve_ares *c);
 
 void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question, const char *name);
 
+/* Addresses as they come, of each family as many as an answer holds. Set both counts to 0 first. */
+struct resolve_families {
+    size_t v4_count, v6_count;
+    struct ip_addr v4[RESOLVE_ADDRESSES_MAX], v6[RESOLVE_ADDRESSES_MAX];
+};
+void resolve_families_add(struct resolve_families *f, const struct ip_addr *ip);
+
+/* An answer of them in the order that resolve.h tells. */
+void resolve_ares_order(struct resolve_ares *c, const struct resolve_families *f,
+                        struct resolve_answer *out);
+
 size_t resolve_ares_in_flight(const struct resolve_ares *c);
 
 /* A node for its owner's use; and back. */

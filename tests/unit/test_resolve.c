@@ -71,6 +71,7 @@ struct test {
     uint16_t source_ports[PORTS];
     int source_port_count;
     struct resolve_cache *cache;     /* NULL = the resolver's own */
+    const char *hosts;
     struct resolve *resolve, *other; /* other: shares the cache */
     bool woken, expired, paused, closed;
 };
@@ -469,6 +470,7 @@ static void resolver_open(struct test *t, int lookups)
                                     .servers = t->servers,
                                     .server_count = 1,
                                     .cache = t->cache,
+                                    .hosts = t->hosts,
                                     .wake = on_wake,
                                     .arg = t};
     t->resolve = resolve_create(&params, &why);
@@ -975,6 +977,39 @@ static void test_reload(void **state)
     wait_for(t, &slow);
 }
 
+/* The hosts file comes before the servers, and a change of it before what the cache holds. */
+static void test_hosts(void **state)
+{
+    struct test *t = *state;
+    struct waiter w;
+    char path[] = "test_resolve.XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    t->entries[0] = (struct entry){.name = "one.test", .a = 1, .ttl = 60};
+    write_file(path, "192.0.2.1 two.test Three.Test # 192.0.2.9 one.test\n"
+                     "2001:db8::2 four.test three.test\n");
+    t->hosts = path;
+    resolver_open(t, 10);
+    assert_true(ask(t, &w, "three.test"));
+    assert_int_equal(w.answer.error, ERR_NONE);
+    assert_int_equal(w.answer.count, 2);
+    assert_int_equal(w.answer.addresses[0].family + w.answer.addresses[1].family, 4 + 6);
+    assert_int_equal(look_up(t, &w, "one.test")->count, 1);
+    assert_address(&w.answer.addresses[0], "10.0.0.0");
+    assert_int_equal(stats(t).lookups, 1);
+    assert_int_equal(stats(t).cache_hits, 1);
+    write_file(path, "192.0.2.7 one.test\n");
+    pause_ms(t, 1100);
+    look_up(t, &w, "missing.test"); /* this one looks at the file */
+    assert_true(ask(t, &w, "one.test"));
+    assert_address(&w.answer.addresses[0], "192.0.2.7");
+    assert_false(ask(t, &w, "three.test"));
+    wait_for(t, &w);
+    assert_int_equal(w.answer.error, ERR_DNS_ERROR);
+    unlink(path);
+}
+
 static struct resolve *sharer_open(struct test *t, struct resolve_cache *cache, const char *path)
 {
     const char *why = NULL;
@@ -1211,6 +1246,7 @@ int main(void)
         TEST(test_cache_is_bounded),
         TEST(test_resolv_conf_changes),
         TEST(test_reload),
+        TEST(test_hosts),
         TEST(test_shared_cache),
         TEST(test_two_loops),
         TEST(test_given_servers_do_not_search),
