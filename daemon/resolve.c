@@ -33,6 +33,8 @@
 #define DNS_PORT 53
 #define IN_FLIGHT_MAX 10000 /* c-ares has 65536 query numbers and needs two a name */
 #define FRESH_MS 1000
+#define ASKS_MAX 64 /* names asked for from one resolve_turn() to the next: 13 us each */
+#define TOLD_MAX 64 /* waiters told by one: each may start a transfer */
 #define STAT_MS 1000
 
 enum name_state { NAME_PENDING, NAME_FRESH, NAME_OLD, NAME_FINISHED, NAME_STATES };
@@ -43,6 +45,7 @@ struct resolve {
     struct table names;
     struct list lists[NAME_STATES];
     size_t counts[NAME_STATES];
+    int asks; /* since the last resolve_turn() */
     struct resolve_ares *channel;
     struct list retired; /* channels that drain */
     size_t handles;      /* the timer and the channels, while open */
@@ -318,6 +321,12 @@ static void check_files(struct resolve *r)
 
 static void on_timer(uv_timer_t *timer);
 
+static bool may_ask(const struct resolve *r)
+{
+    return r->counts[NAME_PENDING] > 0 && r->counts[NAME_FRESH] < (size_t)r->params.lookups &&
+           r->counts[NAME_FRESH] + r->counts[NAME_OLD] < IN_FLIGHT_MAX;
+}
+
 /* Asks for as many names as may be asked for now. */
 static void pump(struct resolve *r)
 {
@@ -327,12 +336,13 @@ static void pump(struct resolve *r)
         check_files(r);
     while ((name = name_first(r, NAME_FRESH)) && now - name->since_ms >= FRESH_MS)
         name_move(name, NAME_OLD);
-    while ((name = name_first(r, NAME_PENDING)) &&
-           r->counts[NAME_FRESH] < (size_t)r->params.lookups &&
-           r->counts[NAME_FRESH] + r->counts[NAME_OLD] < IN_FLIGHT_MAX) {
+    for (; may_ask(r) && r->asks < ASKS_MAX; r->asks++) {
+        name = name_first(r, NAME_PENDING);
         if (!learnt_elsewhere(r, name))
             look_up(r, name);
     }
+    if (may_ask(r))
+        r->params.wake(r->params.arg);
     name = name_first(r, NAME_FRESH);
     if (name && r->counts[NAME_PENDING] > 0)
         uv_timer_start(&r->timer, on_timer, name->since_ms + FRESH_MS - now, 0);
@@ -536,18 +546,20 @@ void resolve_cancel(struct resolve_query *q)
         name_free(name);
 }
 
-static size_t deliver(struct resolve_name *name)
+/* Tells up to max waiters; the name is freed when all know. */
+static size_t deliver(struct resolve_name *name, size_t max)
 {
     struct resolve_answer answer;
     struct list *node;
     size_t n = 0;
     name_answer(name, &answer);
-    for (; (node = list_pop(&name->waiters)); n++) {
+    for (; n < max && (node = list_pop(&name->waiters)); n++) {
         struct resolve_query *q = LIST_CONTAINER(node, struct resolve_query, node);
         q->name = NULL;
         q->done(q, &answer);
     }
-    name_free(name);
+    if (list_empty(&name->waiters))
+        name_free(name);
     return n;
 }
 
@@ -555,8 +567,11 @@ size_t resolve_turn(struct resolve *r)
 {
     struct resolve_name *name;
     size_t n = 0;
-    while ((name = name_first(r, NAME_FINISHED)))
-        n += deliver(name);
+    r->asks = 0;
+    while (n < TOLD_MAX && (name = name_first(r, NAME_FINISHED)))
+        n += deliver(name, TOLD_MAX - n);
+    if (r->counts[NAME_FINISHED] > 0)
+        r->params.wake(r->params.arg);
     pump(r);
     reap_retired(r);
     return n;

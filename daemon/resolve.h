@@ -89,8 +89,9 @@ const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_que
 /* The waiter leaves; its done is not called any more. No-op when it does not wait. */
 void resolve_cancel(struct resolve_query *q);
 
-/* Delivers finished answers; returns how many waiters had one. Called by the turn's end. A waiter's
- * done may start and cancel queries. */
+/* Delivers finished answers, 64 at most, and has up to 64 names asked for; wakes when there are more.
+ * Returns how many waiters had an answer. Called by the turn's end. A waiter's done may start and
+ * cancel queries. */
 size_t resolve_turn(struct resolve *r);
 
 /* Re-reads resolv.conf (SIGHUP) and empties the cache if it is the resolver's own. Who shares one

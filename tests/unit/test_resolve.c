@@ -384,7 +384,7 @@ static void step(struct test *t)
 {
     if (t->expired)
         fail_msg("nothing happened for %d s", GUARD_MS / 1000);
-    uv_run(&t->loop, UV_RUN_ONCE);
+    uv_run(&t->loop, t->woken ? UV_RUN_NOWAIT : UV_RUN_ONCE);
     if (t->woken) {
         t->woken = false;
         resolve_turn(t->resolve);
@@ -652,11 +652,32 @@ static void test_one_look_up_for_all(void **state)
     resolver_open(t, 10);
     for (int i = 0; i < 100; i++)
         assert_false(ask(t, &w[i], "one.test"));
-    wait_for(t, &w[0]);
     for (int i = 0; i < 100; i++)
-        assert_int_equal(w[i].told, 1);
+        wait_for(t, &w[i]);
     assert_int_equal(t->asked, 2);
     assert_int_equal(stats(t).lookups, 1);
+}
+
+/* Of many that wait for one name, and of many names, a turn tells a part. */
+static void test_told_in_parts(void **state)
+{
+    struct test *t = *state;
+    struct waiter *w = calloc(150, sizeof *w);
+    t->entries[0] = (struct entry){.name = "one.test", .a = 1, .ttl = 60};
+    resolver_open(t, 10);
+    for (int i = 0; i < 150; i++)
+        assert_false(ask(t, &w[i], "one.test"));
+    while (!t->woken)
+        uv_run(&t->loop, UV_RUN_ONCE);
+    static const size_t parts[] = {64, 64, 22, 0};
+    for (int i = 0; i < 4; i++) {
+        t->woken = false;
+        assert_int_equal(resolve_turn(t->resolve), parts[i]);
+        assert_true(t->woken == (i < 2));
+    }
+    for (int i = 0; i < 150; i++)
+        assert_int_equal(w[i].told, 1);
+    free(w);
 }
 
 /* Whether asking after 1.2 s asks the server again. */
@@ -854,6 +875,7 @@ static void test_thousand_names(void **state)
         if (i % 64 == 63)
             uv_run(&t->loop, UV_RUN_NOWAIT);
     }
+    assert_in_range(stats(t).in_flight, 1, 64); /* one turn's part was asked for */
     for (int i = 0; i < 1000; i++) {
         wait_for(t, &w[i]);
         assert_int_equal(w[i].answer.error, ERR_NONE);
@@ -887,6 +909,7 @@ static void test_cache_is_bounded(void **state)
     for (int i = 0; i < 12000; i++) {
         char name[32];
         snprintf(name, sizeof name, "%d.onion", i);
+        resolve_turn(t->resolve);
         assert_true(ask(t, &w, name));
         assert_true(ask(t, &w, "warm.onion"));
     }
@@ -1109,8 +1132,10 @@ static void loop_work(void *arg)
         w->waiters[i].query.done = on_done;
         w->told += resolve_start(t->resolve, &w->waiters[i].query, name, &failed) != NULL;
         w->failed += failed;
-        if (i % 16 == 15)
+        if (i % 16 == 15) {
             uv_run(&t->loop, UV_RUN_NOWAIT);
+            resolve_turn(t->resolve);
+        }
         if (i == LOOP_NAMES / 2)
             resolve_cache_renew(t->cache, 0);
     }
@@ -1234,6 +1259,7 @@ int main(void)
         TEST(test_no_server),
         TEST(test_known_at_once),
         TEST(test_one_look_up_for_all),
+        TEST(test_told_in_parts),
         TEST(test_lifetimes),
         TEST(test_many_addresses),
         TEST(test_cancel),
