@@ -9,12 +9,12 @@
  *   OLD       in flight for longer: does not count
  *   FINISHED  answered and in the cache, waiters to be told by the next resolve_turn(), then freed
  * c-ares may answer while it is asked (a name it refuses): resolve_start() then finds its name
- * FINISHED and returns the answer. The hosts file is a table of its own, looked into after the cache;
- * a change of it empties the cache.
+ * FINISHED and returns the answer. The hosts file is a table of its own, looked into after the
+ * cache; a change of it empties the cache.
  *
- * A new resolv.conf or a reload begins a new generation of the cache, and who shares it follows with
- * a new channel before it asks again: what an older generation finds out is told to those who wait
- * and then forgotten.
+ * A new resolv.conf or a reload begins a new generation of the cache, and who shares it follows
+ * with a new channel before it asks again: what an older generation finds out is told to those who
+ * wait and then forgotten.
  */
 #include "resolve.h"
 
@@ -261,9 +261,9 @@ static void reap_retired(struct resolve *r)
     }
 }
 
-/* Follows the cache's generation with a new channel, and with the hosts file of now. When there is no
- * channel to be had the old one stays, what it finds out is not kept, and a second later it is tried
- * again. */
+/* Follows the cache's generation with a new channel, and with the hosts file of now. When there is
+ * no channel to be had the old one stays, what it finds out is not kept, and a second later it is
+ * tried again. */
 static void renew_channel(struct resolve *r)
 {
     const char *why;
@@ -454,7 +454,8 @@ void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg)
 
 /* Queries */
 
-/* localhost and what ends in .localhost is this machine, whatever a file or a server says (RFC 6761). */
+/* localhost and what ends in .localhost is this machine, whatever a file or a server says (RFC
+ * 6761). */
 static bool is_localhost(const char *name)
 {
     static const char word[] = "localhost";
@@ -470,7 +471,8 @@ static bool answer_known(struct resolve *r, const char *name)
 {
     struct ip_addr *to = r->answer.addresses;
     bool local = is_localhost(name);
-    if (local ? !ip_parse("127.0.0.1", &to[0]) || !ip_parse("::1", &to[1]) : !ip_parse(name, &to[0]))
+    if (local ? !ip_parse("127.0.0.1", &to[0]) || !ip_parse("::1", &to[1])
+              : !ip_parse(name, &to[0]))
         return false;
     r->answer.error = ERR_NONE;
     r->answer.message = "";

@@ -3,19 +3,19 @@
  * resolve - names to addresses by c-ares on the loop: no threads, real time-outs, TTLs, /etc/hosts.
  *
  * One look-up per name is in flight, whoever waits for it; answers are kept by name for their TTL
- * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s) in a resolve_cache, 10,000 names at most.
- * Resolvers of several loops may share one: a name that two of them want at the same moment is asked
- * for twice, no more.
+ * (clamped to 1 s .. 1 h; "no such name" 5 s; failures 1 s) in a resolve_cache, 10,000 names at
+ * most. Resolvers of several loops may share one: a name that two of them want at the same moment
+ * is asked for twice, no more.
  *
  * At most `lookups` names are in flight; one that is older than 1 s no longer counts, but 10,000
  * are the end of it. Names beyond wait in order. A waiter may leave at any time; the look-up runs
  * out by itself (c-ares cannot cancel one: 7 s with one silent server, up to 15 s since 1.32).
  *
  * /etc/hosts comes first, then the servers. It and resolv.conf are looked at at most once a second
- * before a look-up; when one changed, the cache is emptied (once, whoever shares it), new look-ups of every
- * resolver go to a new channel and the old one drains. Servers that are given stand alone: nothing of resolv.conf counts then, nor its search
- * list. Addresses come ordered: IPv6 first where the machine has a global IPv6 source address, else
- * IPv4.
+ * before a look-up; when one changed, the cache is emptied (once, whoever shares it), new look-ups
+ * of every resolver go to a new channel and the old one drains. Servers that are given stand alone:
+ * nothing of resolv.conf counts then, nor its search list. Addresses come ordered: IPv6 first where
+ * the machine has a global IPv6 source address, else IPv4.
  *
  * Callbacks never run inside resolve_start() or c-ares: answers are put on a list and delivered by
  * resolve_turn(). One thread per resolver; ares_library_init() is the program's, before the first.
@@ -80,18 +80,18 @@ struct resolve *resolve_create(const struct resolve_params *params, const char *
 void resolve_close(struct resolve *r, void (*closed)(void *arg), void *arg);
 
 /* Asks for a name (lower case, punycode, no trailing check) or an address without brackets. Returns
- * the answer at once when it is an address, localhost, in the cache or in /etc/hosts (valid until the next
- * call into the resolver; the query is not used), or NULL: the query waits and its done is called
- * in a later resolve_turn(). NULL with *failed = true: no memory. */
+ * the answer at once when it is an address, localhost, in the cache or in /etc/hosts (valid until
+ * the next call into the resolver; the query is not used), or NULL: the query waits and its done is
+ * called in a later resolve_turn(). NULL with *failed = true: no memory. */
 const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_query *q,
                                            const char *name, bool *failed);
 
 /* The waiter leaves; its done is not called any more. No-op when it does not wait. */
 void resolve_cancel(struct resolve_query *q);
 
-/* Delivers finished answers, 64 at most, and has up to 64 names asked for; wakes when there are more.
- * Returns how many waiters had an answer. Called by the turn's end. A waiter's done may start and
- * cancel queries. */
+/* Delivers finished answers, 64 at most, and has up to 64 names asked for; wakes when there are
+ * more. Returns how many waiters had an answer. Called by the turn's end. A waiter's done may start
+ * and cancel queries. */
 size_t resolve_turn(struct resolve *r);
 
 /* Re-reads resolv.conf (SIGHUP) and empties the cache if it is the resolver's own. Who shares one

@@ -13,9 +13,10 @@
  * timer fires within the shortest time a new try can have. With nothing in flight it is off.
  *
  * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
- * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server that the
- * configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and RES_OPTIONS
- * are read by c-ares and cannot be turned off here: main() removes them from the environment.
+ * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server
+ * that the configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and
+ * RES_OPTIONS are read by c-ares and cannot be turned off here: main() removes them from the
+ * environment.
  */
 #include "resolve_ares.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * resolve_cache - see resolve_cache.h. Called by resolve on the threads of all loops. Owns the
- * entries, one allocation each (about 110 bytes for a name with one address), in a table by name and
- * on a list, coldest first.
+ * entries, one allocation each (about 110 bytes for a name with one address), in a table by name
+ * and on a list, coldest first.
  *
  * What costs time is done outside the lock: the hash (the table's key never changes), the copy of
  * the answer that is to be kept, and freeing what it pushed out, which is put on a list of its own

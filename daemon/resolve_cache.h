@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * resolve_cache - answers by name, shared by the resolvers of all loops: positive and negative ones,
- * each good until a time, 10,000 names at most, the least recently used go first.
+ * resolve_cache - answers by name, shared by the resolvers of all loops: positive and negative
+ * ones, each good until a time, 10,000 names at most, the least recently used go first.
  *
  * Times are milliseconds of the monotonic clock, uv_now() of any loop. Every answer belongs to a
  * generation: a new one empties the cache, and an answer that was asked for in an older one is not
@@ -38,8 +38,8 @@ void resolve_cache_put(struct resolve_cache *c, const char *name, uint64_t gener
 uint64_t resolve_cache_generation(const struct resolve_cache *c);
 
 /* Begins a generation: empties the cache, and each resolver asks by a new channel from its next
- * look-up on. With `seen` other than 0 only if that is still the present one: of several who noticed
- * the same change, one empties the cache. */
+ * look-up on. With `seen` other than 0 only if that is still the present one: of several who
+ * noticed the same change, one empties the cache. */
 void resolve_cache_renew(struct resolve_cache *c, uint64_t seen);
 
 /* Names kept. */

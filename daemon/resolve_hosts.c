@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * resolve_hosts - see resolve_hosts.h. Called by resolve on its loop's thread. Owns the file's text,
- * in which the names are ended and lowered in place, and an arena with the table's elements, which
- * point into it; a new version of the file is read into a fresh set of them.
+ * resolve_hosts - see resolve_hosts.h. Called by resolve on its loop's thread. Owns the file's
+ * text, in which the names are ended and lowered in place, and an arena with the table's elements,
+ * which point into it; a new version of the file is read into a fresh set of them.
  */
 #include "resolve_hosts.h"
 
@@ -51,7 +51,7 @@ static bool same_name(const struct table_node *node, const void *name)
 
 static struct host *find(const struct contents *c, const char *name, uint64_t hash)
 {
-    struct table_node *node = c->names.count > 0 ? table_find(&c->names, hash, same_name, name) : NULL;
+    struct table_node *node = table_find(&c->names, hash, same_name, name);
     return node != NULL ? LIST_CONTAINER(node, struct host, in_table) : NULL;
 }
 

@@ -21,8 +21,8 @@ struct resolve_hosts;
 struct resolve_hosts *resolve_hosts_create(const char *path);
 void resolve_hosts_destroy(struct resolve_hosts *h);
 
-/* Looks whether the file is another one now and reads it if so; true then. What cannot be read is an
- * empty file; one of more than 16 MB is cut there. */
+/* Looks whether the file is another one now and reads it if so; true then. What cannot be read is
+ * an empty file; one of more than 16 MB is cut there. */
 bool resolve_hosts_check(struct resolve_hosts *h);
 
 /* Up to max addresses of a name (lower case) into out; returns how many. */

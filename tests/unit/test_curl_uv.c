@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_curl_uv - libcurl on a uv loop against a small HTTP server on the same loop. A slow reader is
- * a write callback that lets the clock advance, so what is read in a turn does not depend on the
+ * test_curl_uv - libcurl on a uv loop against a small HTTP server on the same loop. A slow reader
+ * is a write callback that lets the clock advance, so what is read in a turn does not depend on the
  * machine. Every test ends with a closed multi and uv_loop_close() == 0.
  */
 #include <setjmp.h>
@@ -383,8 +383,8 @@ static void test_gone(void **state)
     assert_int_equal(t->connections, 2);
 }
 
-/* The timer is armed for the earlier of two, whichever was named first; what has become void does not
- * end anything. */
+/* The timer is armed for the earlier of two, whichever was named first; what has become void does
+ * not end anything. */
 static void test_timers(void **state)
 {
     struct test *t = *state;

@@ -164,8 +164,8 @@ static void test_memory(void **state)
     resolve_cache_destroy(c);
 }
 
-/* Every answer carries its generation in all of its addresses: what a thread reads is whole, and not
- * older than the generation it saw before it looked. */
+/* Every answer carries its generation in all of its addresses: what a thread reads is whole, and
+ * not older than the generation it saw before it looked. */
 struct worker {
     uv_thread_t thread;
     struct resolve_cache *cache;
