@@ -24,6 +24,8 @@ enum {
     SUBMITS_A_TURN = 512,     /* members handed to the queue in a turn: some 2 us each */
     DEADLINE_LEAD_US = 10000, /* the states are taken this long before the deadline */
     ID_HEX_MAX = 17,
+    ID_BYTES = 8,
+    IDS_AT_ONCE = 64, /* random numbers are asked of the kernel for so many */
 };
 
 enum batch_state { BATCH_SUBMITTING, BATCH_RUNNING, BATCH_ENDED };
@@ -57,6 +59,8 @@ struct batches {
     size_t running_count, alive, unsubmitted;
     struct heap deadlines;
     uv_timer_t timer;
+    uint8_t ids[IDS_AT_ONCE][ID_BYTES];
+    size_t ids_left;
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -91,7 +95,8 @@ static void batch_free(struct batch *b)
     list_remove(&b->node);
     list_remove(&b->work);
     for (size_t i = 0; b->jobs != NULL && i < b->submitted; i++)
-        shard_result_free(all->params.shard, &b->jobs[i].result);
+        if (b->jobs[i].result.extra != NULL) /* of 100,000 mostly none has one */
+            shard_result_free(all->params.shard, &b->jobs[i].result);
     shard_group_release(b->group);
     heap_remove(&all->deadlines, &b->deadline);
     spec_destroy(b->spec);
@@ -203,19 +208,24 @@ void batches_job_done(struct fetch_job *job)
 
 /* --- start --- */
 
-static void make_id(char id[ID_HEX_MAX])
+/* Nobody can guess the next one: later versions ask for batches by it. */
+static void make_id(struct batches *all, char id[ID_HEX_MAX])
 {
     static const char digits[] = "0123456789abcdef";
-    uint8_t bytes[8] = {0};
-    if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != (ssize_t)sizeof bytes) {
-        uint64_t fallback = (uint64_t)clock_wall_us();
-        memcpy(bytes, &fallback, sizeof bytes);
+    if (all->ids_left == 0) {
+        if (getrandom(all->ids, sizeof all->ids, GRND_NONBLOCK) != (ssize_t)sizeof all->ids)
+            for (size_t i = 0; i < IDS_AT_ONCE; i++) { /* in early boot: better than to hang */
+                uint64_t fallback = (uint64_t)clock_wall_us() + i;
+                memcpy(all->ids[i], &fallback, sizeof fallback);
+            }
+        all->ids_left = IDS_AT_ONCE;
     }
-    for (size_t i = 0; i < sizeof bytes; i++) {
+    const uint8_t *bytes = all->ids[--all->ids_left];
+    for (size_t i = 0; i < ID_BYTES; i++) {
         id[2 * i] = digits[bytes[i] >> 4];
         id[2 * i + 1] = digits[bytes[i] & 15];
     }
-    id[2 * sizeof bytes] = '\0';
+    id[2 * ID_BYTES] = '\0';
 }
 
 static bool prepare(struct batch *b)
@@ -245,7 +255,7 @@ static bool prepare(struct batch *b)
 
 static void init_view(struct batch *b)
 {
-    make_id(b->id);
+    make_id(b->all, b->id);
     b->view = (struct batch_view){
         .id = b->id,
         .started_us = clock_us(),

@@ -569,9 +569,11 @@ int gatherd_run(struct config *config, const struct config_source *source)
     }
     if (rc == 0) {
         announce(g);
+        log_hold(true); /* each turn writes them */
         wake(g);
         uv_run(&g->loop, UV_RUN_DEFAULT);
     }
+    log_hold(false);
     while (up-- > 0)
         if (stages[up].down != NULL)
             stages[up].down(g);

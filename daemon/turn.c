@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "clock.h"
+#include "log.h"
 #include "metrics.h"
 
 #define TURN_ROUNDS_MAX 4
@@ -47,6 +48,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct turn *t = prepare->data;
     bool idling = uv_is_active((uv_handle_t *)&t->idle);
+    log_flush(); /* what callbacks said */
     if (t->stopped || (!t->dirty && !idling))
         return;
     turn_wake(t); /* an idle turn begins here */
@@ -56,6 +58,7 @@ static void on_prepare(uv_prepare_t *prepare)
         if (again && clock_us() - t->woke_us > TURN_ROUNDS_US)
             break;
     }
+    log_flush();
     account(t);
     if ((again || t->dirty) && !t->stopped)
         uv_idle_start(&t->idle, on_idle);

@@ -8,6 +8,8 @@
  *                  at most. What is left then keeps an idle handle running, so that poll
  *                  does not sleep. A turn without a wake does nothing: an idle loop is asleep.
  *
+ * Lines that log_hold() holds are written at the end of each turn, so that what is answered in it goes first.
+ *
  * It also measures: how long turns take, for a batch's loop_lag_max_ms and for /metrics.
  */
 #ifndef GATHERD_TURN_H
