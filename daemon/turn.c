@@ -14,7 +14,8 @@
 #include "metrics.h"
 
 #define TURN_ROUNDS_MAX 4
-#define TURN_ROUNDS_US 2000 /* after that no further round begins: who waits for an event comes first */
+#define TURN_ROUNDS_US \
+    2000 /* after that no further round begins: who waits for an event comes first */
 
 void turn_wake(struct turn *t)
 {

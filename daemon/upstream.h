@@ -40,5 +40,4 @@ void upstream_transfer_ended(struct upstream *u);
 void upstream_socket_opened(struct upstream *u);
 void upstream_socket_closed(struct upstream *u);
 
-
 #endif
