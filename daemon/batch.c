@@ -45,7 +45,7 @@ struct batch {
     bool complete;      /* until something is cut */
     bool was_cut;       /* the fetch loops were told, and what they did not have is cancelled */
     bool cancel_asked;  /* do it in the next turn */
-    bool end_told, released;
+    bool end_told, logged, released;
     int64_t submit_us, last_end_us;
     char id[ID_HEX_MAX];
     char *identity;
@@ -145,7 +145,6 @@ static void end_batch(struct batch *b)
     if (!summary_compute(&b->summary, &b->view, &in))
         LOG_ERROR("batch", "id=%s error=\"no memory for percentiles\"", b->id);
     b->view.summary = &b->summary;
-    log_batch(b);
     touch(b);
 }
 
@@ -385,14 +384,22 @@ static void work_on(struct batch *b)
         b->end_told = true;
         if (!b->released)
             b->params.on_end(b->params.arg);
+        touch(b); /* the answer goes first: a line takes longer to write than a small answer */
+    } else if (b->state == BATCH_ENDED && !b->logged) {
+        b->logged = true;
+        log_batch(b);
     }
-    free_if_over(b);
+    if (b->logged)
+        free_if_over(b);
 }
 
+/* What is touched meanwhile has its turn in the next round, after the front. */
 static void run_work(struct batches *all)
 {
-    struct list *node;
-    while ((node = list_pop(&all->work)) != NULL)
+    struct list now, *node;
+    list_init(&now);
+    list_splice(&now, &all->work);
+    while ((node = list_pop(&now)) != NULL)
         work_on(LIST_CONTAINER(node, struct batch, work));
 }
 
