@@ -106,8 +106,8 @@ static inline struct result *add_done(const char *url, int status)
     r->remote_port = 443;
     assert_true(ip_parse("93.184.216.34", &r->remote_ip));
     r->sizes = (struct result_sizes){86, 0, 301, 6417, 19252};
-    r->url_effective = copy("https://a.example/");
-    r->content_type = copy("text/html");
+    r->url_effective = "https://a.example/";
+    r->content_type = "text/html";
     return r;
 }
 
@@ -131,7 +131,7 @@ static inline void add_three(void)
     members[0].id = "first";
     struct result *r = add("http://b.example", MEMBER_FAILED);
     set_times(r, (int64_t[]){1500000, 900, 240000, -1, -1, -1, -1});
-    r->url_effective = copy("http://b.example/");
+    r->url_effective = "http://b.example/";
     r->num_redirects = 2;
     r->num_retries = 1;
     r->retry_after_us = 2500000;
@@ -139,10 +139,10 @@ static inline void add_three(void)
     r->error.phase = PHASE_CONNECT;
     r->error.exitcode = 7;
     r->error.os_errno = 111;
-    r->error.message = copy("no\n\"luck\"");
+    r->error.message = "no\n\"luck\"";
     r = add("http://10.0.0.7", MEMBER_DENIED);
     r->error.type = ERR_DESTINATION_IP_PROHIBITED;
-    r->error.rule = copy("10.0.0.0/8");
+    r->error.rule = "10.0.0.0/8";
 }
 
 #define INCLUDE_ALL \
@@ -252,7 +252,7 @@ static inline void random_result(struct result *r)
         random_extra(r->extra);
 }
 
-/* The view's strings are borrowed: free_random_batch() frees them. */
+/* The view's strings and the results' are borrowed: free_random_batch() frees them. */
 static inline void make_random_batch(void)
 {
     size_t n, count = 1 + next_random(12);
@@ -267,14 +267,24 @@ static inline void make_random_batch(void)
     view.id = random_text(&n);
 }
 
+static inline void free_text(const char *text)
+{
+    free((char *)(uintptr_t)text);
+}
+
 static inline void free_random_batch(void)
 {
     for (size_t i = 0; i < spec.count; i++) {
-        free((char *)(uintptr_t)members[i].url);
-        free((char *)(uintptr_t)members[i].id);
-        result_fini(&results[i]);
+        struct result *r = &results[i];
+        free_text(members[i].url);
+        free_text(members[i].id);
+        free_text(r->error.message);
+        free_text(r->error.rule);
+        free_text(r->url_effective);
+        free_text(r->content_type);
+        result_fini(r);
     }
-    free((char *)(uintptr_t)view.id);
+    free_text(view.id);
     spec.count = 0;
 }
 
