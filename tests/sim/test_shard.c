@@ -5,7 +5,7 @@
  * while they run (cancel, pause, reload, another policy, the end) nothing is lost and nothing is left.
  * The thread sanitizer's test above all. See shard_fixture.h for upstreams, front and batches.
  *
- * shard.c is included, so that a test can stop a loop in the middle of its mail.
+ * shard.c and shard_lane.c are included, so that a test can stop a loop in the middle of its mail.
  */
 #include "fetch.h"
 #include "turn.h"
@@ -18,6 +18,7 @@ static int stopping_send(uv_async_t *async);
 #define turn_wake stopping_wake
 #define uv_async_send stopping_send
 #include "shard.c"
+#include "shard_lane.c"
 #undef fetch_pause
 #undef turn_wake
 #undef uv_async_send
@@ -559,7 +560,7 @@ static void test_close_while_a_loop_is_told(void **state)
     uv_sem_wait(&hook.stopped); /* 32 slots are free, the last is not */
     while (slots_used(s->slots) < SLOTS)
         (void)sched_yield();
-    call_lane(&s->lanes[0], on_sync, NULL); /* has them, and waits for more */
+    lane_call(&s->lanes[0], on_sync, NULL); /* has them, and waits for more */
     atomic_store(&hook.before_tell, true);
     uv_sem_post(&hook.go_on);
     uv_sem_wait(&hook.stopped);
