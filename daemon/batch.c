@@ -95,8 +95,7 @@ static void batch_free(struct batch *b)
     list_remove(&b->node);
     list_remove(&b->work);
     for (size_t i = 0; b->jobs != NULL && i < b->submitted; i++)
-        if (b->jobs[i].result.extra != NULL) /* of 100,000 mostly none has one */
-            shard_result_free(all->params.shard, &b->jobs[i].result);
+        shard_content_free(all->params.shard, &b->jobs[i].result);
     shard_group_release(b->group);
     heap_remove(&all->deadlines, &b->deadline);
     spec_destroy(b->spec);

@@ -686,12 +686,6 @@ void fetch_content_free(struct result *r, atomic_llong *held)
     result_drop_extra(r);
 }
 
-void fetch_result_free(struct result *r, atomic_llong *held)
-{
-    fetch_content_free(r, held);
-    result_fini(r);
-}
-
 void fetch_gauge(struct fetch *f)
 {
     struct metrics *m = f->params.metrics;

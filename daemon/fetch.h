@@ -185,9 +185,8 @@ bool fetch_turn(struct fetch *f);
 /* Gauges and counters that are kept elsewhere, into the engine's metrics. */
 void fetch_gauge(struct fetch *f);
 
-/* Frees what a result owns, or only its bodies, headers and hops; the bytes they held are given back to
- * *held. Any thread. */
-void fetch_result_free(struct result *r, atomic_llong *held);
+/* Frees what a result owns, its bodies, headers and hops; the bytes they held are given back to *held. Any
+ * thread. */
 void fetch_content_free(struct result *r, atomic_llong *held);
 
 #endif

@@ -301,11 +301,6 @@ void shard_flush(struct shard *s)
 
 /* --- results --- */
 
-void shard_result_free(struct shard *s, struct result *r)
-{
-    fetch_result_free(r, &s->answer_held);
-}
-
 void shard_content_free(struct shard *s, struct result *r)
 {
     fetch_content_free(r, &s->answer_held);

@@ -96,9 +96,8 @@ void shard_flush(struct shard *s);
 
 /* --- results --- */
 
-/* Frees what a result owns, or only its bodies, headers and hops, and gives the bytes back to
- * limits.answer_bytes. */
-void shard_result_free(struct shard *s, struct result *r);
+/* Frees what a result owns, its bodies, headers and hops, and gives the bytes back to
+ * limits.answer_bytes. Its other fields stay. */
 void shard_content_free(struct shard *s, struct result *r);
 
 /* --- figures --- */

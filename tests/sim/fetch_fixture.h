@@ -536,7 +536,7 @@ static inline void close_test(struct test *t)
     assert_int_equal(t->dones, t->job_count);
     assert_true(list_empty(&t->mail));
     for (int i = 0; i < t->job_count; i++)
-        fetch_result_free(&t->jobs[i].job.result, &t->held);
+        fetch_content_free(&t->jobs[i].job.result, &t->held);
     assert_int_equal(atomic_load(&t->held), 0);
     for (unsigned i = 0; i < t->engine_count; i++) {
         check_idle(&t->engines[i]);

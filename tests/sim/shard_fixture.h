@@ -713,7 +713,7 @@ static inline void run_close(struct run *run)
 {
     run_until(run, run->count);
     for (int i = 0; i < run->count; i++)
-        shard_result_free(run->front->shard, &run->jobs[i].job.result);
+        shard_content_free(run->front->shard, &run->jobs[i].job.result);
     shard_group_release(run->group);
     origins_fini(&run->origins);
     arena_fini(&run->arena);

@@ -521,7 +521,7 @@ static void test_cancel_active(void **state)
         check_cancelled(r, ERR_CANCELLED, PHASE_RECEIVE);
         assert_int_equal(r->sizes.delivered, 4);
         assert_int_equal(r->extra->body.len, 4);
-        fetch_result_free(r, &t->held);
+        fetch_content_free(r, &t->held);
     }
     memset(t->jobs, 0xa5, COUNT * sizeof *t->jobs);
     client_reply(last_client(t), &(struct page){.reply = " two"});
