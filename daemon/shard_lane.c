@@ -7,6 +7,7 @@
 #include "shard_internal.h"
 
 #include <signal.h>
+#include <stdio.h>
 
 #include "log.h"
 
@@ -227,6 +228,9 @@ static void lane_main(void *arg)
 {
     struct lane *lane = arg;
     struct shard *s = lane->shard;
+    char name[16]; /* as top -H shows it; Linux takes no longer one */
+    snprintf(name, sizeof name, "fetch-%u", lane->index);
+    pthread_setname_np(pthread_self(), name);
     uv_run(&lane->loop, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&lane->loop);
     if (rc != 0)
