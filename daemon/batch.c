@@ -21,8 +21,9 @@
 #include "summary.h"
 
 enum {
-    SUBMITS_A_TURN = 512,     /* members handed to the queue in a turn: some 2 us each */
-    DEADLINE_LEAD_US = 10000, /* the states are taken this long before the deadline */
+    SUBMITS_A_TURN = 512,         /* members handed to the queue in a turn: some 2 us each */
+    DEADLINE_LEAD_US = 10000,     /* the states are taken this long before the deadline ... */
+    DEADLINE_LEAD_1000_US = 2000, /* ... and this for every 1,000 members */
     ID_HEX_MAX = 17,
     ID_BYTES = 8,
     IDS_AT_ONCE = 64, /* random numbers are asked of the kernel for so many */
@@ -31,20 +32,20 @@ enum {
 enum batch_state { BATCH_SUBMITTING, BATCH_RUNNING, BATCH_ENDED };
 
 struct batch {
-    struct list node;  /* all->submitting, all->running or all->ended, by state */
-    struct list work;  /* all->work while something is to be done for it in the next turn */
+    struct list node; /* all->submitting, all->running or all->ended, by state */
+    struct list work; /* all->work while something is to be done for it in the next turn */
     struct batches *all;
     enum batch_state state;
     struct batch_params params;
     struct batch_spec *spec;
-    struct fetch_job *jobs;    /* one a member */
+    struct fetch_job *jobs; /* one a member */
     struct fetch_group *group;
     struct heap_node deadline;
-    size_t submitted;   /* jobs handed to the fetch loops */
-    size_t unfinished;  /* results not yet final */
-    bool complete;      /* until something is cut */
-    bool was_cut;       /* the fetch loops were told, and what they did not have is cancelled */
-    bool cancel_asked;  /* do it in the next turn */
+    size_t submitted;  /* jobs handed to the fetch loops */
+    size_t unfinished; /* results not yet final */
+    bool complete;     /* until something is cut */
+    bool was_cut;      /* the fetch loops were told, and what they did not have is cancelled */
+    bool cancel_asked; /* do it in the next turn */
     bool end_told, logged, released;
     int64_t submit_us, last_end_us;
     char id[ID_HEX_MAX];
@@ -226,11 +227,16 @@ static void make_id(struct batches *all, char id[ID_HEX_MAX])
     id[2 * ID_BYTES] = '\0';
 }
 
+/* How long before its deadline a batch is cut: what is unfinished has to come back, and be answered. */
+static int64_t deadline_lead_us(const struct batch_spec *spec)
+{
+    int64_t wanted = DEADLINE_LEAD_US + (int64_t)(spec->count / 1000) * DEADLINE_LEAD_1000_US;
+    int64_t most = spec->deadline_us / 2;
+    return wanted < most ? wanted : most;
+}
+
 static bool prepare(struct batch *b)
 {
-    int64_t lead = b->spec->deadline_us / 2;
-    if (lead > DEADLINE_LEAD_US)
-        lead = DEADLINE_LEAD_US;
     b->jobs = calloc(b->spec->count, sizeof *b->jobs);
     b->identity = strdup(b->params.identity);
     if (b->jobs == NULL || b->identity == NULL)
@@ -244,7 +250,7 @@ static bool prepare(struct batch *b)
         .include = b->spec->include,
         .stop_on_error = b->spec->stop_on_error,
         .queued_us = b->view.started_us,
-        .cut_us = b->view.started_us + b->spec->deadline_us - lead,
+        .cut_us = b->view.started_us + b->spec->deadline_us - deadline_lead_us(b->spec),
         .owner = b,
     };
     b->group = shard_group_create(b->all->params.shard, &group);
@@ -360,7 +366,7 @@ static void run_submits(struct batches *all)
     struct list *node;
     while (budget > 0 && (node = list_pop(&all->submitting)) != NULL) {
         struct batch *b = LIST_CONTAINER(node, struct batch, node);
-        size_t share = budget < 128 ? budget : 128; /* several batches take turns within the budget */
+        size_t share = budget < 128 ? budget : 128; /* several take turns within the budget */
         budget -= submit_some(b, share);
     }
 }

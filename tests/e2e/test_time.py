@@ -100,7 +100,7 @@ def test_deadline_of_a_large_batch(gatherd, origin):
     start = time.monotonic()
     doc = gatherd.batch([origin.url("/never?n=%d" % n) for n in range(3000)], deadline_ms=500)
     took = (time.monotonic() - start) * 1000
-    assert doc["total_ms"] <= 500 and took <= 500 + 2 * NOISE_MS
+    assert doc["total_ms"] <= 500 * proc.scale() and took <= 500 + 2 * NOISE_MS
     assert doc["counts"]["cancelled"] == 3000
 
 

@@ -60,6 +60,7 @@ static char *test_batch_strdup(const char *s)
 #define BAD_URL "what is this"
 #define MS INT64_C(1000)
 #define LEAD (10 * MS)
+#define LEAD_1000 (2 * MS)
 #define WALL INT64_C(1793534400000000)
 #define MOST_A_TURN 512
 
@@ -862,14 +863,14 @@ static void test_deadline(void **state)
     struct world w;
     struct run r;
     open_world(&w, 100, 100);
-    int64_t began = now_us, deadline = 500 * MS;
+    int64_t began = now_us, deadline = 500 * MS, lead = LEAD + COUNT / 1000 * LEAD_1000;
     start(&w, &r, &(struct script){.count = COUNT, .concurrency = 3, .deadline_us = deadline});
     turn(&w);
     engine_launch(&w.shard);
     now_us += 30 * MS;
     answer(&r, 1, 200);
     engine_deliver(&w.shard, 1);
-    now_us = began + deadline - LEAD - 1;
+    now_us = began + deadline - lead - 1;
     turn(&w);
     assert_int_equal(r.calls, 1);
     assert_int_equal(batches_running(w.batches), 1);
@@ -888,7 +889,7 @@ static void test_deadline(void **state)
     assert_int_equal(r.ends, 1);
     assert_int_equal(w.shard.started, 3); /* a slot that was left started nothing */
     assert_false(r.summary.complete || r.summary.ok);
-    assert_int_equal(r.summary.total_us, deadline - LEAD);
+    assert_int_equal(r.summary.total_us, deadline - lead);
     assert_int_equal(r.summary.done, 1);
     assert_int_equal(r.summary.cancelled, COUNT - 1);
     assert_int_equal(r.summary.errors[ERR_DEADLINE_EXCEEDED], COUNT - 1);
@@ -900,9 +901,9 @@ static void test_deadline(void **state)
         assert_int_equal(result->state, MEMBER_CANCELLED);
         assert_int_equal(result->error.type, ERR_DEADLINE_EXCEEDED);
         assert_int_equal(result->error.phase, i < 3 ? PHASE_WAIT : PHASE_QUEUE);
-        assert_int_equal(result->end_us, began + deadline - LEAD);
+        assert_int_equal(result->end_us, began + deadline - lead);
         assert_int_equal(result->start_us == TIME_NULL, i >= 3);
-        assert_int_equal(result_work_us(result), i < 3 ? deadline - LEAD : TIME_NULL);
+        assert_int_equal(result_work_us(result), i < 3 ? deadline - lead : TIME_NULL);
     }
     end_run(&r);
     settle_all(&w);
