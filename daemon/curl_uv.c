@@ -84,6 +84,7 @@ struct curl_uv {
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
     size_t transfers;    /* handles added */
+    size_t peak;         /* the most of them since the last sweep */
     size_t opened;       /* sockets since the last sweep */
     long max_idle, max_connects;
     bool starved;        /* no descriptor was left for a socket */
@@ -411,6 +412,7 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s)
         return;
     CURL *e = m->sweeper;
     m->opened = 0;
+    m->peak = m->transfers;
     curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:9/");
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_PROXY, "");
@@ -425,10 +427,13 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s)
 
 /* --- life --- */
 
-/* libcurl bounds connections, running and idle together, when one becomes idle. */
+/* libcurl bounds connections, running and idle together, when one becomes idle. Those that transfers used
+ * a moment ago are not idle yet: else a thousand hosts that take turns would lose theirs each time. */
 static void bound_connects(struct curl_uv *m)
 {
-    long max = (long)m->transfers + m->max_idle;
+    if (m->transfers > m->peak)
+        m->peak = m->transfers;
+    long max = (long)m->peak + m->max_idle;
     if (max == m->max_connects)
         return;
     m->max_connects = max;
@@ -551,7 +556,7 @@ bool curl_uv_sweep_is_due(const struct curl_uv *m)
 
 bool curl_uv_is_full(const struct curl_uv *m)
 {
-    return m->sockets >= m->transfers + (size_t)m->max_idle;
+    return m->sockets >= m->peak + (size_t)m->max_idle;
 }
 
 size_t curl_uv_sockets(const struct curl_uv *m)

@@ -116,10 +116,12 @@ struct target fetch_target(const struct fetch_job *job)
     return job->next != NULL ? *job->next : target_of(job->member);
 }
 
-static void drop_next(struct fetch_job *job)
+/* What the result says of the last hop outlives it. */
+static void drop_next(struct fetch *f, struct fetch_job *job)
 {
     if (job->next == NULL)
         return;
+    job->result.url_effective = fetch_keep_text(f, job, job->next->text);
     target_fini(job->next);
     free(job->next);
     job->next = NULL;
@@ -135,7 +137,7 @@ void fetch_end_job(struct fetch *f, struct fetch_job *job)
     heap_remove(&f->deadlines, &job->deadline);
     if (job->group->stop_on_error && !job->result.ok)
         atomic_store(&job->group->stopped, true);
-    drop_next(job);
+    drop_next(f, job);
     if (job->transfer != NULL)
         fetch_give_back_transfer(fetch_pool_of(f, job), job->transfer);
     job->transfer = NULL;
@@ -482,10 +484,8 @@ void fetch_wake(struct fetch *f)
 static void on_sweep_timer(uv_timer_t *timer)
 {
     struct fetch *f = timer->data;
-    if (!fetch_sweep_pools(f)) {
+    if (!fetch_sweep_pools(f))
         uv_timer_stop(timer);
-        memory_give_back(&f->memory, 0); /* nothing is open: nobody waits here */
-    }
     f->params.wake(f->params.arg);
 }
 
@@ -584,7 +584,8 @@ static struct resolve *create_resolver(struct fetch *f, const char **why)
 {
     const struct resolve_params params = {
         .loop = f->params.loop,
-        .lookups = (int)f->params.limits->lookups,
+        .lookups = (int)(((unsigned)f->params.limits->lookups + f->params.engines - 1) /
+                         f->params.engines),
         .servers = (const char *const *)f->params.config->dns_servers.items,
         .server_count = f->params.config->dns_servers.count,
         .cache = f->params.names,

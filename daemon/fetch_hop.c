@@ -139,7 +139,7 @@ static void requeue(struct fetch *f, struct fetch_job *job)
 }
 
 /* Puts the target of the next hop in place of the last one's. */
-static bool set_next(struct fetch *f, struct fetch_job *job, struct target *next)
+static bool set_next(struct fetch_job *job, struct target *next)
 {
     struct result *r = &job->result;
     if (job->next == NULL)
@@ -150,7 +150,7 @@ static bool set_next(struct fetch *f, struct fetch_job *job, struct target *next
     }
     target_fini(job->next);
     *job->next = *next;
-    r->url_effective = fetch_keep_text(f, job, next->text);
+    r->url_effective = next->text; /* kept when the job ends */
     r->https = next->origin->https;
     return true;
 }
@@ -175,7 +175,7 @@ static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase l
     job->left_origin |= !target_same_origin(&from, &next);
     redirect_method(job, t->status);
     forget_answer(&job->result);
-    if (!set_next(f, job, &next)) {
+    if (!set_next(job, &next)) {
         fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last, "out of memory");
     } else if (!policy_check_host(t->env->policy, job->next->origin->host, &job->next->origin->ip,
                                   job->next->origin->port, &v)) {

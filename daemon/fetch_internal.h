@@ -9,7 +9,6 @@
 
 #include "curl_uv.h"
 #include "fetch.h"
-#include "memory.h"
 #include "resolve.h"
 #include "transfer.h"
 #include "upstream.h"
@@ -36,7 +35,6 @@ struct fetch {
     struct heap cuts;      /* of groups' parts */
     struct upstreams upstreams;
     uv_timer_t timer, sweep_timer;
-    struct memory memory;
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
     size_t open_parts; /* parts of the engine not yet closed */

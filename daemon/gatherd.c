@@ -43,6 +43,8 @@ enum {
     ABORT_GRACE_MS = 500, /* for clients to take their cut answers */
     ENDPOINTS_MAX = 64,
     SPARE_DESCRIPTORS = 64,
+    LOOP_DESCRIPTORS = 8,   /* of a fetch loop: epoll, wake-up, signals, name servers */
+    POLICY_DESCRIPTORS = 6, /* and its multis, three a policy, each with two to wake it */
 };
 
 enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
@@ -345,8 +347,12 @@ static int up_process(struct gatherd *g)
 {
     struct rlimit files;
     const struct config_limits *l = &g->config->limits;
+    int64_t loops = g->config->daemon.loops == CONFIG_AUTO ? uv_available_parallelism()
+                                                           : g->config->daemon.loops;
+    int64_t policies = (int64_t)g->config->policy_count;
     rlim_t wanted = (rlim_t)(l->clients * 2 + l->in_flight + g->config->fetch.idle_connections +
-                             SPARE_DESCRIPTORS);
+                             SPARE_DESCRIPTORS +
+                             loops * (LOOP_DESCRIPTORS + POLICY_DESCRIPTORS * policies));
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return EX_OSERR;

@@ -33,6 +33,9 @@ enum {
     SUSPENDED_MANY = 1000, /* exchanges; from there on resumes are bundled */
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
+    IDLE_AGAIN_MS = 20000,
+    IDLE_LOOKS = 4, /* 80 s: fetch.idle_time and a quarter */
+    RESUME_WAIT_MAX_US = 5000,
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
 
@@ -124,10 +127,16 @@ static void on_idle_timer(uv_timer_t *timer)
         front_freed(f);
     else
         memory_give_back(&f->memory, f->client_count);
+    /* the fetch loops free what they kept for the next batch later than this: look again */
+    if (f->idle_looks > 0 && !uv_is_active((uv_handle_t *)timer)) {
+        f->idle_looks--;
+        uv_timer_start(timer, on_idle_timer, IDLE_AGAIN_MS, 0);
+    }
 }
 
 void front_freed(struct front *f)
 {
+    f->idle_looks = IDLE_LOOKS;
     if (!uv_is_active((uv_handle_t *)&f->idle_timer))
         uv_timer_start(&f->idle_timer, on_idle_timer, IDLE_TICK_MS, 0);
 }
@@ -383,7 +392,7 @@ static bool server_run(struct server *s)
 
 /* libmicrohttpd finds the resumed ones by looking at all that are suspended. Each lies in a page of
  * its own, which takes up to 1 us. So with thousands of them it is not asked in each turn, but
- * after 4 us for each: 40 ms for 10,000, and a fifth of the loop's time at most. */
+ * after 4 us for each, a fifth of the loop's time, and 5 ms at most: an answer at a deadline is in time. */
 static bool resumes_due(struct front *f)
 {
     int64_t wait_us = f->resumes_from_us - f->now_us;
@@ -392,6 +401,12 @@ static bool resumes_due(struct front *f)
     if (!uv_is_active((uv_handle_t *)&f->resume_timer))
         uv_timer_start(&f->resume_timer, on_front_timer, (uint64_t)(wait_us / US_PER_MS) + 1, 0);
     return false;
+}
+
+static int64_t resume_wait_us(size_t suspended)
+{
+    int64_t us = 4 * (int64_t)suspended;
+    return us < RESUME_WAIT_MAX_US ? us : RESUME_WAIT_MAX_US;
 }
 
 static void run_resumes(struct front *f)
@@ -410,7 +425,7 @@ static void run_resumes(struct front *f)
     }
     f->resumes_from_us = 0;
     if (f->suspended_count >= SUSPENDED_MANY)
-        f->resumes_from_us = f->now_us + 4 * (int64_t)f->suspended_count;
+        f->resumes_from_us = f->now_us + resume_wait_us(f->suspended_count);
 }
 
 bool front_turn(struct front *f)

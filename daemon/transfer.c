@@ -3,7 +3,7 @@
  * transfer - see transfer.h. Called by fetch at the turn's end; its callbacks are called by libcurl
  * inside curl_multi_socket_action(), on the loop's thread, and only count, mark, copy and refuse.
  *
- * Owns the easy handle, the parsed URL and the option lists of one hop. Marks come from our own
+ * Owns the easy handle and the option lists of one hop. Marks come from our own
  * clock at our own callbacks (socket opened, TLS begun, request about to be sent, body read, first
  * byte). libcurl's times serve for one figure only, how long sending a request without a body took,
  * as the difference of two of its own marks: their zero is not known outside.
@@ -105,6 +105,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
     t->retry_after_us = TIME_NULL;
     t->sends = t->os_errno = t->status = 0;
+    t->opened_count = 0;
     drop_headers(t->result);
     t->cut = CUT_NONE;
     t->verdict.type = ERR_NONE;
@@ -134,10 +135,12 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
         t->opened_us = clock_us();
     curl_socket_t fd =
         curl_uv_open_socket(t->multi, address, t->target.origin->https, t->upstream);
-    if (fd == CURL_SOCKET_BAD)
+    if (fd == CURL_SOCKET_BAD) {
         t->os_errno = errno;
-    else
-        upstream_socket_opened(t->upstream);
+        return fd;
+    }
+    upstream_socket_opened(t->upstream);
+    t->opened[t->opened_count++ % TRANSFER_SOCKETS_MAX] = fd;
     return fd;
 }
 
@@ -160,11 +163,13 @@ static bool is_idempotent(const char *method)
     return false;
 }
 
+/* Which of them the connection uses libcurl does not tell before the end; the others are closed by now. */
 static void end_handshake(struct transfer *t)
 {
-    curl_socket_t fd = CURL_SOCKET_BAD;
-    curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd);
-    curl_uv_handshake_done(t->multi, fd);
+    unsigned n = t->opened_count < TRANSFER_SOCKETS_MAX ? t->opened_count : TRANSFER_SOCKETS_MAX;
+    for (unsigned i = 0; i < n; i++)
+        curl_uv_handshake_done(t->multi, t->opened[i]);
+    t->opened_count = 0;
 }
 
 /* Asked before every request, also on a reused connection, also when libcurl sends it again because a
@@ -581,6 +586,10 @@ void transfer_end(struct transfer *t)
     t->added = false;
     upstream_transfer_ended(t->upstream);
     t->upstream = NULL;
+    /* libcurl counts over the transfers of a handle how often it sent one again, and gives up at the
+     * fifth; only a reset forgets it */
+    if (t->sends != 1 || t->marks.first_byte == TIME_NULL)
+        t->shape.plain = false;
     if (t->resolve != NULL)
         curl_easy_setopt(t->easy, CURLOPT_RESOLVE, NULL); /* a hop cut early leaves it to be read */
     free_hop(t);

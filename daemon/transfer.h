@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * transfer - one hop as a libcurl easy handle: options, callbacks, caps, marks. The engine (fetch)
- * keeps a pool of them; libcurl's handle and its buffers are reused, the options are set anew for
- * each hop from one place, transfer_set_options().
+ * keeps a pool of them; libcurl's handle and its buffers are reused, and so are its options where the next
+ * hop is of the same shape (see struct transfer_shape); else all are set anew.
  *
  * Everything that bounds an upstream is counted in the callbacks here: bytes of head and trailers,
  * decoded body bytes, the number of times the request was sent. libcurl's own limits are not relied on.
@@ -66,6 +66,8 @@ struct transfer_shape {
     bool plain, starved, fresh, once;
 };
 
+#define TRANSFER_SOCKETS_MAX 4 /* libcurl tries two addresses at a time */
+
 struct fetch_group;
 
 struct transfer {
@@ -99,6 +101,8 @@ struct transfer {
     /* what happened */
     struct hop_marks marks;
     int64_t opened_us;  /* first socket opened by this hop; TIME_NULL = reused a connection */
+    curl_socket_t opened[TRANSFER_SOCKETS_MAX]; /* with TLS: those that begin with a handshake */
+    unsigned opened_count;
     int64_t tls_us;     /* TCP connected, TLS handshake begins */
     int64_t ready_us;   /* connection usable, request about to be sent */
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
