@@ -38,6 +38,18 @@ def test_post_is_never_sent_twice(gatherd, origin):
         assert result["state"] == "failed" and result["error"]["sent"] is True
 
 
+def test_dead_kept_connections_are_counted_for_each_member(spawn, origin):
+    """libcurl sends again when a kept connection is dead, and counts that over the life of a handle: the
+    sixth such member must not suffer for the five before."""
+    daemon = spawn("daemon.loops=1", "limits.in_flight=1", "limits.per_host=1")
+    paths = ["/size/1", "/reset"] * 8
+    doc = daemon.batch([origin.url(path) for path in paths], concurrency=1)
+    kept, dead = doc["results"][::2], doc["results"][1::2]
+    assert all(r["ok"] for r in kept)
+    assert {(r["error"]["type"], r["num_retries"]) for r in dead} == {("connection_terminated", 1)}
+    assert not [r for r in dead if "giving up" in r["error"]["message"]]
+
+
 def test_upstream_that_closes_each_time(gatherd, origin):
     doc = gatherd.batch([origin.url("/close-after/size/%d" % n) for n in range(30)])
     assert doc["counts"]["ok"] == 30 and origin.accepted >= 30 - 5
