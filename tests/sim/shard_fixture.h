@@ -6,10 +6,10 @@
  *
  * The upstreams are ORIGINS listeners of one server. A path says who asks and what for:
  * /BATCH/MEMBER/ok, /404, /never, /to/ORIGIN/ok (a redirect there) and so on. The server keeps what
- * is asked for until its next tick, or until so many wait as the test wants, and counts how many wait
- * at once: in all, of each origin and of each batch. A client that has left does not count; the
- * kernel is asked, because the server's loop may hear of it later than of the connection that took
- * its place. Ports are chosen so that the origins are shared out evenly to 1, 2 or 4 loops.
+ * is asked for until its next tick, or until so many wait as the test wants, and counts how many
+ * wait at once: in all, of each origin and of each batch. A client that has left does not count;
+ * the kernel is asked, because the server's loop may hear of it later than of the connection that
+ * took its place. Ports are chosen so that the origins are shared out evenly to 1, 2 or 4 loops.
  *
  * Every test ends with a closed shard, uv_loop_close() == 0 and as many descriptors as before it.
  */
@@ -465,7 +465,8 @@ static inline void check_descriptors(size_t expected)
 static inline struct config *make_config(int loops, const char *const *overrides)
 {
     char first[32];
-    const char *all[16] = {first, "policy.default.allow=127.0.0.1", "fetch.dns_servers=127.0.0.1:1"};
+    const char *all[16] = {first, "policy.default.allow=127.0.0.1",
+                           "fetch.dns_servers=127.0.0.1:1"};
     size_t n = 3;
     struct buf errors;
     snprintf(first, sizeof first, "daemon.loops=%d", loops);

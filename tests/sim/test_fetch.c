@@ -377,8 +377,8 @@ int close(int fd)
     return rc;
 }
 
-/* A socket that never became a connection is closed by libcurl without a word. That somebody else has
- * its number by now does not keep the watcher, which would be the death of the loop. */
+/* A socket that never became a connection is closed by libcurl without a word. That somebody
+ * else has its number by now does not keep the watcher, which would be the death of the loop. */
 static void test_descriptor_is_used_again(void **state)
 {
     (void)state;

@@ -593,7 +593,8 @@ static void test_job_moves_twice(void **state)
         struct test *t = open_with(&(struct setup){.engines = 2});
         redirect_to_second(t, there, sizeof there, "/back");
         snprintf(back, sizeof back,
-                 "HTTP/1.1 302 Go\r\nLocation: http://127.0.0.1:%u/final\r\nContent-Length: 0\r\n\r\n",
+                 "HTTP/1.1 302 Go\r\nLocation: http://127.0.0.1:%u/final\r\n"
+                 "Content-Length: 0\r\n\r\n",
                  t->servers[0].port);
         t->pages[0] = (struct page){.path = "/go", .reply = there};
         t->pages[1] = (struct page){.path = "/back", .reply = back};
@@ -707,8 +708,8 @@ static void test_engines_share_slots(void **state)
     close_test(t);
 }
 
-/* What ends a transfer closes its connection, and only then is its slot another engine's: between the
- * two there is one connection, never two. */
+/* What ends a transfer closes its connection, and only then is its slot another engine's:
+ * between the two there is one connection, never two. */
 static void test_slots_pass_after_the_close(void **state)
 {
     (void)state;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_shard - the fetch loops as they are, with 0 (all on the front's), 1, 2 and 4 threads: every job
- * comes back exactly once, no limit is ever exceeded as the upstreams see it, and whatever happens
- * while they run (cancel, pause, reload, another policy, the end) nothing is lost and nothing is left.
- * The thread sanitizer's test above all. See shard_fixture.h for upstreams, front and batches.
+ * test_shard - the fetch loops as they are, with 0 (all on the front's), 1, 2 and 4 threads: every
+ * job comes back exactly once, no limit is ever exceeded as the upstreams see it, and whatever
+ * happens while they run (cancel, pause, reload, another policy, the end) nothing is lost and
+ * nothing is left. The thread sanitizer's test above all. See shard_fixture.h for upstreams, front
+ * and batches.
  *
  * shard.c and shard_lane.c are included, so that a test can stop a loop in the middle of its mail.
  */
@@ -13,7 +14,11 @@
 static void stopping_pause(struct fetch *f, struct fetch_group *group, bool paused);
 static void stopping_wake(struct turn *t);
 static int stopping_send(uv_async_t *async);
+static struct fetch *failing_create(const struct fetch_params *params, const char **why);
+static int failing_thread(uv_thread_t *thread, uv_thread_cb entry, void *arg);
 
+#define fetch_create failing_create
+#define uv_thread_create failing_thread
 #define fetch_pause stopping_pause
 #define turn_wake stopping_wake
 #define uv_async_send stopping_send
@@ -22,6 +27,8 @@ static int stopping_send(uv_async_t *async);
 #undef fetch_pause
 #undef turn_wake
 #undef uv_async_send
+#undef fetch_create
+#undef uv_thread_create
 
 #include "shard_fixture.h"
 
@@ -82,6 +89,20 @@ static int stopping_send(uv_async_t *async)
     if (async == hook.front)
         stop_if(&hook.after_done);
     return rc;
+}
+
+static int engines_left = -1, threads_left = -1; /* that many are to be had; -1 = all */
+
+static struct fetch *failing_create(const struct fetch_params *params, const char **why)
+{
+    *why = "for a test";
+    return engines_left >= 0 && engines_left-- == 0 ? NULL : fetch_create(params, why);
+}
+
+static int failing_thread(uv_thread_t *thread, uv_thread_cb entry, void *arg)
+{
+    bool fails = threads_left >= 0 && threads_left-- == 0;
+    return fails ? UV_EAGAIN : uv_thread_create(thread, entry, arg);
 }
 
 static void on_sync(struct lane *lane, void *arg)
@@ -424,7 +445,8 @@ static void test_reload(void **state)
     front_close(f);
 }
 
-/* Raised limits hold at once, for members that wait; lowered ones for all that start from then on. */
+/* Raised limits hold at once, for members that wait; lowered ones for all that start from then
+ * on. */
 static void test_reload_limits(void **state)
 {
     static const char *const high[] = {"limits.in_flight=40", "limits.per_host=20", NULL};
@@ -475,7 +497,8 @@ static void test_reload_forgets_names(void **state)
     for (int round = 0; round < 3; round++) {
         uint64_t before = resolve_cache_generation(f->shard->names);
         take_config(f, NULL);
-        assert_int_equal(resolve_cache_generation(f->shard->names), before + 1); /* all loops: once */
+        /* once, however many loops there are */
+        assert_int_equal(resolve_cache_generation(f->shard->names), before + 1);
     }
     front_close(f);
 }
@@ -519,8 +542,8 @@ static void test_jobs_come_while_mail_is_read(void **state)
     front_close(f);
 }
 
-/* Lets the loop go on that is stopped, once the shard asks it to close and has closed the other one, if
- * it does that without it. */
+/* Lets the loop go on that is stopped, once the shard asks it to close and has closed the other
+ * one, if it does that without it. */
 static void let_go_on(void *arg)
 {
     struct shard *s = arg;
@@ -537,8 +560,8 @@ static void let_go_on(void *arg)
     uv_sem_post(&hook.go_on);
 }
 
-/* All jobs are done, a transfer is being closed, and its slot is told to a loop that waited a moment ago:
- * the shard is closed before that one hears of it. */
+/* All jobs are done, a transfer is being closed, and its slot is told to a loop that waited a
+ * moment ago: the shard is closed before that one hears of it. */
 static void test_close_while_a_loop_is_told(void **state)
 {
     (void)state;
@@ -663,6 +686,22 @@ static void test_no_start(void **state)
     front_close(f);
 }
 
+/* The first, a middle or the last of the loops. */
+static void test_no_start_of_one(void **state)
+{
+    (void)state;
+    for (int n = 0; n < 8; n++) {
+        const char *why = NULL;
+        struct front *f = front_prepare(4, NULL);
+        engines_left = n < 4 ? n : -1;
+        threads_left = n < 4 ? -1 : n - 4;
+        assert_null(create_shard(f, &why));
+        engines_left = threads_left = -1;
+        assert_string_equal(why, n < 4 ? "for a test" : "no thread");
+        front_close(f);
+    }
+}
+
 static int loop_counts[] = {0, 1, 2, 4};
 
 #define WITH(test, i, n) \
@@ -691,6 +730,7 @@ int main(void)
         EACH(test_bad_urls),
         EACH(test_random),
         EACH(test_no_start),
+        cmocka_unit_test(test_no_start_of_one),
         cmocka_unit_test(test_jobs_come_while_mail_is_read),
         cmocka_unit_test(test_close_while_a_loop_is_told),
     };
