@@ -484,8 +484,10 @@ void fetch_wake(struct fetch *f)
 static void on_sweep_timer(uv_timer_t *timer)
 {
     struct fetch *f = timer->data;
-    if (!fetch_sweep_pools(f))
+    if (!fetch_sweep_pools(f)) {
         uv_timer_stop(timer);
+        f->params.rested(f->params.arg);
+    }
     f->params.wake(f->params.arg);
 }
 

@@ -138,6 +138,7 @@ struct fetch_params {
     /* The next hop goes to this origin: takes the job (state IDLE, for fetch_submit() of another
      * engine) and returns true, or false: it stays here. */
     bool (*moves)(void *arg, struct fetch_job *job, const struct origin *origin);
+    void (*rested)(void *arg); /* the last idle connection is closed, and what was kept is freed */
     void (*wake_others)(void *arg, uint64_t engines); /* slots came free that these wait for */
 };
 

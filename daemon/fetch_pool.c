@@ -180,9 +180,9 @@ bool fetch_run_pools(struct fetch *f)
 }
 
 /* Idle ones come from the front of the list: those at its end are the ones that nobody used. */
-static void drop_unused(struct fetch_pool *p)
+static void drop_unused(struct fetch_pool *p, size_t keep)
 {
-    size_t n = p->unused > IDLE_KEPT ? p->unused - IDLE_KEPT : 0;
+    size_t n = p->unused > keep ? p->unused - keep : 0;
     for (; n > 0; n--, p->idle_count--) {
         struct list *node = p->idle.prev;
         list_remove(node);
@@ -191,19 +191,24 @@ static void drop_unused(struct fetch_pool *p)
     p->unused = p->idle_count;
 }
 
+static size_t sweep_pool(struct fetch *f, struct fetch_pool *p)
+{
+    size_t sockets = 0;
+    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+        struct curl_uv *m = p->env.multis[lane];
+        if (curl_uv_sockets(m) > 0)
+            curl_uv_sweep(m, idle_s(f));
+        sockets += curl_uv_sockets(m);
+    }
+    /* a handle's blocks each hold a page of the heap: none is kept when its last connection is gone */
+    drop_unused(p, sockets > 0 ? IDLE_KEPT : 0);
+    return sockets + p->idle_count;
+}
+
 bool fetch_sweep_pools(struct fetch *f)
 {
     size_t left = 0;
-    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
-        struct fetch_pool *p = &f->pools[i];
-        drop_unused(p);
-        left += p->idle_count > IDLE_KEPT ? 1 : 0;
-        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-            struct curl_uv *m = p->env.multis[lane];
-            if (curl_uv_sockets(m) > 0)
-                curl_uv_sweep(m, idle_s(f));
-            left += curl_uv_sockets(m);
-        }
-    }
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
+        left += sweep_pool(f, &f->pools[i]);
     return left > 0;
 }

@@ -437,6 +437,13 @@ static void down_access(struct gatherd *g)
         policy_destroy(g->slots[i].policy);
 }
 
+static void on_engine_rested(void *arg)
+{
+    struct gatherd *g = arg;
+    if (g->front != NULL)
+        front_engines_rest(g->front);
+}
+
 static int up_engine(struct gatherd *g)
 {
     const char *why = NULL;
@@ -446,6 +453,8 @@ static int up_engine(struct gatherd *g)
         .config = g->config,
         .metrics = &g->metrics,
         .done = batches_job_done,
+        .rested = on_engine_rested,
+        .arg = g,
     };
     g->shard = shard_create(&params, &why);
     if (g->shard == NULL) {

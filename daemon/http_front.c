@@ -33,8 +33,6 @@ enum {
     SUSPENDED_MANY = 1000, /* exchanges; from there on resumes are bundled */
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
-    IDLE_AGAIN_MS = 20000,
-    IDLE_LOOKS = 4, /* 80 s: fetch.idle_time and a quarter */
     RESUME_WAIT_MAX_US = 5000,
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
@@ -123,20 +121,22 @@ void front_handle_closed(struct front *f)
 static void on_idle_timer(uv_timer_t *timer)
 {
     struct front *f = timer->data;
-    if (f->exchange_count > 0)
+    if (f->exchange_count > 0) {
         front_freed(f);
-    else
-        memory_give_back(&f->memory, f->client_count);
-    /* the fetch loops free what they kept for the next batch later than this: look again */
-    if (f->idle_looks > 0 && !uv_is_active((uv_handle_t *)timer)) {
-        f->idle_looks--;
-        uv_timer_start(timer, on_idle_timer, IDLE_AGAIN_MS, 0);
+        return;
     }
+    memory_give_back(&f->memory, f->client_count, f->engines_rest);
+    f->engines_rest = false;
+}
+
+void front_engines_rest(struct front *f)
+{
+    f->engines_rest = true;
+    front_freed(f);
 }
 
 void front_freed(struct front *f)
 {
-    f->idle_looks = IDLE_LOOKS;
     if (!uv_is_active((uv_handle_t *)&f->idle_timer))
         uv_timer_start(&f->idle_timer, on_idle_timer, IDLE_TICK_MS, 0);
 }

@@ -110,6 +110,10 @@ void front_drain(struct front *f);
 size_t front_clients(const struct front *f);
 size_t front_exchanges(const struct front *f); /* requests in work */
 
+/* An engine has freed what it kept for later: memory is given back in a moment, when no request is in
+ * work. */
+void front_engines_rest(struct front *f);
+
 /* --- an exchange, for the handler --- */
 
 /* Takes a->body. Once per exchange; from on_head, on_request or later. */

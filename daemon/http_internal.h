@@ -87,7 +87,7 @@ struct front {
     int64_t armed_us; /* what deadline_timer was started for */
     uv_timer_t deadline_timer, watch_timer, idle_timer, resume_timer;
     struct memory memory;
-    int idle_looks; /* left */
+    bool engines_rest; /* since memory was last given back */
     bool dirty, draining;
     bool moved; /* by this MHD_run(): something that another one may carry on */
     size_t open_handles; /* uv handles not yet closed */

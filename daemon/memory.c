@@ -67,10 +67,10 @@ bool memory_is_slack(struct memory *m, int64_t resident_bytes, size_t clients)
            (m->clients - clients >= CLIENTS_LEAST && clients <= m->clients / 2);
 }
 
-void memory_give_back(struct memory *m, size_t clients)
+void memory_give_back(struct memory *m, size_t clients, bool rest)
 {
     int64_t before = memory_resident();
-    if (!memory_is_slack(m, before, clients))
+    if (!memory_is_slack(m, before, clients) && !rest)
         return;
     int64_t begin = clock_us();
 #ifdef __GLIBC__

@@ -289,6 +289,8 @@ bool shard_turn(struct shard *s)
         s->params.done(LIST_CONTAINER(node, struct fetch_job, node));
     }
     measure_rate(s);
+    if (atomic_exchange(&s->rested, false))
+        s->params.rested(s->params.arg);
     return again || !list_empty(&s->arrived);
 }
 

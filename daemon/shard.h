@@ -36,6 +36,8 @@ struct shard_params {
     const struct config *config;        /* borrowed until the next reload or closed */
     struct metrics *metrics;            /* borrowed; the front's, used by the engine of loops = 0 */
     void (*done)(struct fetch_job *job); /* the job is the caller's again; from shard_turn() */
+    void (*rested)(void *arg); /* an engine has freed what it kept for later; from shard_turn() */
+    void *arg;
 };
 
 /* Starts the threads. NULL with *why (static text) when something refuses. */

@@ -68,6 +68,7 @@ struct shard {
     pthread_mutex_t lock;
     struct list finished;                         /* under lock: jobs that lanes are done with */
     struct list arrived;                          /* front's thread: those taken from there */
+    atomic_bool rested;                           /* a lane has closed the last of what was idle */
     atomic_uint ended;                            /* lanes that have ended */
     size_t outstanding;                           /* jobs submitted, not yet done */
     int64_t done_count, rate_done, rate_since_us; /* throughput, for Retry-After */

@@ -188,6 +188,13 @@ static void on_wake(void *arg)
     turn_wake(lane->running ? &lane->turn : lane->shard->params.turn);
 }
 
+static void on_rested(void *arg)
+{
+    struct shard *s = ((struct lane *)arg)->shard;
+    atomic_store(&s->rested, true);
+    uv_async_send(&s->async);
+}
+
 static void on_done(void *arg, struct fetch_job *job)
 {
     struct lane *lane = arg;
@@ -257,6 +264,7 @@ bool lane_create_engine(struct lane *lane, uv_loop_t *loop, struct metrics *metr
         .wake = on_wake,
         .done = on_done,
         .moves = on_moves,
+        .rested = on_rested,
         .wake_others = on_wake_others,
     };
     lane->engine = fetch_create(&params, why);

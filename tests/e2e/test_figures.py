@@ -169,6 +169,22 @@ def test_memory_of_idle_clients(spawn, origin):
     assert each["answered"] <= 20.5
 
 
+def test_memory_at_rest(spawn, origin):
+    """What 500 transfers at once needed goes back when their connections have been idle too long."""
+    if proc.scale() != 1:
+        pytest.skip("a sanitizer keeps what was freed")
+    gatherd = spawn("limits.in_flight=500", "limits.per_host=500", "fetch.idle_time=1s")
+    urls = [origin.url("/delay/1000/size/100?n=%d" % n) for n in range(500)]
+    with Client(gatherd) as client:
+        client.batch(urls[:100], "?concurrency=100")
+        before_kb = memory_kb(gatherd, "VmRSS")
+        assert client.batch(urls, "?concurrency=500")["concurrency"]["peak"] == 500
+        busy_kb = memory_kb(gatherd, "VmRSS")
+    wait_for(lambda: memory_kb(gatherd, "VmRSS") <= before_kb + (busy_kb - before_kb) / 4)
+    print("RSS in kB before, busy, at rest: %s" % [before_kb, busy_kb, memory_kb(gatherd, "VmRSS")])
+    assert busy_kb - before_kb >= 4096  # or the test says nothing
+
+
 def wait_for(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():

@@ -357,6 +357,11 @@ static inline bool on_moves(void *arg, struct fetch_job *job, const struct origi
     return true;
 }
 
+static inline void on_rested(void *arg)
+{
+    (void)arg;
+}
+
 static inline void on_wake_others(void *arg, uint64_t engines)
 {
     struct test *t = ((struct engine *)arg)->t;
@@ -414,6 +419,7 @@ static inline void engine_open(struct test *t, unsigned index)
         .wake = on_wake,
         .done = on_done,
         .moves = on_moves,
+        .rested = on_rested,
         .wake_others = on_wake_others,
     };
     e->t = t;

@@ -562,6 +562,11 @@ static inline struct front *front_prepare(int loops, const char *const *override
     return f;
 }
 
+static inline void on_engines_rested(void *arg)
+{
+    (void)arg;
+}
+
 static inline struct shard *create_shard(struct front *f, const char **why)
 {
     const struct shard_params params = {
@@ -570,6 +575,7 @@ static inline struct shard *create_shard(struct front *f, const char **why)
         .config = f->config,
         .metrics = &f->metrics,
         .done = on_job_done,
+        .rested = on_engines_rested,
     };
     return shard_create(&params, why);
 }

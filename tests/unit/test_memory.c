@@ -60,7 +60,7 @@ static void test_giving_back(void **state)
     memory_setup();
     int64_t at_first = memory_resident();
     assert_true(at_first > 0);
-    memory_give_back(&m, 0); /* notes where it stands */
+    memory_give_back(&m, 0, false); /* notes where it stands */
     for (int i = 0; i < COUNT; i++) {
         blocks[i] = malloc(BLOCK);
         pins[i] = malloc(64);
@@ -69,7 +69,7 @@ static void test_giving_back(void **state)
     }
     for (int i = 0; i < COUNT; i++)
         free(blocks[i]);
-    memory_give_back(&m, 0);
+    memory_give_back(&m, 0, false);
     int64_t left = memory_resident() - at_first;
     for (int i = 0; i < COUNT; i++)
         free(pins[i]);
