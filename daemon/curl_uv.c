@@ -273,6 +273,19 @@ static void run_sockets(struct curl_uv *m, struct list *list, uint64_t for_ns)
     }
 }
 
+/* Those that have to wait for the next turn would be reported by each poll until then: a hundred of them
+ * cost 30 us a turn of 1 ms. Out of epoll with them, once; run_socket() puts them back. */
+static void disarm_sockets(struct list *list)
+{
+    for (struct list *node = list->prev; node != list; node = node->prev) {
+        struct socket_watch *w = LIST_CONTAINER(node, struct socket_watch, ready);
+        if (w->armed == 0)
+            return; /* and so are those before it */
+        uv_poll_stop(&w->poll);
+        w->armed = 0;
+    }
+}
+
 static void watch_want(struct socket_watch *w, int wanted)
 {
     w->wanted = wanted;
@@ -519,6 +532,7 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
     }
     run_sockets(m, &m->ready, READY_NS);
     run_sockets(m, &m->handshakes, HANDSHAKES_NS);
+    disarm_sockets(&m->handshakes);
     size_t n = 0;
     while (m->may_have_msg && n < max) {
         int left;

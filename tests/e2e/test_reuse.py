@@ -70,6 +70,24 @@ def test_idle_connections_are_bounded(spawn, origin):
     assert daemon.descriptors()["pool"] <= 60
 
 
+def test_full_cache_keeps_what_is_worth_more(spawn, origin):
+    """With as many idle connections as may be: that of a host which nobody else asks, and one that had
+    to be new beside another, are closed after use, and push out none."""
+    daemon = spawn("daemon.loops=1", "fetch.idle_connections=4")
+    ports = [origin.listen() for _ in range(6)]
+    for port in ports[:5]:  # one more than idle_connections: the most that ran at a time
+        daemon.one(origin.url("/size/1", port=port))
+    kept = list(origin.connections)
+    daemon.one(origin.url("/size/1", port=ports[5]))
+    daemon.one({"url": origin.url("/size/1", port=ports[0]), "fresh_connection": True})
+    assert origin.accepted == 7
+    assert origin.wait(lambda: all(c.closed_at is not None for c in origin.connections[5:]), 8)
+    assert all(c.closed_at is None for c in kept)
+    for port in ports[:5]:
+        daemon.one(origin.url("/size/1", port=port))
+    assert origin.accepted == 7
+
+
 def test_identical_urls_are_each_fetched(gatherd, origin):
     doc = gatherd.batch([origin.url("/size/9")] * 20)
     assert doc["counts"]["ok"] == 20 and origin.paths()["/size/9"] == 20
