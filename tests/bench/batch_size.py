@@ -89,7 +89,7 @@ def workload_d(bench, section):
         subjects = {
             size: lambda size=size: run_size(gatherd, urls, size, total) for size in SIZES
         }
-        samples = bench.interleave(subjects, bench.rounds(5, 1))
+        samples = bench.interleave(subjects, bench.rounds(9, 1))
         section.say(gatherd.shown_options())
     rows, memory = [], {}
     for size in SIZES:

@@ -71,12 +71,15 @@ def direct(bench, connections, requests):
 CLIENTS, MEMBERS = (1, 16, 128), (1, 3)
 
 
+ONE_LOOP = ", loops = 0"  # front and fetches on one thread
+
+
 def name_of(members, clients):
     what = "straight to the upstream" if members == 0 else "%d-URL batches" % members
     return "%s, %d client%s" % (what, clients, "s" if clients > 1 else "")
 
 
-def subjects_c(bench, gatherd):
+def subjects_c(bench, gatherd, one_loop):
     """Also (a), so that its fetches/s come from the same minutes."""
     requests = {n: bench.size(3000, 600) * (1 if n == 1 else 3) for n in CLIENTS}
     urls = bench.nginx.urls(20000)
@@ -88,12 +91,17 @@ def subjects_c(bench, gatherd):
             subjects[name_of(members, clients)] = lambda c=clients, m=members: gathered(
                 bench, gatherd, m, c, requests[c]
             )
+    for members in MEMBERS:
+        subjects[name_of(members, 1) + ONE_LOOP] = lambda m=members: gathered(
+            bench, one_loop, m, 1, requests[1]
+        )
     return subjects
 
 
-def row_of(samples, members, clients):
-    ours, base = samples[name_of(members, clients)], samples[name_of(0, clients)]
-    row = [name_of(members, clients)]
+def row_of(samples, members, clients, which=""):
+    name = name_of(members, clients) + which
+    ours, base = samples[name], samples[name_of(0, clients)]
+    row = [name]
     for field in ("p50_ms", "p99_ms", "batches_per_s", "fetches_per_s"):
         row.append(report.median([getattr(s, field) for s in ours]))
     return row + [added(ours, base, f) if members else "" for f in ("p50_ms", "p99_ms")]
@@ -108,13 +116,18 @@ HEADER_C = ["loops", "p50 ms", "p99 ms", "batches/s", "fetches/s", "added p50 ms
 
 
 def workload_c(bench, section):
-    with bench.gatherd(*throughput.options(20000)) as gatherd:
-        samples = bench.interleave(subjects_c(bench, gatherd), bench.rounds(5, 3))
+    options = throughput.options(20000)
+    with bench.gatherd(*options) as gatherd, bench.gatherd(*options, loops=0) as one_loop:
+        samples = bench.interleave(subjects_c(bench, gatherd, one_loop), bench.rounds(7, 3))
         section.say("Closed loops, %s" % gatherd.shown_options())
-    section.table(HEADER_C, [row_of(samples, m, c) for c in CLIENTS for m in (0, *MEMBERS)])
-    one, base = samples[name_of(1, 1)], samples[name_of(0, 1)]
-    section.judge(3, "(c) 1 client, 1 URL: added p50", added(one, base, "p50_ms"), 0.12, " ms")
-    section.judge(3, "(c) 1 client, 1 URL: added p99", added(one, base, "p99_ms"), 0.5, " ms")
+    rows = [row_of(samples, m, c) for c in CLIENTS for m in (0, *MEMBERS)]
+    rows[len(MEMBERS) + 1 : len(MEMBERS) + 1] = [row_of(samples, m, 1, ONE_LOOP) for m in MEMBERS]
+    section.table(HEADER_C, rows)
+    for which in ("", ONE_LOOP):
+        one, base = samples[name_of(1, 1) + which], samples[name_of(0, 1)]
+        for field, bound in (("p50", 0.12), ("p99", 0.5)):
+            what = "(c) 1 client, 1 URL%s: added %s" % (which, field)
+            section.judge(3, what, added(one, base, field + "_ms"), bound, " ms")
     rates = [[s.fetches_per_s for s in samples[n]] for n in (name_of(3, 128), "gatherd (a)")]
     what = "(c) 128 clients, 3-URL batches: fetches/s / those of (a)"
     section.judge(4, what, report.ratio(*rates), 0.60, "", True)

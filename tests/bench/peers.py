@@ -65,8 +65,10 @@ def _read_json(outcome, job, name):
     )
 
 
-def limit(job, *options):
+def limit(job, *options, coded=True):
+    """coded: it asks for content codings, as gatherd does, so that both send the same request."""
     command = [os.path.join(machine.BUILD, "tests/bench/limit"), *options]
+    command += ["--decode"] if coded else []
     command += ["--concurrency", str(job.concurrency), "--per-origin", str(job.per_origin)]
     command += ["--warmup", str(job.warmup)]
     if job.ca_file:
