@@ -158,25 +158,27 @@ static enum err_type connect_error(int os_errno)
     }
 }
 
-/* Bad chunks have the code of a lost connection. Which it was shows in the message only; when the request
- * was sent twice, the message is that of the first time and says "Send failure". */
-static bool is_lost_connection(const char *message)
+/* Reading failed. Where no system call did, what was read was no good. */
+static enum err_type read_error(const struct curl_err_facts *facts)
 {
-    return strncmp(message, "Recv failure", 12) == 0 || strstr(message, "SSL") != NULL;
+    if (facts->lost)
+        return ERR_CONNECTION_TERMINATED;
+    return strstr(facts->message, "SSL") != NULL ? ERR_TLS_PROTOCOL_ERROR : ERR_HTTP_PROTOCOL_ERROR;
 }
 
-enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno, const char *message)
+enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts)
 {
+    const enum phase phase = facts->phase;
     if ((unsigned)code >= CODES_KNOWN)
         return ERR_PROXY_INTERNAL_ERROR;
     if (code == CURLE_COULDNT_CONNECT)
-        return connect_error(os_errno);
+        return connect_error(facts->os_errno);
     if (code == CURLE_OPERATION_TIMEDOUT && phase <= PHASE_TLS)
         return phase == PHASE_DNS ? ERR_DNS_TIMEOUT : ERR_CONNECTION_TIMEOUT;
     bool heard = phase == PHASE_WAIT || phase == PHASE_RECEIVE;
     if (heard && (code == CURLE_OUT_OF_MEMORY || code == CURLE_BAD_FUNCTION_ARGUMENT))
         return ERR_HTTP_PROTOCOL_ERROR;
-    if (code == CURLE_RECV_ERROR && phase == PHASE_RECEIVE && !is_lost_connection(message))
-        return ERR_HTTP_PROTOCOL_ERROR;
+    if (heard && code == CURLE_RECV_ERROR)
+        return read_error(facts);
     return (enum err_type)code_types[code];
 }

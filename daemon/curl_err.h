@@ -6,16 +6,25 @@
 #ifndef GATHERD_CURL_ERR_H
 #define GATHERD_CURL_ERR_H
 
+#include <stdbool.h>
+
 #include <curl/curl.h>
 
 #include "err.h"
 #include "result.h"
 
-/* The error type of a transfer that libcurl ended with `code` (not CURLE_OK) in `phase`; os_errno
- * as libcurl or our socket callback reported it, 0 = none; message: its error buffer. For transfers
- * that our own callbacks did not end. Remote bytes can make libcurl say "out of memory" or "bad
- * argument": after the request was sent these are the upstream's doing; bad chunks show only in the
- * message, the code is that of a lost connection; a write error without our doing is the decoder's. */
-enum err_type curl_err_type(CURLcode code, enum phase phase, int os_errno, const char *message);
+/* What is known of a failed transfer beside its code. */
+struct curl_err_facts {
+    enum phase phase;    /* in which it ended */
+    int os_errno;        /* of the system call that failed; 0 = none */
+    bool lost;           /* its connection was closed or reset: reading from it said so */
+    const char *message; /* libcurl's error buffer; "" = none of this sending */
+};
+
+/* The error type of a transfer that libcurl ended with `code` (not CURLE_OK). For transfers that our own
+ * callbacks did not end. Remote bytes can make libcurl say "out of memory" or "bad argument": after the
+ * request was sent these are the upstream's doing; bad chunks, broken TLS and a lost connection share a
+ * code; a write error without our doing is the decoder's. */
+enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts);
 
 #endif

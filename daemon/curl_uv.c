@@ -357,6 +357,7 @@ int curl_uv_close_socket(void *curl_uv, curl_socket_t fd)
     struct socket_watch *w = watch_find(curl_uv, fd);
     if (w != NULL)
         watch_destroy(w);
+    curl_uv_recv_forget(fd);
     return close(fd);
 }
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * curl_uv_recv - see curl_uv_recv.h. Called by curl_uv around each call of libcurl that may read.
+ * curl_uv_recv - see curl_uv_recv.h. Called by curl_uv around each call of libcurl that may read, and by
+ * transfer from inside of it.
  *
  * The trick: a program's own definition of a function comes before the C library's for every shared
  * library in it, so libcurl calls the recv() below. Outside of begin and end, in other threads, and
  * for a look that takes nothing (MSG_PEEK) it is the system call and nothing else. Where it does not
- * get between (a static libcurl, another C library) nothing is bounded; tests/unit/test_curl_uv says
- * whether it does.
+ * get between (a static libcurl, another C library) nothing is bounded and no connection is known to be
+ * lost; tests/unit/test_curl_uv says whether it does. TLS reads come this way, too: libcurl gives OpenSSL
+ * a BIO that reads as it does itself.
  */
 #include "curl_uv_recv.h"
 
@@ -22,15 +24,41 @@ static _Thread_local struct {
     unsigned reads;
 } bound;
 
+static _Thread_local struct {
+    int fd;
+    int os_errno; /* 0 = closed by the other side */
+    bool lost;
+} last;
+
 void curl_uv_recv_begin(uint64_t until_ns)
 {
     bound.until_ns = until_ns;
     bound.reads = 0;
+    last.lost = false;
 }
 
 void curl_uv_recv_end(void)
 {
     bound.until_ns = 0;
+}
+
+bool curl_uv_recv_lost(int *os_errno)
+{
+    *os_errno = last.lost ? last.os_errno : 0;
+    return last.lost;
+}
+
+void curl_uv_recv_forget(int fd)
+{
+    if (last.fd == fd)
+        last.lost = false;
+}
+
+static void take_note(int fd, ssize_t n)
+{
+    last.fd = fd;
+    last.os_errno = n < 0 ? errno : 0;
+    last.lost = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 /* By another name in C, because <sys/socket.h> may define recv() as an inline function. */
@@ -43,5 +71,8 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
         errno = EAGAIN;
         return -1;
     }
-    return recvfrom(fd, buf, n, flags, NULL, NULL);
+    ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
+    if (bounded && n > 0)
+        take_note(fd, got);
+    return got;
 }

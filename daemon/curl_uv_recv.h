@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * curl_uv_recv - how long libcurl may read before it has to let go of the loop. Private to curl_uv.
+ * curl_uv_recv - how long libcurl may read before it has to let go of the loop, and how its last read
+ * ended. Bounding is curl_uv's alone; transfer asks how the read ended.
  *
  * libcurl reads on while there is something to be read: 101 times BUFFERSIZE in one
  * curl_multi_socket_action() with 7.88, 11 times with 8.14; 6.6 MB of one-byte chunks are 90 ms. No
  * option bounds that and a write callback sees only what is a body, so the bound is put where the
  * bytes come from.
+ *
+ * It is also the one place that knows for certain whether a connection was lost. libcurl gives bad chunks
+ * the code of a lost connection; its message is that of the first failure of a transfer, also when the
+ * request was sent again since; its errno may be from any earlier transfer of the handle.
  */
 #ifndef GATHERD_CURL_UV_RECV_H
 #define GATHERD_CURL_UV_RECV_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* From now on this thread's recv() gives EAGAIN, after its first call, once the monotonic clock
@@ -17,5 +23,13 @@
  * watcher comes back to it. */
 void curl_uv_recv_begin(uint64_t until_ns);
 void curl_uv_recv_end(void);
+
+/* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how, 0 =
+ * the other side had closed it. Of interest in a callback of the transfer that read, before libcurl reads
+ * for another or shuts TLS down. */
+bool curl_uv_recv_lost(int *os_errno);
+
+/* The socket is closed: what was found out about it is void, another may get its number. */
+void curl_uv_recv_forget(int fd);
 
 #endif

@@ -9,6 +9,7 @@
  */
 #include "fetch_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -223,11 +224,27 @@ static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
 /* libcurl keeps the errno of earlier transfers of a handle: only a failed system call has one. */
 static int os_errno_of(const struct transfer *t, CURLcode code)
 {
-    long os_errno = t->os_errno;
-    bool lost = code == CURLE_RECV_ERROR && strncmp(t->message, "Recv failure", 12) == 0;
-    if (os_errno == 0 && (code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || lost))
+    long os_errno = code == CURLE_COULDNT_CONNECT ? t->os_errno : 0;
+    if (code == CURLE_RECV_ERROR)
+        return t->lost_errno;
+    if (os_errno == 0 && (code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR))
         curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno);
     return (int)os_errno;
+}
+
+/* libcurl's words, or its own in their place where it has none for a request that it sent again. NULL = the
+ * error type says all there is. */
+static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode code)
+{
+    struct transfer *t = job->transfer;
+    if (t->message[0] == '\0' && code == CURLE_RECV_ERROR) {
+        if (!t->lost)
+            return NULL;
+        if (t->lost_errno != 0)
+            snprintf(t->message, sizeof t->message, "Recv failure: %s", strerror(t->lost_errno));
+    }
+    const char *kept = fetch_keep_text(f, job, t->message);
+    return kept != NULL ? kept : curl_easy_strerror(code);
 }
 
 static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enum phase last)
@@ -242,9 +259,10 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
                             "a line of the answer's head is longer than 100 KB");
         return;
     }
-    enum err_type type = curl_err_type(code, last, os_errno, t->message);
-    const char *message = fetch_keep_text(f, job, t->message);
-    fetch_finish_failed(f, job, type, last, message != NULL ? message : curl_easy_strerror(code));
+    const struct curl_err_facts facts = {
+        .phase = last, .os_errno = os_errno, .lost = t->lost, .message = t->message};
+    enum err_type type = curl_err_type(code, &facts);
+    fetch_finish_failed(f, job, type, last, message_of(f, job, code));
 }
 
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)

@@ -23,6 +23,7 @@
 
 #include "clock.h"
 #include "curl_options.h"
+#include "curl_uv_recv.h"
 #include "parse.h"
 #include "text_length.h"
 #include "transfer_request.h"
@@ -104,7 +105,8 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->marks.dispatched = hop->dispatched_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
     t->retry_after_us = TIME_NULL;
-    t->sends = t->os_errno = t->status = 0;
+    t->sends = t->os_errno = t->lost_errno = t->status = 0;
+    t->lost = false;
     t->opened_count = 0;
     drop_headers(t->result);
     t->cut = CUT_NONE;
@@ -133,6 +135,7 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     }
     if (t->opened_us == TIME_NULL)
         t->opened_us = clock_us();
+    t->tls_us = t->ready_us = TIME_NULL; /* to send again; the connection before this one is dead */
     curl_socket_t fd =
         curl_uv_open_socket(t->multi, address, t->target.origin->https, t->upstream);
     if (fd == CURL_SOCKET_BAD) {
@@ -192,10 +195,25 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         return CURL_PREREQFUNC_ABORT;
     }
     t->ready_us = clock_us();
+    t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
     t->sends++;
     if (t->tls_us != TIME_NULL)
         end_handshake(t);
     return CURL_PREREQFUNC_OK;
+}
+
+/* Called when libcurl has run the transfer, also when it has failed, before its connection is closed: the
+ * last read of this thread was its own. */
+static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
+                       curl_off_t upload_size, curl_off_t uploaded)
+{
+    struct transfer *t = arg;
+    (void)download_size;
+    (void)downloaded;
+    (void)upload_size;
+    (void)uploaded;
+    t->lost = curl_uv_recv_lost(&t->lost_errno);
+    return 0;
 }
 
 /* --- callbacks: the answer's head and trailers --- */
@@ -466,6 +484,9 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->multi);
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
     curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
+    curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(e, CURLOPT_XFERINFODATA, t);
+    curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);

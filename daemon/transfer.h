@@ -109,7 +109,9 @@ struct transfer {
     int sends;          /* times the request was about to be sent */
     struct ip_addr peer; /* whom it was about to be sent to */
     uint16_t peer_port;
-    int os_errno;
+    int os_errno;       /* why no socket could be opened */
+    bool lost;          /* the connection was, when it was last read from */
+    int lost_errno;     /* how; 0 = the upstream closed it */
     enum transfer_cut cut;
     struct verdict verdict;
     size_t body_read;

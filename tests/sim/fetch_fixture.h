@@ -75,7 +75,9 @@ struct page {
     const char *path;
     const char *reply; /* NULL = none */
     int deaths;        /* closes without an answer that many times first */
+    bool death_resets; /* and resets the connection then */
     bool close;        /* after the reply */
+    bool reset;        /* the same, by a reset */
     int asked;
 };
 
@@ -155,7 +157,7 @@ struct client {
 
 struct reply {
     uv_write_t write;
-    bool close;
+    bool close, reset;
 };
 
 static inline void on_client_closed(uv_handle_t *handle)
@@ -165,18 +167,27 @@ static inline void on_client_closed(uv_handle_t *handle)
     free(c);
 }
 
+static inline void client_end(struct client *c, bool reset)
+{
+    if (uv_is_closing((uv_handle_t *)&c->tcp))
+        return;
+    if (reset)
+        assert_int_equal(uv_tcp_close_reset(&c->tcp, on_client_closed), 0);
+    else
+        uv_close((uv_handle_t *)&c->tcp, on_client_closed);
+}
+
 static inline void client_close(struct client *c)
 {
-    if (!uv_is_closing((uv_handle_t *)&c->tcp))
-        uv_close((uv_handle_t *)&c->tcp, on_client_closed);
+    client_end(c, false);
 }
 
 static inline void on_replied(uv_write_t *write, int status)
 {
     struct reply *r = write->data;
     (void)status;
-    if (r->close)
-        client_close(write->handle->data);
+    if (r->close || r->reset)
+        client_end(write->handle->data, r->reset);
     free(r);
 }
 
@@ -187,6 +198,7 @@ static inline void client_reply(struct client *c, const struct page *page)
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)page->reply, (unsigned)strlen(page->reply));
     r->write.data = r;
     r->close = page->close;
+    r->reset = page->reset;
     assert_int_equal(uv_write(&r->write, (uv_stream_t *)&c->tcp, &buf, 1, on_replied), 0);
 }
 
@@ -213,7 +225,7 @@ static inline void client_answer(struct client *c, const char *body)
     c->len = 0;
     if (page->deaths > 0) {
         page->deaths--;
-        client_close(c);
+        client_end(c, page->death_resets);
     } else if (page->reply) {
         client_reply(c, page);
     }
@@ -299,7 +311,8 @@ static inline void server_open(struct test *t, struct server *s)
 static inline void server_close(struct server *s)
 {
     struct list *node, *next;
-    uv_close((uv_handle_t *)&s->tcp, NULL);
+    if (!uv_is_closing((uv_handle_t *)&s->tcp))
+        uv_close((uv_handle_t *)&s->tcp, NULL);
     LIST_FOREACH_SAFE(node, next, &s->clients)
         client_close(LIST_CONTAINER(node, struct client, node));
 }

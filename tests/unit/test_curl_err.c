@@ -18,22 +18,31 @@ static const char *const messages[] = {
     "",
     "Illegal or missing hexadecimal sequence in chunked-encoding",
     "Recv failure: Connection reset by peer",
-    "OpenSSL SSL_read: SSL_ERROR_SYSCALL, errno 104",
-    "Send failure: Broken pipe",
+    "OpenSSL SSL_read: error:0A000119:SSL routines::decryption failed or bad record mac, errno 0",
 };
+
+#define MESSAGES (sizeof messages / sizeof messages[0])
 
 /* The plain case: nothing known but the code. */
 static enum err_type type_of(CURLcode code, enum phase phase)
 {
-    return curl_err_type(code, phase, 0, "");
+    return curl_err_type(code, &(struct curl_err_facts){.phase = phase, .message = ""});
+}
+
+static enum err_type type_by_errno(CURLcode code, enum phase phase, int os_errno)
+{
+    return curl_err_type(
+        code, &(struct curl_err_facts){.phase = phase, .os_errno = os_errno, .message = ""});
 }
 
 static void check_everywhere(CURLcode code)
 {
     for (enum phase p = PHASE_DNS; p < PHASE_COUNT; p++)
         for (size_t i = 0; i < sizeof errnos / sizeof errnos[0]; i++)
-            for (size_t k = 0; k < sizeof messages / sizeof messages[0]; k++) {
-                enum err_type type = curl_err_type(code, p, errnos[i], messages[k]);
+            for (size_t k = 0; k < 2 * MESSAGES; k++) {
+                const struct curl_err_facts facts = {p, errnos[i], k >= MESSAGES,
+                                                     messages[k % MESSAGES]};
+                enum err_type type = curl_err_type(code, &facts);
                 assert_true(type > ERR_NONE && type < ERR_COUNT);
                 assert_true(err_name(type)[0] != '\0');
             }
@@ -110,10 +119,10 @@ static void test_connect_errors(void **state)
         {ENOMEM, ERR_PROXY_INTERNAL_ERROR},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        assert_int_equal(curl_err_type(CURLE_COULDNT_CONNECT, PHASE_CONNECT, rows[i].os_errno, ""),
+        assert_int_equal(type_by_errno(CURLE_COULDNT_CONNECT, PHASE_CONNECT, rows[i].os_errno),
                          rows[i].type);
     /* An errno says nothing about any other code. */
-    assert_int_equal(curl_err_type(CURLE_GOT_NOTHING, PHASE_WAIT, ENETUNREACH, ""),
+    assert_int_equal(type_by_errno(CURLE_GOT_NOTHING, PHASE_WAIT, ENETUNREACH),
                      ERR_CONNECTION_TERMINATED);
 }
 
@@ -141,24 +150,27 @@ static void test_remote_bytes_say_out_of_memory(void **state)
     assert_int_equal(type_of(CURLE_FAILED_INIT, PHASE_RECEIVE), ERR_PROXY_INTERNAL_ERROR);
 }
 
-/* Bad chunks are a broken answer and no lost connection. They have its code; where it happened and
- * what libcurl says of it tells them apart. */
-static void test_bad_chunks(void **state)
+/* Bad chunks are a broken answer and no lost connection, but have its code. What reading came to tells
+ * them apart; whatever libcurl says, a lost connection is one. */
+static void test_read_errors(void **state)
 {
     (void)state;
-    static const enum err_type in_receive[] = {
-        ERR_HTTP_PROTOCOL_ERROR, ERR_HTTP_PROTOCOL_ERROR, ERR_CONNECTION_TERMINATED,
-        ERR_CONNECTION_TERMINATED,
-        ERR_HTTP_PROTOCOL_ERROR, /* the words are left from a first sending */
+    static const enum err_type not_lost[MESSAGES] = {
+        ERR_HTTP_PROTOCOL_ERROR,
+        ERR_HTTP_PROTOCOL_ERROR,
+        ERR_HTTP_PROTOCOL_ERROR, /* of an earlier sending */
+        ERR_TLS_PROTOCOL_ERROR,
     };
-    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++) {
-        assert_int_equal(curl_err_type(CURLE_RECV_ERROR, PHASE_RECEIVE, 0, messages[i]),
-                         in_receive[i]);
-        for (enum phase p = PHASE_CONNECT; p <= PHASE_WAIT; p++)
-            assert_int_equal(curl_err_type(CURLE_RECV_ERROR, p, ECONNRESET, messages[i]),
-                             ERR_CONNECTION_TERMINATED);
-        assert_int_equal(curl_err_type(CURLE_SEND_ERROR, PHASE_RECEIVE, 0, messages[i]),
-                         ERR_CONNECTION_TERMINATED);
+    for (size_t i = 0; i < MESSAGES; i++) {
+        for (enum phase p = PHASE_CONNECT; p < PHASE_COUNT; p++) {
+            struct curl_err_facts facts = {.phase = p, .message = messages[i]};
+            bool heard = p == PHASE_WAIT || p == PHASE_RECEIVE;
+            assert_int_equal(curl_err_type(CURLE_RECV_ERROR, &facts),
+                             heard ? not_lost[i] : ERR_CONNECTION_TERMINATED);
+            assert_int_equal(curl_err_type(CURLE_SEND_ERROR, &facts), ERR_CONNECTION_TERMINATED);
+            facts.lost = true;
+            assert_int_equal(curl_err_type(CURLE_RECV_ERROR, &facts), ERR_CONNECTION_TERMINATED);
+        }
     }
 }
 
@@ -171,7 +183,7 @@ int main(void)
         cmocka_unit_test(test_connect_errors),
         cmocka_unit_test(test_time_outs_by_phase),
         cmocka_unit_test(test_remote_bytes_say_out_of_memory),
-        cmocka_unit_test(test_bad_chunks),
+        cmocka_unit_test(test_read_errors),
     };
     return cmocka_run_group_tests_name("curl_err", tests, NULL, NULL);
 }
