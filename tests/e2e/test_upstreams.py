@@ -344,13 +344,13 @@ def test_upload_that_nobody_reads(gatherd, origin):
 
 
 def test_all_at_once_twice(gatherd, origin):
-    """Everything in one batch, neighbours between: each outcome is what it was, both times. On connections
-    of their own: of a request that was sent again libcurl tells what happened the first time."""
+    """Everything in one batch, neighbours between: each outcome is what it was, both times, also of what
+    was sent again because a neighbour's connection died."""
     names = sorted(WEIRD)
     members = []
     for name in names:
         members += [
-            member(origin.url("/weird/" + name), timeout_ms=2000, fresh_connection=True),
+            member(origin.url("/weird/" + name), timeout_ms=2000),
             origin.url("/size/%d" % len(members)),
         ]
     runs = [gatherd.batch(members)["results"] for _ in range(2)]

@@ -180,6 +180,14 @@ class Connection(asyncio.Protocol):
         if self.closed_at is not None:
             raise asyncio.CancelledError
 
+    def cut(self):
+        """FIN without TLS's word of goodbye."""
+        self.transport.abort()
+
+    def below_tls(self, data):
+        """Bytes on the socket itself."""
+        os.write(self.transport.get_extra_info("socket").fileno(), data)
+
     def reset(self):
         sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -270,6 +278,8 @@ class Connection(asyncio.Protocol):
     async def _run(self, seen, script):
         if script.delay:
             await asyncio.sleep(script.delay)
+        if script.first and self.origin.count(seen.target) == 1:
+            script.kind = {"rst": "reset"}.get(script.first, script.first)
         if script.kind == "gate":
             await self.origin.gate(script.arg).wait()
             script.kind = "reply"
@@ -277,6 +287,8 @@ class Connection(asyncio.Protocol):
             await asyncio.Event().wait()
         elif script.kind == "reset":
             self.reset()
+        elif script.kind == "cut":
+            self.cut()
         elif script.kind == "fin":
             script.close = True
         elif script.kind == "echo":
@@ -298,7 +310,8 @@ class Connection(asyncio.Protocol):
         ).encode()
 
     async def _steps(self, seen, script):
-        """Raw replies: bytes are sent, numbers are seconds of silence, words end the connection."""
+        """Raw replies: bytes are sent, a bytearray below TLS, numbers are seconds of silence, words end
+        the connection."""
         if script.kind == "raw":
             steps = self.origin.raws.get(script.arg, hostile.UNKNOWN)
         else:
@@ -307,6 +320,8 @@ class Connection(asyncio.Protocol):
             if isinstance(step, bytes):
                 self.send(step)
                 await self.drained()
+            elif isinstance(step, bytearray):
+                self.below_tls(step)
             elif isinstance(step, (int, float)):
                 await asyncio.sleep(step)
             elif step in ("rst", "rst-now"):
@@ -315,6 +330,9 @@ class Connection(asyncio.Protocol):
                 return
             elif step == "stall":
                 await asyncio.Event().wait()
+            elif step == "cut":
+                self.cut()
+                return
             elif step == "fin":
                 script.close = True
                 return
@@ -438,7 +456,7 @@ class Origin:
         )
 
     def raw(self, name, *steps):
-        """Registers /raw/NAME: bytes, seconds, and at last `fin`, `rst`, `stall` or `keep`."""
+        """Registers /raw/NAME: bytes, seconds, and at last `fin`, `rst`, `cut`, `stall` or `keep`."""
         self.raws[name] = steps
         return self.url("/raw/" + urllib.parse.quote(name, safe=""))
 
@@ -463,6 +481,10 @@ class Origin:
     def paths(self):
         """How often each path was asked for."""
         return collections.Counter(seen.path for seen in list(self.seen))
+
+    def count(self, target):
+        """How often exactly this target was asked for."""
+        return sum(seen.target == target for seen in list(self.seen))
 
     def requests(self, path):
         """The requests whose target starts with path."""
