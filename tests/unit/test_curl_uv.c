@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,12 +34,16 @@
 struct fetch {
     CURL *easy;
     struct test *test;
+    curl_socket_t fd;
     bool slow;
+    bool handshaking; /* its socket says that it begins with a handshake */
     size_t read, read_in_turn, most_in_turn;
     bool sound;
     int dones;
     CURLcode code;
 };
+
+struct client;
 
 struct test {
     uv_loop_t loop;
@@ -49,11 +54,15 @@ struct test {
     bool hang_up; /* after each answer */
     struct curl_uv *multi;
     struct fetch fetches[MANY];
+    struct client *held[MANY]; /* whose answer waits for release() */
+    int held_count;
+    int served[MANY]; /* fetches in the order in which they were read for the first time */
+    int served_count;
     int dones;
     bool woken, expired, closed;
 };
 
-/* The server: /N answers N bytes, /silent nothing. */
+/* The server: /N answers N bytes, /silent nothing, /held/N waits to be told. */
 
 struct client {
     uv_tcp_t tcp;
@@ -106,6 +115,14 @@ static void on_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init(c->text + c->len, (unsigned)(sizeof c->text - 1 - c->len));
 }
 
+static void hold(struct client *c, size_t i)
+{
+    struct test *t = c->tcp.loop->data;
+    assert_true(i < MANY);
+    t->held[i] = c;
+    t->held_count++;
+}
+
 static void on_request(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct client *c = stream->data;
@@ -120,7 +137,9 @@ static void on_request(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (!strstr(c->text, "\r\n\r\n"))
         return;
     c->len = 0;
-    if (strncmp(c->text, "GET /silent", 11) != 0)
+    if (strncmp(c->text, "GET /held/", 10) == 0)
+        hold(c, strtoul(c->text + 10, NULL, 10));
+    else if (strncmp(c->text, "GET /silent", 11) != 0)
         answer(c, strtoul(c->text + 5, NULL, 10));
 }
 
@@ -152,14 +171,19 @@ static void server_open(struct test *t)
 
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
+    struct fetch *f = arg;
     (void)purpose;
-    return curl_uv_open_socket(((struct fetch *)arg)->test->multi, address, false, NULL);
+    f->fd = curl_uv_open_socket(f->test->multi, address, f->handshaking, NULL);
+    return f->fd;
 }
 
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct fetch *f = arg;
+    struct test *t = f->test;
     size_t n = size * count;
+    if (f->read == 0 && t->served_count < MANY)
+        t->served[t->served_count++] = (int)(f - t->fetches);
     for (size_t i = 0; i < n; i++)
         f->sound = f->sound && data[i] == byte_at(f->read + i);
     f->read += n;
@@ -177,9 +201,13 @@ static struct fetch *start(struct test *t, int i, const char *path, long timeout
     struct fetch *f = &t->fetches[i];
     const struct curl_options options = {.max_age_s = 60, .connect_timeout_ms = 60000};
     char url[64];
-    bool slow = f->slow;
     CURL *easy = f->easy != NULL ? f->easy : curl_easy_init();
-    *f = (struct fetch){.easy = easy, .test = t, .slow = slow, .sound = true};
+    *f = (struct fetch){.easy = easy,
+                        .test = t,
+                        .fd = CURL_SOCKET_BAD,
+                        .slow = f->slow,
+                        .handshaking = f->handshaking,
+                        .sound = true};
     snprintf(url, sizeof url, "http://127.0.0.1:%u/%s", t->port, path);
     curl_easy_reset(easy);
     curl_options_set(easy, &options);
@@ -418,6 +446,118 @@ static void test_close_while_running(void **state)
     cut->dones++;
 }
 
+/* Fetches the first `count` of t->fetches as far as that each waits for its answer, on a connection of its
+ * own. */
+static void start_held(struct test *t, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "held/%d", i);
+        start(t, i, path, 0);
+    }
+    turn(t);
+    while (t->held_count < count)
+        step(t);
+    while (t->woken) /* what connecting has left */
+        step(t);
+}
+
+/* The answer of fetch i is there to be read. */
+static void release(struct test *t, int i, size_t bytes)
+{
+    struct pollfd p = {.fd = t->fetches[i].fd, .events = POLLIN};
+    answer(t->held[i], bytes);
+    assert_int_equal(poll(&p, 1, GUARD_MS), 1);
+}
+
+/* Two answers that are there at the same time, in the order of their coming, and one turn. */
+static void serve_two(struct test *t, int first, int second)
+{
+    uv_run(&t->loop, UV_RUN_NOWAIT); /* neither is ready: the kernel has forgotten its order */
+    release(t, first, 5);
+    release(t, second, 5);
+    uv_run(&t->loop, UV_RUN_NOWAIT);
+    assert_int_equal(t->served_count, 0);
+    turn(t);
+    assert_int_equal(t->served_count, 2);
+}
+
+/* Who is in a handshake comes last, whoever was ready first. */
+static void check_handshake_waits(struct test *t, int first, int second)
+{
+    t->fetches[0].handshaking = true;
+    start_held(t, 2);
+    serve_two(t, first, second);
+    assert_int_equal(t->served[0], 1);
+    assert_int_equal(t->served[1], 0);
+    run_until(t, 2);
+}
+
+static void test_handshake_is_served_last(void **state)
+{
+    check_handshake_waits(*state, 0, 1);
+}
+
+static void test_handshake_is_served_last_in_any_order(void **state)
+{
+    check_handshake_waits(*state, 1, 0);
+}
+
+/* Who has done with it is served with the others, in the order in which they were ready. */
+static void check_handshake_done(struct test *t, int first, int second)
+{
+    t->fetches[0].handshaking = true;
+    start_held(t, 2);
+    curl_uv_handshake_done(t->multi, t->fetches[0].fd);
+    serve_two(t, first, second);
+    assert_int_equal(t->served[0], first);
+    assert_int_equal(t->served[1], second);
+    run_until(t, 2);
+}
+
+static void test_handshake_done(void **state)
+{
+    check_handshake_done(*state, 0, 1);
+}
+
+static void test_handshake_done_in_any_order(void **state)
+{
+    check_handshake_done(*state, 1, 0);
+}
+
+/* Among those in a handshake the first that was ready is the first. */
+static void test_handshakes_in_order(void **state)
+{
+    struct test *t = *state;
+    t->fetches[0].handshaking = t->fetches[1].handshaking = true;
+    start_held(t, 2);
+    serve_two(t, 1, 0);
+    assert_int_equal(t->served[0], 1);
+    assert_int_equal(t->served[1], 0);
+    run_until(t, 2);
+}
+
+/* Handshakes go on while others always have something to be read, more than a turn is for. */
+static void test_handshake_is_not_starved(void **state)
+{
+    enum { BUSY = 8 };
+    struct test *t = *state;
+    t->fetches[0].handshaking = true;
+    for (int i = 1; i <= BUSY; i++)
+        t->fetches[i].slow = true;
+    start_held(t, BUSY + 1);
+    for (int i = 1; i <= BUSY; i++)
+        release(t, i, BIG_BYTES / 2);
+    release(t, 0, 5);
+    while (t->fetches[0].read == 0)
+        step(t);
+    for (int i = 1; i <= BUSY; i++)
+        assert_in_range(t->fetches[i].read, 0, BIG_BYTES / 2 - 1);
+    for (int i = 1; i <= BUSY; i++)
+        t->fetches[i].slow = false;
+    run_until(t, BUSY + 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -426,6 +566,12 @@ int main(void)
         TEST(test_starts_at_once),      TEST(test_big_body), TEST(test_one_read_a_call),
         TEST(test_many_share),          TEST(test_gone),     TEST(test_timers),
         TEST(test_close_while_running),
+        TEST(test_handshake_is_served_last),
+        TEST(test_handshake_is_served_last_in_any_order),
+        TEST(test_handshake_done),
+        TEST(test_handshake_done_in_any_order),
+        TEST(test_handshakes_in_order),
+        TEST(test_handshake_is_not_starved),
     };
     curl_global_init(CURL_GLOBAL_DEFAULT);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
