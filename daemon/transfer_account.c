@@ -21,7 +21,7 @@ static bool tcp_connected(const struct transfer *t)
 
 bool transfer_connected(const struct transfer *t)
 {
-    return t->ready_us != TIME_NULL;
+    return t->ready_us != TIME_NULL || t->sends > 0;
 }
 
 enum phase transfer_phase(const struct transfer *t)

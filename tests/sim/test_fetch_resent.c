@@ -156,6 +156,23 @@ static void test_refused_when_sent_again(void **state)
     close_test(t);
 }
 
+/* The time that passed on the dead connection is not the new one's time to connect. */
+static void test_connect_timeout_is_over(void **state)
+{
+    (void)state;
+    struct test *t = open_test(1);
+    t->pages[0] = (struct page){.path = "/hello", .reply = HELLO};
+    t->pages[1] = (struct page){.path = "/row", .reply = HELLO, .deaths = 1};
+    assert_true(fetched(t, "/hello")->ok);
+    struct job *j = get(t, "/row");
+    run_until(t, &t->pages[1].asked, 1);
+    now_us += CONNECT_TIMEOUT_US; /* the end of the connection is on its way and not read yet */
+    run_all(t);
+    assert_true(j->job.result.ok);
+    assert_int_equal(j->job.result.num_retries, 1);
+    close_test(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +182,7 @@ int main(void)
         cmocka_unit_test(test_broken_pipe_before),
         cmocka_unit_test(test_errno_of_an_earlier_transfer),
         cmocka_unit_test(test_refused_when_sent_again),
+        cmocka_unit_test(test_connect_timeout_is_over),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests_name("fetch_resent", tests, set_up, tear_down);
