@@ -32,7 +32,8 @@ struct routes *routes_create(const struct routes_params *params);
 /* No exchange may be left. `closed` is called by the loop when the memory is free. */
 void routes_close(struct routes *r, void (*closed)(void *arg), void *arg);
 
-/* What front_create() is to be given; exchange_listener_data() must be the listener's shard_pool. */
+/* What front_create() is to be given; exchange_listener_data() must be the listener's
+ * shard_pool. */
 struct front_handler routes_handler(struct routes *r);
 
 /* For the gauge of open clients; may be set once, after the front exists. */

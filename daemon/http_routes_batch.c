@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_routes_batch - POST /v1/batch: what is judged before the body, admission, the batch's start,
+ * and its answer. Called by http_routes (head, request, release) and by batch (item, end), on the
+ * loop's thread.
+ *
+ * A call ties exchange, encoder and batch together. The answer is never held whole: a view that
+ * streams is encoded member by member as they end, and its batch is paused while the client leaves
+ * 1 MiB unread; every other view is encoded piece by piece as the client takes it, or sent at once
+ * when it fits one piece.
+ */
+#include "http_routes_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "parse.h"
+
+enum {
+    PARAMS_MAX = 64,          /* query parameters */
+    PIECE_BYTES = 65536,      /* of an answer, encoded at a time */
+    SUMMARY_BYTES = 1536,     /* about; to begin with a buffer that need not grow */
+    MEMBER_BYTES = 1024,
+    UNREAD_PAUSE = 1 << 20,   /* a streaming client this far behind holds its batch up ... */
+    UNREAD_RESUME = 1 << 18,  /* ... until it has read down to this */
+    PING_AFTER_US = 5000000,
+    PING_TICK_MS = 1000,
+    RETRY_AFTER_MAX_S = 3600,
+};
+
+/* --- before the body --- */
+
+/* The value of ?format=, which the view is chosen by before the body is read. Returns how often it
+ * was given; a name that does not fit or has escapes is no view's. */
+static int get_format(const char *query, char *out, size_t max)
+{
+    static const char key[] = "format";
+    const size_t key_len = sizeof key - 1;
+    int times = 0;
+    for (const char *at = query; at != NULL; at = strchr(at, '&')) {
+        at += *at == '&';
+        if (strncmp(at, key, key_len) != 0 || strchr("=&", at[key_len]) == NULL)
+            continue;
+        const char *value = at + key_len + (at[key_len] == '=');
+        size_t n = strcspn(value, "&");
+        if (n >= max)
+            n = max - 1;
+        memcpy(out, value, n);
+        out[n] = '\0';
+        times++;
+    }
+    return times;
+}
+
+/* All Accept fields as one list (RFC 9110, 5.3). */
+static const char *join_accept(const struct http_head *head, struct buf *out)
+{
+    bool any = false;
+    for (size_t i = 0; i < head->count; i++) {
+        const struct http_field *f = &head->fields[i];
+        if (!parse_equal_nocase(f->name, f->name_len, "Accept"))
+            continue;
+        if (any)
+            BUF_ADD_LITERAL(out, ", ");
+        buf_add(out, f->value, f->value_len);
+        any = true;
+    }
+    return any ? buf_cstr(out) : NULL;
+}
+
+static bool choose_view(struct call *c, const struct http_head *head, struct problem *p)
+{
+    char format[16];
+    struct buf accept;
+    buf_init(&accept, 0);
+    int times = get_format(exchange_query(c->exchange), format, sizeof format);
+    bool by_format = times > 0;
+    if (times > 1) {
+        problem_set(p, 400, "format is given twice");
+        return false;
+    }
+    const char *wanted = join_accept(head, &accept);
+    c->encoder = encode_pick(wanted, by_format ? format : NULL);
+    buf_fini(&accept);
+    if (c->encoder != NULL)
+        return true;
+    problem_set(p, by_format ? 400 : 406,
+                by_format ? "format=%s is not known; answers are made as %s (json, ndjson, text)"
+                          : "no view fits Accept%s; answers are made as %s",
+                by_format ? format : "", encode_media_types());
+    return false;
+}
+
+static bool choose_type(struct call *c, const struct http_head *head, struct problem *p)
+{
+    char type[256];
+    const struct http_field *f = http_find(head, "Content-Type");
+    routes_copy_field(head, "Content-Type", type, sizeof type);
+    c->type = request_type(f != NULL ? type : NULL);
+    if (http_find(head, "Content-Encoding") != NULL) {
+        problem_set(p, 415, "Content-Encoding is not supported; send the body as it is");
+        return false;
+    }
+    if (c->type != REQUEST_UNSUPPORTED)
+        return true;
+    problem_set(p, 415, "this Content-Type is not supported; use curl --json (application/json), "
+                        "application/x-ndjson, text/uri-list or text/plain");
+    return false;
+}
+
+static bool not_draining(struct call *c, struct problem *p)
+{
+    if (!c->routes->draining)
+        return true;
+    problem_set(p, 503, "gatherd is shutting down");
+    p->retry_after_s = 1;
+    metrics_add(c->routes->params.metrics, METRIC_BATCHES_REFUSED_DRAINING, 1);
+    return false;
+}
+
+static bool is_supported(const struct http_head *head, struct problem *p)
+{
+    const struct http_field *f = http_find(head, "Prefer");
+    if (f == NULL || strstr(f->value, "respond-async") == NULL)
+        return true;
+    problem_set(p, 400, "Prefer: respond-async is not supported yet by this version");
+    return false;
+}
+
+void routes_batch_on_head(struct call *c)
+{
+    const struct http_head *head = exchange_head(c->exchange);
+    struct problem p;
+    if (!not_draining(c, &p) || !choose_type(c, head, &p) || !choose_view(c, head, &p) ||
+        !is_supported(head, &p))
+        routes_answer_problem(c, &p);
+}
+
+/* --- the answer --- */
+
+static void add_server_timing(struct answer *a, const struct batch_view *v)
+{
+    const struct view_summary *s = v->summary;
+    if (s->critical_index < 0)
+        return;
+    const struct result *r = view_result(v, (size_t)s->critical_index);
+    int64_t queue = r->timings.us[PHASE_QUEUE], work = result_work_us(r);
+    char text[96];
+    struct buf value = {.data = text, .cap = sizeof text - 1, .limit = sizeof text - 1};
+    BUF_ADD_LITERAL(&value, "queue;dur=");
+    buf_add_ms(&value, queue > 0 ? queue : 0);
+    BUF_ADD_LITERAL(&value, ", fetch;dur=");
+    buf_add_ms(&value, work > 0 ? work : 0);
+    answer_header(a, "Server-Timing", "%s", buf_cstr(&value));
+}
+
+static int envelope_status(const struct call *c, const struct view_summary *s)
+{
+    size_t count = batch_view(c->batch)->spec->count;
+    bool failed = (c->fail == FAIL_ANY && !s->ok) ||
+                  (c->fail == FAIL_ALL && s->n_ok == 0 && count > 0);
+    return failed ? 502 : 200;
+}
+
+static enum fill fill_whole(void *arg, struct buf *out)
+{
+    struct call *c = arg;
+    const struct batch_view *v = batch_view(c->batch);
+    while (c->next < v->spec->count && out->len < PIECE_BYTES - MEMBER_BYTES)
+        c->encoder->item(out, v, c->next++);
+    if (c->next < v->spec->count)
+        return FILL_MORE;
+    c->encoder->end(out, v);
+    return FILL_END;
+}
+
+static enum fill fill_nothing(void *arg, struct buf *out)
+{
+    (void)arg;
+    (void)out;
+    return FILL_END;
+}
+
+/* About what a whole answer, or its first piece, will take. */
+static void reserve_piece(struct buf *out, size_t members)
+{
+    size_t most = (PIECE_BYTES - SUMMARY_BYTES) / MEMBER_BYTES;
+    buf_reserve(out, SUMMARY_BYTES + MEMBER_BYTES * (members < most ? members : most));
+}
+
+static void answer_whole(struct call *c)
+{
+    const struct batch_view *v = batch_view(c->batch);
+    struct answer a = {.status = envelope_status(c, v->summary),
+                       .content_type = c->encoder->media_type};
+    add_server_timing(&a, v);
+    buf_init(&a.body, 0);
+    reserve_piece(&a.body, v->spec->count);
+    c->encoder->begin(&a.body, v);
+    if (fill_whole(c, &a.body) == FILL_MORE)
+        a.fill = fill_whole;
+    else if (a.body.len > 2 * PIECE_BYTES)
+        a.fill = fill_nothing; /* may be one large body: send_timeout is for each part taken */
+    a.arg = c;
+    routes_answer(c, &a);
+}
+
+/* Streaming: what was encoded since the last piece. */
+static enum fill fill_stream(void *arg, struct buf *out)
+{
+    struct call *c = arg;
+    struct buf taken = c->pending;
+    c->pending = *out;
+    *out = taken;
+    if (c->pending.cap > PIECE_BYTES) /* a stream may be quiet for long now */
+        buf_fini(&c->pending);
+    buf_clear(&c->pending);
+    if (c->paused && out->len <= UNREAD_RESUME) {
+        c->paused = false;
+        batch_pause(c->batch, false);
+    }
+    if (out->len > 0)
+        return c->ended ? FILL_END : FILL_MORE;
+    return c->ended ? FILL_END : FILL_WAIT;
+}
+
+static void stream_wrote(struct call *c)
+{
+    c->last_write_us = clock_us();
+    if (!c->paused && !c->ended && c->pending.len > UNREAD_PAUSE) {
+        c->paused = true;
+        batch_pause(c->batch, true);
+    }
+    front_wake(c->exchange);
+}
+
+static void on_item(void *arg, size_t index)
+{
+    struct call *c = arg;
+    c->encoder->item(&c->pending, batch_view(c->batch), index);
+    batch_drop_content(c->batch, index);
+    stream_wrote(c);
+}
+
+static void on_ping_timer(uv_timer_t *timer)
+{
+    struct routes *r = timer->data;
+    int64_t now = clock_us();
+    struct list *node, *next;
+    if (list_empty(&r->streams))
+        uv_timer_stop(timer);
+    LIST_FOREACH_SAFE(node, next, &r->streams) {
+        struct call *c = LIST_CONTAINER(node, struct call, node);
+        if (c->ended || c->pending.len > 0 || now - c->last_write_us < PING_AFTER_US)
+            continue;
+        BUF_ADD_LITERAL(&c->pending, "{\"type\":\"ping\"}\n");
+        stream_wrote(c);
+    }
+}
+
+static void begin_stream(struct call *c)
+{
+    struct answer a = {.status = 200,
+                       .content_type = c->encoder->media_type,
+                       .fill = fill_stream,
+                       .arg = c};
+    buf_init(&a.body, 0);
+    buf_init(&c->pending, 0);
+    c->encoder->begin(&c->pending, batch_view(c->batch));
+    c->last_write_us = clock_us();
+    list_append(&c->routes->streams, &c->node);
+    if (!uv_is_active((uv_handle_t *)&c->routes->ping_timer))
+        uv_timer_start(&c->routes->ping_timer, on_ping_timer, PING_TICK_MS, PING_TICK_MS);
+    routes_answer(c, &a);
+}
+
+static void on_batch_end(void *arg)
+{
+    struct call *c = arg;
+    if (!c->encoder->streams) {
+        answer_whole(c);
+        return;
+    }
+    c->encoder->end(&c->pending, batch_view(c->batch));
+    c->ended = true;
+    stream_wrote(c);
+}
+
+/* --- the body is in --- */
+
+static bool split_query(char *query, struct request_param *params, size_t *count, struct problem *p)
+{
+    char *at;
+    *count = 0;
+    while ((at = strsep(&query, "&")) != NULL) {
+        if (*at == '\0')
+            continue;
+        char *equals = strchr(at, '=');
+        char *value = equals != NULL ? equals + 1 : at + strlen(at);
+        if (equals != NULL)
+            *equals = '\0';
+        if (*count == PARAMS_MAX) {
+            problem_set(p, 400, "more than %d query parameters", PARAMS_MAX);
+            return false;
+        }
+        size_t name_len = parse_percent_decode(at, strlen(at));
+        size_t value_len = parse_percent_decode(value, strlen(value));
+        if (name_len == (size_t)-1 || value_len == (size_t)-1) {
+            problem_set(p, 400, "a query parameter has a broken %%-escape");
+            return false;
+        }
+        at[name_len] = value[value_len] = '\0';
+        params[(*count)++] = (struct request_param){at, value};
+    }
+    return true;
+}
+
+static struct batch_spec *parse_spec(struct call *c, const struct request_param *params,
+                                     size_t count, struct problem *p)
+{
+    struct request_error error;
+    struct request_input in = {.type = c->type,
+                               .params = params,
+                               .param_count = count,
+                               .config = c->routes->params.config};
+    in.body = exchange_body(c->exchange, &in.body_len);
+    struct batch_spec *spec = request_parse(&in, &error);
+    if (spec != NULL)
+        return spec;
+    problem_set(p, error.status, "%s", error.detail);
+    memcpy(p->pointer, error.pointer, sizeof p->pointer);
+    p->offset = error.offset;
+    return NULL;
+}
+
+static struct batch_spec *read_spec(struct call *c, struct problem *p)
+{
+    struct request_param params[PARAMS_MAX];
+    size_t count;
+    char *query = strdup(exchange_query(c->exchange));
+    if (query == NULL) {
+        problem_set(p, 500, "out of memory");
+        return NULL;
+    }
+    struct batch_spec *spec =
+        split_query(query, params, &count, p) ? parse_spec(c, params, count, p) : NULL;
+    free(query);
+    if (spec != NULL && spec->fail != FAIL_NEVER && c->encoder->streams) {
+        spec_destroy(spec);
+        problem_set(p, 400, "fail needs the whole answer before its status; it cannot go with %s",
+                    c->encoder->media_type);
+        return NULL;
+    }
+    return spec;
+}
+
+/* Seconds until `count` more members may find room, from the measured rate. */
+static int retry_after_s(const struct routes *r, size_t excess)
+{
+    double seconds = (double)excess / shard_rate(r->params.shard) + 1;
+    return seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (int)seconds;
+}
+
+static bool admit(struct call *c, const struct batch_spec *spec, struct problem *p)
+{
+    struct routes *r = c->routes;
+    size_t limit = (size_t)r->params.config->limits.queued;
+    size_t wanted = routes_members_queued(r) + spec->count;
+    if (!not_draining(c, p))
+        return false;
+    if (wanted <= limit)
+        return true;
+    problem_set(p, 503, "the queue is full: %zu members wait, limits.queued is %zu",
+                routes_members_queued(r), limit);
+    p->retry_after_s = retry_after_s(r, wanted - limit);
+    metrics_add(r->params.metrics, METRIC_BATCHES_REFUSED_FULL, 1);
+    return false;
+}
+
+/* "00-" 32 hex "-" 16 hex "-" 2 hex, lower case; all else is left out, as the standard says. */
+static bool is_traceparent(const struct http_field *f)
+{
+    static const char form[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+    if (f == NULL || f->value_len != sizeof form - 1 || memcmp(f->value, "00-", 3) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof form - 1; i++) {
+        char c = f->value[i];
+        bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+        if (form[i] == 'x' ? !hex : c != '-')
+            return false;
+    }
+    return strspn(f->value + 3, "0") < 32;
+}
+
+static void take_trace(struct call *c, struct batch_spec *spec)
+{
+    const struct http_field *f = http_find(exchange_head(c->exchange), "traceparent");
+    if (is_traceparent(f))
+        spec->traceparent = arena_strndup(&spec->arena, f->value, f->value_len);
+}
+
+static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_us)
+{
+    const struct batch_params params = {
+        .spec = spec,
+        .identity = exchange_identity(c->exchange),
+        .pool = exchange_listener_data(c->exchange),
+        .parse_us = parse_us,
+        .on_item = c->encoder->streams ? on_item : NULL,
+        .on_end = on_batch_end,
+        .arg = c,
+    };
+    struct problem p;
+    c->fail = spec->fail;
+    take_trace(c, spec);
+    c->batch = batch_start(c->routes->params.batches, &params);
+    exchange_drop_body(c->exchange);
+    if (c->batch == NULL) {
+        problem_set(&p, 500, "out of memory");
+        routes_answer_problem(c, &p);
+        return;
+    }
+    if (c->request_id[0] == '\0')
+        memcpy(c->request_id, batch_id(c->batch), strlen(batch_id(c->batch)) + 1);
+    if (c->encoder->streams)
+        begin_stream(c);
+}
+
+void routes_batch_on_request(struct call *c)
+{
+    struct problem p;
+    int64_t begin = clock_us();
+    struct batch_spec *spec = read_spec(c, &p);
+    if (spec == NULL) {
+        routes_answer_problem(c, &p);
+    } else if (!admit(c, spec, &p)) {
+        spec_destroy(spec);
+        routes_answer_problem(c, &p);
+    } else {
+        start_batch(c, spec, clock_us() - begin);
+    }
+}
+
+void routes_batch_release(struct call *c)
+{
+    if (c->batch != NULL)
+        batch_release(c->batch);
+    c->batch = NULL;
+}

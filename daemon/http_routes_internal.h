@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_routes_internal - what the two halves of the routes share: http_routes.c has the table, the
+ * front's calls, the small routes and the life of it all; http_routes_batch.c has POST /v1/batch.
+ * Private to them.
+ */
+#ifndef GATHERD_HTTP_ROUTES_INTERNAL_H
+#define GATHERD_HTTP_ROUTES_INTERNAL_H
+
+#include "encode.h"
+#include "http_routes.h"
+#include "list.h"
+#include "problem.h"
+#include "request.h"
+
+#define REQUEST_ID_MAX 128
+
+struct routes {
+    struct routes_params params;
+    const struct front *front;
+    struct list streams; /* calls whose answer is being streamed */
+    uv_timer_t ping_timer;
+    bool draining;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* What an exchange is about. All from `encoder` on is of a batch only. */
+struct call {
+    struct list node; /* routes->streams */
+    struct routes *routes;
+    struct exchange *exchange;
+    const struct route *route;
+    char request_id[REQUEST_ID_MAX + 1];
+    const struct encoder *encoder;
+    enum request_type type;
+    struct batch *batch;
+    struct buf pending; /* streaming: encoded, not yet taken */
+    bool paused, ended;
+    int64_t last_write_us;
+    size_t next; /* other views: the next member to encode */
+    enum fail_mode fail;
+};
+
+/* --- http_routes.c --- */
+
+/* The call is answered. Takes what the answer holds. */
+void routes_answer(struct call *c, struct answer *a);
+void routes_answer_problem(struct call *c, const struct problem *p);
+
+/* Members that wait: for their loop, for a slot, or for their batch to hand them over. */
+size_t routes_members_queued(const struct routes *r);
+
+/* The value of the head's first field of that name; empty when there is none, or when it does not
+ * fit into `max` bytes with its NUL. */
+void routes_copy_field(const struct http_head *head, const char *name, char *out, size_t max);
+
+/* --- http_routes_batch.c --- */
+
+/* The route's two steps: before the body (a problem is answered at once), and when it is in. */
+void routes_batch_on_head(struct call *c);
+void routes_batch_on_request(struct call *c);
+
+/* Gives up the call's batch, if it has one. */
+void routes_batch_release(struct call *c);
+
+#endif
