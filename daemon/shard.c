@@ -310,11 +310,6 @@ void shard_content_free(struct shard *s, struct result *r)
 
 /* --- figures --- */
 
-size_t shard_loops(const struct shard *s)
-{
-    return s->threads ? s->lane_count : 0;
-}
-
 size_t shard_active(const struct shard *s)
 {
     return (size_t)slots_used(s->slots);

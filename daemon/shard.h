@@ -104,7 +104,6 @@ void shard_content_free(struct shard *s, struct result *r);
 
 /* --- figures --- */
 
-size_t shard_loops(const struct shard *s);   /* fetch threads; 0 = none but the front's */
 size_t shard_active(const struct shard *s);  /* members that hold a slot */
 size_t shard_waiting(const struct shard *s); /* members submitted that hold none */
 

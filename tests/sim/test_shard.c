@@ -146,7 +146,7 @@ static void test_all_done(void **state)
     assert_int_equal(metrics_get(&sum, METRIC_FETCH_HOPS), COUNT);
     assert_int_equal(metrics_get(&sum, METRIC_FETCH_BYTES_DELIVERED), 5 * COUNT);
     assert_int_equal(metrics_get(&sum, METRIC_ANSWER_BYTES_HELD), 5 * COUNT);
-    for (size_t i = 0; i < shard_loops(f->shard); i++) /* each has its share */
+    for (int i = 0; i < loops_of(state); i++) /* each has its share */
         assert_int_equal(metrics_get(&f->shard->lanes[i].metrics, METRIC_MEMBERS_DONE),
                          COUNT / f->shard->lane_count);
     assert_int_equal(shard_lag_max_since(f->shard, 0) > 0, loops_of(state) > 0);
@@ -394,7 +394,7 @@ static void test_pause(void **state)
 /* When the calls return the old ones may go. */
 static void take_config(struct front *f, const char *const *overrides)
 {
-    struct config *config = make_config((int)shard_loops(f->shard), overrides);
+    struct config *config = make_config((int)f->config->daemon.loops, overrides);
     struct policy *policy = make_policy(config);
     shard_reload(f->shard, config);
     config_destroy(f->config);
