@@ -246,7 +246,7 @@ void sched_destroy(struct sched *s)
 {
     if (!s)
         return;
-    assert(s->waiting == 0 && s->running == 0 && s->identities.count == 0);
+    assert(s->running == 0 && s->identities.count == 0);
     while (!slots_leave(&s->slots))
         sched_wake(s);
     sched_tables_fini(s);
@@ -337,7 +337,6 @@ bool sched_push(struct sched_batch *b, const char *origin, struct sched_entry *e
         list_append(&lane->entries, &e->node);
     e->lane = lane;
     e->state = ENTRY_WAITING;
-    b->sched->waiting++;
     b->waiting++;
     lane->queue->origin->waiting++;
     if (lane->state == LANE_EMPTY && lane->active < b->limit_per_origin)
@@ -351,7 +350,6 @@ bool sched_push(struct sched_batch *b, const char *origin, struct sched_entry *e
 static struct sched_entry *lane_pop(struct sched_lane *lane)
 {
     struct sched_entry *e = OWNER(list_pop(&lane->entries), sched_entry, node);
-    lane->batch->sched->waiting--;
     lane->batch->waiting--;
     lane->queue->origin->waiting--;
     return e;
@@ -446,7 +444,6 @@ static void release_waiting(struct sched_entry *e, struct sched_lane *lane)
     struct sched_batch *b = lane->batch;
     struct sched_origin *o = lane->queue->origin;
     list_remove(&e->node);
-    b->sched->waiting--;
     b->waiting--;
     o->waiting--;
     if (!list_empty(&lane->entries))
@@ -503,11 +500,6 @@ void sched_move(struct sched_entry *from, struct sched_entry *to)
     from->state = ENTRY_IDLE;
 }
 
-size_t sched_waiting(const struct sched *s)
-{
-    return s->waiting;
-}
-
 size_t sched_running(const struct sched *s)
 {
     return s->running;
@@ -518,17 +510,7 @@ size_t sched_batch_running(const struct sched_batch *b)
     return b->active;
 }
 
-size_t sched_batch_peak(const struct sched_batch *b)
-{
-    return slots_peak(b->slots.slots);
-}
-
 size_t sched_origin_waiting(const struct sched_entry *e)
 {
     return e->lane->queue->origin->waiting;
-}
-
-size_t sched_origin_running(const struct sched_entry *e)
-{
-    return e->lane->queue->origin->active;
 }

@@ -99,15 +99,12 @@ void sched_release(struct sched_entry *e);
  * running. */
 void sched_move(struct sched_entry *from, struct sched_entry *to);
 
-/* Gauges; of this loop, but for the peak. */
-size_t sched_waiting(const struct sched *s);
+/* Gauges, of this loop. */
 size_t sched_running(const struct sched *s);
 size_t sched_batch_running(const struct sched_batch *b);
-size_t sched_batch_peak(const struct sched_batch *b); /* most running at once, on all loops */
 
-/* Of the entry's origin, e waiting or running: entries waiting for it in all batches, and running.
- * The engine closes a connection after use when nobody else wants the origin. */
+/* Entries waiting for the origin of e, which waits or runs, in all batches. The engine closes a
+ * connection after use when nobody else wants the origin. */
 size_t sched_origin_waiting(const struct sched_entry *e);
-size_t sched_origin_running(const struct sched_entry *e);
 
 #endif

@@ -24,7 +24,7 @@ struct sched {
     struct slots_inbox inbox;
     bool starved; /* refused a slot of the daemon, and not told of one since */
     size_t limit_origin;
-    size_t waiting, running;
+    size_t running;
     void (*wake_others)(void *arg, uint64_t loops);
     void *arg;
 };

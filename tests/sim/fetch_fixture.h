@@ -520,7 +520,8 @@ static inline void on_engine_closed(void *arg)
 static inline void check_idle(const struct engine *e)
 {
     const struct fetch *f = e->fetch;
-    assert_int_equal(sched_waiting(f->sched), 0);
+    for (int i = 0; i < e->t->job_count; i++)
+        assert_int_equal(e->t->jobs[i].job.entry.state, ENTRY_IDLE);
     assert_int_equal(f->deadlines.count, 0);
     assert_true(list_empty(&f->ended) && list_empty(&f->cancelling));
     size_t closing = 0;

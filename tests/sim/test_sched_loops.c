@@ -170,7 +170,7 @@ static void test_batch_limit_over_two_loops(void **state)
     sched_release(&items[2].entry);
     assert_int_equal(w.named, 2); /* nothing left here: told at once */
     assert_ptr_equal(turn(&w, 1), &items[3]);
-    assert_int_equal(sched_batch_peak(b.joins[0]), 1);
+    assert_int_equal(slots_peak(b.slots), 1);
     assert_int_equal(sched_batch_running(b.joins[0]), 0);
     assert_int_equal(sched_batch_running(b.joins[1]), 1);
     release(items, 4);
@@ -467,7 +467,7 @@ static void test_batch_of_one_loop(void **state)
     sched_release(&items[1].entry);
     sched_release(&items[2].entry);
     assert_ptr_equal(turn(&w, 0), &far[1]);
-    assert_int_equal(sched_batch_peak(own.joins[1]), 1);
+    assert_int_equal(slots_peak(own.slots), 1);
     release(far, 2);
     leave_wide(&w, &own);
     leave_wide(&w, &other);
@@ -492,7 +492,7 @@ static void test_move(void **state)
     assert_int_equal(rest.state, ENTRY_RUNNING);
     sched_release(&items[0].entry);
     assert_null(turn(&w, 0));
-    assert_int_equal(sched_origin_running(&rest), 1);
+    assert_int_equal(sched_running(w.loops[0]), 1);
     push(&b, 0, 0, &items[0]); /* it may be used again */
     sched_release(&rest);
     assert_ptr_equal(turn(&w, 0), &items[1]);
