@@ -585,5 +585,4 @@ void resolve_get_stats(const struct resolve *r, struct resolve_stats *out)
     out->cache_hits = r->cache_hits;
     out->in_flight = r->counts[NAME_FRESH] + r->counts[NAME_OLD];
     out->waiting = r->counts[NAME_PENDING];
-    out->cached = resolve_cache_count(r->cache);
 }

@@ -101,8 +101,8 @@ void resolve_reload(struct resolve *r);
 struct resolve_stats {
     int64_t lookups, cache_hits; /* since start; a name of the hosts file is a hit */
     size_t in_flight, waiting;   /* names; waiting: for the bound, not yet asked for */
-    size_t cached;               /* names in the cache, whoever shares it */
 };
+/* Cheap: takes no lock. */
 void resolve_get_stats(const struct resolve *r, struct resolve_stats *out);
 
 #endif

@@ -188,14 +188,6 @@ void resolve_cache_renew(struct resolve_cache *c, uint64_t seen)
         ;
 }
 
-size_t resolve_cache_count(struct resolve_cache *c)
-{
-    uv_mutex_lock(&c->lock);
-    size_t n = c->table.count;
-    uv_mutex_unlock(&c->lock);
-    return n;
-}
-
 struct resolve_cache *resolve_cache_create(void)
 {
     struct resolve_cache *c = calloc(1, sizeof *c);

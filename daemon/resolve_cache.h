@@ -42,7 +42,4 @@ uint64_t resolve_cache_generation(const struct resolve_cache *c);
  * noticed the same change, one empties the cache. */
 void resolve_cache_renew(struct resolve_cache *c, uint64_t seen);
 
-/* Names kept. */
-size_t resolve_cache_count(struct resolve_cache *c);
-
 #endif
