@@ -225,7 +225,7 @@ static const char *parse_by_curl(struct origins *o, const char *s, size_t n, str
 {
     struct url u;
     const char *why;
-    if (!url_parse_by_curl(s, n, &u, &why))
+    if (!url_parse(s, n, &u, &why))
         return why;
     size_t len = strlen(u.text);
     bool normal = len == n && memcmp(u.text, s, n) == 0;

@@ -72,9 +72,9 @@ void origins_fini(struct origins *o); /* the origins stay */
 bool target_parse(struct origins *o, const char *s, size_t n, struct target *out, const char **why)
     __attribute__((warn_unused_result));
 
-/* Resolves a Location header against base, as url_resolve() does; out->origin is of its own, one
- * malloc with the text, index 0, and may outlive base. The caller gives it to target_fini(). On
- * failure *out is empty. */
+/* Resolves a Location header against base (url_join()), then as target_parse(); out->origin is of
+ * its own, one malloc with the text, index 0, and may outlive base. The caller gives it to
+ * target_fini(). On failure *out is empty. */
 bool target_resolve(const struct target *base, const char *location, size_t n, struct target *out,
                     const char **why) __attribute__((warn_unused_result));
 void target_fini(struct target *t); /* of target_resolve() only; {0} is fine */

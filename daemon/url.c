@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * url - would-be URLs become struct url: for each member of a batch and each Location header. The
- * policy reads its host, the resolver its name, the scheduler its origin, and libcurl is given its
- * CURLU. Runs on the thread that owns the struct; calls libcurl's URL functions only.
+ * url - would-be URLs become struct url. Called by target for those of a batch's members and of
+ * Location headers that are not plain (url_plain.c tells which are: nearly all, and in those nothing
+ * is left to decide). Pure, any thread; calls libcurl's URL functions only.
  *
  * The trick is that there is one parser and one copy. The text is first brought into a form about
  * which no two parsers differ: only printable ASCII outside the host, lower-case scheme and
  * authority, no fragment, no userinfo, no zone, exactly two slashes. CURLU parses that, and the
  * host it found is then judged once more (IDNA may turn letters into digits, dots or slashes) and
- * written back when it is not yet in its one spelling. Everything that gatherd knows of a URL is
- * read from the handle after that, so the URL that was checked is the one that is fetched.
+ * brought into its one spelling. Everything that gatherd knows of a URL is what CURLU said, and
+ * target.c makes sure that libcurl will read the same in the text that is made of it here.
  *
- * Nearly all URLs are plain: they have that form already, and nothing in them is left to decide.
- * url_plain.c tells them, and they need no CURLU: libcurl will find in the text what was found
- * here.
- *
- * Per URL one malloc of our own (text, host and origin share a block) beside those of libcurl.
+ * Per URL one malloc of our own (text and host share a block) beside those of libcurl.
  */
 #include "url.h"
 
@@ -23,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "url_plain.h"
+#include <curl/curl.h>
 
 #define HOST_MAX 253
 #define LABEL_MAX 63
@@ -317,43 +313,27 @@ static const char *normalise_host(const char *found, char host[HOST_ROOM], struc
     return NULL;
 }
 
-/* Makes the handle say what normalise_host() said. */
-static const char *write_host(CURLU *handle, const char *host, const struct ip_addr *ip)
-{
-    char text[HOST_ROOM + 2];
-
-    snprintf(text, sizeof(text), ip->family == 6 ? "[%s]" : "%s", host);
-    return curl_url_set(handle, CURLUPART_HOST, text, 0) ? url_no_memory : NULL;
-}
-
-/* Reads the host from the handle and, where it is not in its one spelling, writes it back. `plain`:
- * the copy's host was ASCII without an escape, so the handle has what is read here. */
-static const char *settle_host(struct url *out, bool plain, char host[HOST_ROOM])
+/* Reads the host from the handle. `plain`: it was ASCII without an escape when it was given. */
+static const char *read_host(CURLU *handle, bool plain, char host[HOST_ROOM], struct ip_addr *ip)
 {
     char *found = NULL;
-    CURLUcode code = curl_url_get(out->handle, CURLUPART_HOST, &found, CURLU_PUNYCODE);
+    CURLUcode code = curl_url_get(handle, CURLUPART_HOST, &found, CURLU_PUNYCODE);
     const char *why;
-    size_t bracket;
 
     /* For a name that IDNA refuses, libcurl up to 8.17 leaves the unconverted copy behind, and up
      * to 8.0 calls it "out of memory". */
-    if (code) {
-        curl_free(found);
-        return plain ? explain_curl(code) : "the host is no valid internationalised name";
-    }
-    why = normalise_host(found, host, &out->ip);
-    bracket = found[0] == '[';
-    if (!why && !(plain && strncmp(found + bracket, host, strlen(host)) == 0 &&
-                  strlen(found) == strlen(host) + 2 * bracket))
-        why = write_host(out->handle, host, &out->ip);
+    if (code)
+        why = plain ? explain_curl(code) : "the host is no valid internationalised name";
+    else
+        why = normalise_host(found, host, ip);
     curl_free(found);
     return why;
 }
 
-static const char *read_port(struct url *out)
+static const char *read_port(CURLU *handle, uint16_t *out)
 {
     char *text;
-    CURLUcode code = curl_url_get(out->handle, CURLUPART_PORT, &text, CURLU_DEFAULT_PORT);
+    CURLUcode code = curl_url_get(handle, CURLUPART_PORT, &text, CURLU_DEFAULT_PORT);
     unsigned long port;
 
     if (code)
@@ -362,7 +342,7 @@ static const char *read_port(struct url *out)
     curl_free(text);
     if (port == 0 || port > UINT16_MAX)
         return WHY_PORT;
-    out->port = (uint16_t)port;
+    *out = (uint16_t)port;
     return NULL;
 }
 
@@ -372,42 +352,40 @@ static char *put(char *at, const char *s, size_t n)
     return at + n;
 }
 
-/* Text, host and origin, one after the other in one block that begins with the text. */
+/* Text and host, one after the other in one block that begins with the text. */
 static bool write_block(struct url *out, const char *host, const char *path, const char *query)
 {
     const struct scheme *scheme = &schemes[out->https];
     const char *open = out->ip.family == 6 ? "[" : "", *close = out->ip.family == 6 ? "]" : "";
     size_t host_size = strlen(host) + 1, path_size = strlen(path), query_size = strlen(query);
     size_t origin_size = host_size + ORIGIN_EXTRA;
-    char *at = malloc(host_size + 2 * origin_size + path_size + query_size + 1);
+    char *at = malloc(origin_size + path_size + query_size + 1 + host_size);
 
     if (!at)
         return false;
     out->text = at;
-    out->host = memcpy(at + origin_size + path_size + query_size + 1, host, host_size);
-    out->origin = out->host + host_size;
-    snprintf(out->origin, origin_size, "%s%s%s%s:%u", scheme->prefix, open, host, close,
-             (unsigned)out->port);
-    /* The text begins as the origin does, without a port that goes without saying. */
-    at = put(at, out->origin, strlen(out->origin));
-    if (out->port == scheme->port)
+    at += snprintf(at, origin_size, "%s%s%s%s:%u", scheme->prefix, open, host, close,
+                   (unsigned)out->port);
+    if (out->port == scheme->port) /* goes without saying */
         at -= scheme->port_length;
     at = put(at, path, path_size);
     if (query_size > 0)
         at = put(at, "?", 1);
-    *put(at, query, query_size) = '\0';
+    at = put(at, query, query_size);
+    *at++ = '\0';
+    out->host = memcpy(at, host, host_size);
     return true;
 }
 
 /* Not CURLUPART_URL: libcurl prints it byte by byte, which is most of the cost of a long URL. */
-static const char *read_rest(struct url *out, const char *host)
+static const char *read_rest(CURLU *handle, const char *host, struct url *out)
 {
     char *path = NULL, *query = NULL;
-    CURLUcode code = curl_url_get(out->handle, CURLUPART_PATH, &path, 0);
+    CURLUcode code = curl_url_get(handle, CURLUPART_PATH, &path, 0);
     const char *why;
 
     if (!code)
-        code = curl_url_get(out->handle, CURLUPART_QUERY, &query, 0);
+        code = curl_url_get(handle, CURLUPART_QUERY, &query, 0);
     if (code && code != CURLUE_NO_QUERY)
         why = explain_curl(code);
     else
@@ -417,24 +395,19 @@ static const char *read_rest(struct url *out, const char *host)
     return why;
 }
 
-/* From here on the handle is the only source. */
-static const char *read_handle(const char *tame, bool plain, struct url *out)
+static const char *read_tame(const char *tame, bool plain, struct url *out)
 {
     char host[HOST_ROOM];
-    CURLUcode code;
-    const char *why;
+    CURLU *handle = curl_url();
+    CURLUcode code = handle ? curl_url_set(handle, CURLUPART_URL, tame, CURLU_DISALLOW_USER)
+                            : CURLUE_OUT_OF_MEMORY;
+    const char *why = code ? explain_curl(code) : read_host(handle, plain, host, &out->ip);
 
-    out->handle = curl_url();
-    if (!out->handle)
-        return url_no_memory;
-    code = curl_url_set(out->handle, CURLUPART_URL, tame, CURLU_DISALLOW_USER);
-    if (code)
-        return explain_curl(code);
-    why = settle_host(out, plain, host);
     if (!why)
-        why = read_port(out);
+        why = read_port(handle, &out->port);
     if (!why)
-        why = read_rest(out, host);
+        why = read_rest(handle, host, out);
+    curl_url_cleanup(handle);
     return why;
 }
 
@@ -453,7 +426,7 @@ static const char *parse_parts(const char *s, size_t n, const struct scheme *sch
         return url_no_memory;
     plain = copy_tame(s, n, scheme, authority, tame);
     out->https = scheme == &schemes[true];
-    why = read_handle(tame, plain, out);
+    why = read_tame(tame, plain, out);
     if (tame != on_stack)
         free(tame);
     return why;
@@ -475,7 +448,7 @@ static const char *parse(const char *s, size_t n, struct url *out)
     return why ? why : parse_parts(s, n, scheme, authority, out);
 }
 
-bool url_parse_by_curl(const char *s, size_t n, struct url *out, const char **why)
+bool url_parse(const char *s, size_t n, struct url *out, const char **why)
 {
     memset(out, 0, sizeof(*out));
     *why = parse(s, n, out);
@@ -484,47 +457,10 @@ bool url_parse_by_curl(const char *s, size_t n, struct url *out, const char **wh
     return *why == NULL;
 }
 
-/* In the same order as write_block(). */
-static const char *fill_plain(const struct url_plain *p, const char *s, size_t n, struct url *out)
-{
-    const char *port = p->port == schemes[p->https].port ? url_plain_default_port(p->https) : "";
-    size_t origin_size = (size_t)p->rest_at + sizeof(":443"), length, authority;
-
-    memset(out, 0, sizeof(*out));
-    out->text = malloc(n + 2 + p->host_len + 1 + origin_size);
-    if (!out->text)
-        return url_no_memory;
-    length = url_plain_text(p, s, n, out->text, &authority);
-    out->host = out->text + length + 1;
-    *put(out->host, out->text + p->host_at, p->host_len) = '\0';
-    out->origin = out->host + p->host_len + 1;
-    memcpy(put(out->origin, out->text, authority), port, strlen(port) + 1);
-    out->https = p->https;
-    out->port = p->port;
-    out->ip = p->ip;
-    return NULL;
-}
-
-bool url_parse(const char *s, size_t n, struct url *out, const char **why)
-{
-    struct url_plain plain;
-
-    if (!url_plain_scan(s, n, &plain))
-        return url_parse_by_curl(s, n, out, why);
-    *why = fill_plain(&plain, s, n, out);
-    return *why == NULL;
-}
-
 void url_fini(struct url *u)
 {
-    curl_url_cleanup(u->handle);
     free(u->text);
     memset(u, 0, sizeof(*u));
-}
-
-bool url_same_origin(const struct url *a, const struct url *b)
-{
-    return strcmp(a->origin, b->origin) == 0;
 }
 
 /* The length of a scheme and its colon (RFC 3986, 3.1); 0 when it does not begin with one. */
@@ -580,75 +516,4 @@ char *url_join(const char *base, const char *location, size_t n, size_t *out_n)
     *put(put(joined, base, kept), location, n) = '\0';
     *out_n = kept + n;
     return joined;
-}
-
-bool url_resolve(const struct url *base, const char *location, size_t n, struct url *out,
-                 const char **why)
-{
-    size_t length;
-    char *joined = url_join(base->text, location, n, &length);
-    bool ok;
-
-    if (!joined) {
-        memset(out, 0, sizeof(*out));
-        *why = url_no_memory;
-        return false;
-    }
-    ok = url_parse(joined, length, out, why);
-    free(joined);
-    return ok;
-}
-
-/* Where an authority may begin at or after `at`: past any run of slashes of either kind. */
-static size_t skip_slashes(const char *s, size_t n, size_t at)
-{
-    while (at < n && (s[at] == '/' || s[at] == '\\'))
-        at++;
-    return at;
-}
-
-/* The index behind the last '@' of the authority that begins at `at`; `at` when there is none. */
-static size_t skip_userinfo(const char *s, size_t n, size_t at)
-{
-    size_t end = at + find_any(s + at, n - at, "/?#\\");
-
-    while (end > at && s[end - 1] != '@')
-        end--;
-    return end;
-}
-
-static size_t find_double_slash(const char *s, size_t n)
-{
-    for (size_t i = 1; i < n; i++) {
-        if (s[i - 1] == '/' && s[i] == '/')
-            return i - 1;
-    }
-    return n;
-}
-
-/* Two places are looked at: behind the scheme, however many slashes follow it, and behind the first
- * "//". In an ill-formed URL they differ, and either may be what its author meant. */
-char *url_redact(const char *s, size_t n)
-{
-    size_t scheme = scheme_length(s, n);
-    size_t starts[2], kept = 0, from = 0;
-    char *out = malloc(n + 1);
-
-    if (!out)
-        return NULL;
-    starts[0] = skip_slashes(s, n, scheme);
-    if (starts[0] == scheme)
-        starts[0] = 0;
-    starts[1] = skip_slashes(s, n, find_double_slash(s, n));
-    for (int i = 0; i < 2; i++) {
-        if (starts[i] < from)
-            continue;
-        memcpy(out + kept, s + from, starts[i] - from);
-        kept += starts[i] - from;
-        from = skip_userinfo(s, n, starts[i]);
-    }
-    if (from < n)
-        memcpy(out + kept, s + from, n - from);
-    out[kept + n - from] = '\0';
-    return out;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * url_plain - the short way through url_parse() and target_parse(). Pure, any thread.
+ * url_plain - the short way through target_parse(). Pure, any thread.
  *
  * url.c promises one parser: what was checked is what is fetched. A second one beside CURLU keeps
  * that promise only if it accepts nothing about which CURLU could think differently, so this one is
@@ -22,7 +22,7 @@
  *
  * CURLOPT_URL ends in the same parseurl(), with CURLU_GUESS_SCHEME, which looks at texts without a
  * scheme, and CURLU_NON_SUPPORT_SCHEME, at foreign ones; nothing is trimmed. So a plain URL may be
- * given to libcurl as text. tests/unit/test_url.c holds both ways side by side.
+ * given to libcurl as text. tests/unit/url_fixture.h holds both ways side by side.
  */
 #include "url_plain.h"
 

@@ -2,7 +2,7 @@
  *
  * url_plain - the URLs that need no parser: those in which there is nothing to decide. A scan of
  * the bytes finds scheme, host, port and where the path begins, and says no to all that is not
- * plain, good or bad alike. Pure functions, nothing owned, any thread; for url and target.
+ * plain, good or bad alike. Pure functions, nothing owned, any thread; for target.
  */
 #ifndef GATHERD_URL_PLAIN_H
 #define GATHERD_URL_PLAIN_H

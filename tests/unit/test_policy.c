@@ -15,7 +15,8 @@
 
 #include <cmocka.h>
 
-#include "url.h"
+#include "target.h"
+#include "testdata.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define WORDS_MAX 16
@@ -840,22 +841,10 @@ static void test_host(void **state)
 
 /* --- the corpora ----------------------------------------------------------------------------- */
 
-static FILE *open_testdata(const char *name)
-{
-    const char *data = getenv("GATHERD_TESTDATA"), *top = getenv("top_srcdir");
-    char path[4096];
-
-    if (data)
-        snprintf(path, sizeof path, "%s/%s", data, name);
-    else
-        snprintf(path, sizeof path, "%s/../shared/testdata/%s", top ? top : ".", name);
-    return fopen(path, "rb");
-}
-
 static void test_address_vectors(void **state)
 {
     (void)state;
-    FILE *f = open_testdata("iana/address_vectors.tsv");
+    FILE *f = testdata_open("iana/address_vectors.tsv");
     struct policy *p;
     char line[512];
     size_t denied = 0, allowed = 0;
@@ -918,35 +907,47 @@ static bool dialled_has(const char *dialled, const struct ip_addr *addr)
 }
 
 /* One vector: what libcurl dialled is what we judge, or nothing is dialled at all. */
-static bool check_url_vector(const struct policy *p, const char *dialled, const char *text,
-                             size_t n)
+static void check_url_vector(const struct policy *p, const char *dialled, const char *text,
+                             const struct origin *o)
 {
-    struct url u;
     struct verdict v;
+    bool allowed = policy_check_host(p, o->host, &o->ip, o->port, &v);
+
+    if (o->ip.family != 0) {
+        if (strcmp(dialled, "-") != 0 && !dialled_has(dialled, &o->ip))
+            fail_msg("%s is %s for us, but libcurl dialled %s", text, o->host, dialled);
+        struct ip_addr inside[2];
+        if (allowed != policy_check_address(p, &o->ip, o->port, &v))
+            fail_msg("%s: host and address are judged differently", text);
+        if (allowed && ip_embedded_v4(&o->ip, inside) > 0)
+            assert_true(policy_check_address(p, &inside[0], o->port, &v));
+    } else if (strcmp(dialled, "-") != 0 && strcmp(o->host, "localhost") != 0) {
+        fail_msg("%s is the name %s for us, but libcurl dialled %s", text, o->host, dialled);
+    }
+}
+
+/* Whether the URL is taken. */
+static bool take_url_vector(const struct policy *p, const char *dialled, const char *text, size_t n)
+{
+    struct arena arena;
+    struct origins origins;
+    struct target t;
     const char *why;
 
-    if (!url_parse(text, n, &u, &why))
-        return false;
-    bool allowed = policy_check_host(p, u.host, &u.ip, u.port, &v);
-    if (u.ip.family != 0) {
-        if (strcmp(dialled, "-") != 0 && !dialled_has(dialled, &u.ip))
-            fail_msg("%s is %s for us, but libcurl dialled %s", text, u.host, dialled);
-        struct ip_addr inside[2];
-        if (allowed != policy_check_address(p, &u.ip, u.port, &v))
-            fail_msg("%s: host and address are judged differently", text);
-        if (allowed && ip_embedded_v4(&u.ip, inside) > 0)
-            assert_true(policy_check_address(p, &inside[0], u.port, &v));
-    } else if (strcmp(dialled, "-") != 0 && strcmp(u.host, "localhost") != 0) {
-        fail_msg("%s is the name %s for us, but libcurl dialled %s", text, u.host, dialled);
-    }
-    url_fini(&u);
-    return true;
+    arena_init(&arena);
+    origins_init(&origins, &arena);
+    bool taken = target_parse(&origins, text, n, &t, &why);
+    if (taken)
+        check_url_vector(p, dialled, text, t.origin);
+    origins_fini(&origins);
+    arena_fini(&arena);
+    return taken;
 }
 
 static void test_url_vectors(void **state)
 {
     (void)state;
-    FILE *f = open_testdata("ssrf_url_vectors.tsv");
+    FILE *f = testdata_open("ssrf_url_vectors.tsv");
     struct policy *p;
     static char line[20000];
     size_t taken = 0, refused = 0, named = 0;
@@ -967,12 +968,12 @@ static void test_url_vectors(void **state)
         /* A user name is refused; what stands behind it is judged all the same. */
         char *host = strstr(field[5], "://"), *at = host ? strchr(host, '@') : NULL;
         char *end = host ? host + 3 + strcspn(host + 3, "/?#") : NULL, bare[4096];
-        bool is_taken = check_url_vector(p, field[4], field[5], unescape(field[5]));
+        bool is_taken = take_url_vector(p, field[4], field[5], unescape(field[5]));
         is_taken ? taken++ : refused++;
         if (at && at < end && strcmp(field[4], "-") != 0) {
             assert_false(is_taken);
             snprintf(bare, sizeof bare, "http://%s", at + 1);
-            named += check_url_vector(p, field[4], bare, strlen(bare));
+            named += take_url_vector(p, field[4], bare, strlen(bare));
         }
     }
     assert_int_equal(taken + refused, 1146);

@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -21,6 +22,7 @@
 
 #include "buf.h"
 #include "parse.h"
+#include "testdata.h"
 #include "utf8.h"
 
 static long allocations_left = -1; /* -1 = no end */
@@ -1117,15 +1119,6 @@ static void test_budget_ends_in_token(void **state)
 
 /* --- data written by others ------------------------------------------------------------------ */
 
-static const char *testdata(char path[512], const char *below)
-{
-    const char *root = getenv("GATHERD_TESTDATA"), *top = getenv("top_srcdir");
-    int n = root  ? snprintf(path, 512, "%s/%s", root, below)
-            : top ? snprintf(path, 512, "%s/../shared/testdata/%s", top, below)
-                  : -1;
-    return n > 0 && n < 512 ? path : NULL;
-}
-
 static bool read_whole(const char *path, struct buf *b)
 {
     FILE *f = fopen(path, "rb");
@@ -1205,9 +1198,8 @@ static void check_suite_file(const char *name, const struct buf *text)
 static void test_json_test_suite(void **state)
 {
     (void)state;
-    char folder[512], path[1024];
-    const char *found = testdata(folder, "jsontestsuite/test_parsing");
-    DIR *dir = found ? opendir(found) : NULL;
+    char folder[TESTDATA_PATH], path[TESTDATA_PATH + NAME_MAX + 2];
+    DIR *dir = opendir(testdata_path("jsontestsuite/test_parsing", folder));
     if (!dir) {
         print_message("# JSONTestSuite is not there (GATHERD_TESTDATA)\n");
         skip();
@@ -1253,9 +1245,8 @@ static void check_naughty(const json_t *string)
 static void test_naughty_strings(void **state)
 {
     (void)state;
-    char path[512];
-    const char *found = testdata(path, "blns/blns.json");
-    json_t *list = found ? json_load_file(found, 0, NULL) : NULL;
+    char path[TESTDATA_PATH];
+    json_t *list = json_load_file(testdata_path("blns/blns.json", path), 0, NULL);
     if (!list) {
         print_message("# the list of naughty strings is not there (GATHERD_TESTDATA)\n");
         skip();

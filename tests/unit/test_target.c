@@ -3,120 +3,18 @@
  * target: that it says what url says, that members of one origin share it however it is written,
  * that texts are not copied without need, redirects, and memory that runs out.
  */
-#include "target.h"
+#include "url_fixture.h"
 
-#include <locale.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <jansson.h>
 
-#include "url.h"
+#include "testdata.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
-/* --- failing memory of libcurl, while `failing` ---------------------------------------------- */
-
-static bool failing;
-static long allocations_left;
-
-static bool may_allocate(void)
+static void check_like_url(struct batch *b, const char *s, size_t n)
 {
-    return !failing || allocations_left-- > 0;
-}
-
-static void *limited_malloc(size_t n)
-{
-    return may_allocate() ? malloc(n) : NULL;
-}
-
-static void *limited_calloc(size_t count, size_t n)
-{
-    return may_allocate() ? calloc(count, n) : NULL;
-}
-
-static void *limited_realloc(void *p, size_t n)
-{
-    return may_allocate() ? realloc(p, n) : NULL;
-}
-
-static char *limited_strdup(const char *s)
-{
-    return may_allocate() ? strdup(s) : NULL;
-}
-
-/* --- one batch ------------------------------------------------------------------------------- */
-
-struct fixture {
-    struct arena arena;
-    struct origins origins;
-};
-
-static void begin(struct fixture *f)
-{
-    arena_init(&f->arena);
-    origins_init(&f->origins, &f->arena);
-}
-
-static void end(struct fixture *f)
-{
-    origins_fini(&f->origins);
-    arena_fini(&f->arena);
-}
-
-static struct target take(struct fixture *f, const char *s)
-{
-    struct target t;
-    const char *why;
-    if (!target_parse(&f->origins, s, strlen(s), &t, &why))
-        fail_msg("%s is refused: %s", s, why);
-    return t;
-}
-
-static void check_target(const struct target *t, const struct url *u)
-{
-    const struct origin *o = t->origin;
-    assert_string_equal(t->text, u->text);
-    assert_int_equal(t->len, strlen(t->text));
-    assert_string_equal(o->key, u->origin);
-    assert_int_equal(o->key_len, strlen(o->key));
-    assert_string_equal(o->host, u->host);
-    assert_int_equal(o->https, u->https);
-    assert_int_equal(o->port, u->port);
-    assert_memory_equal(&o->ip, &u->ip, sizeof o->ip);
-    assert_memory_equal(t->text, o->key, o->text_len);
-    assert_int_equal(t->text[o->text_len], '/');
-    assert_int_equal(strcspn(t->text + 8, "/"), o->text_len - 8u);
-}
-
-/* Both are read by their own ways, and are to be the same; also when the origin is known. */
-static void check_like_url(struct fixture *f, const char *s, size_t n)
-{
-    char *text = malloc(n + 1); /* so that ASan sees who reads on */
     struct url u;
-    struct target t;
-    const char *why, *url_why;
-    assert_non_null(text);
-    memcpy(text, s, n);
-    text[n] = '\0';
-    bool ok = url_parse_by_curl(text, n, &u, &url_why);
-    for (int round = 0; round < 2; round++) {
-        if (target_parse(&f->origins, text, n, &t, &why) != ok)
-            fail_msg("%s: %s", text, ok ? why : "is taken");
-        if (ok)
-            check_target(&t, &u);
-        else
-            assert_string_equal(why, url_why);
-        if (!ok)
-            assert_true(!t.origin && !t.text && t.len == 0);
-    }
-    if (ok)
+    const char *why;
+    if (parse_in(b, s, n, &u, &why))
         url_fini(&u);
-    free(text);
 }
 
 static void test_like_url(void **state)
@@ -158,20 +56,20 @@ static void test_like_url(void **state)
         "http://a/\\",
         "http://a/b c",
     };
-    struct fixture f;
-    begin(&f);
+    struct batch f;
+    batch_begin(&f);
     for (size_t i = 0; i < COUNT(urls); i++)
         check_like_url(&f, urls[i], strlen(urls[i]));
     check_like_url(&f, "http://a/\0b", 11);
     check_like_url(&f, "http://a\0/b", 11);
-    end(&f);
+    batch_end(&f);
 }
 
 static void test_shared(void **state)
 {
     (void)state;
-    struct fixture f;
-    begin(&f);
+    struct batch f;
+    batch_begin(&f);
     struct target a = take(&f, "http://a/"), b = take(&f, "HTTP://A:80"),
                   c = take(&f, "http://a?x");
     struct target d = take(&f, "https://a/"), e = take(&f, "http://a:81/"),
@@ -187,7 +85,7 @@ static void test_shared(void **state)
     assert_int_equal(f.origins.count, 4);
     assert_true(target_same_origin(&a, &b));
     assert_false(target_same_origin(&a, &d));
-    end(&f);
+    batch_end(&f);
 }
 
 static void test_not_copied(void **state)
@@ -202,11 +100,11 @@ static void test_not_copied(void **state)
         {"http://a", false},      {"HTTP://a/", false},       {"http://a/b/../c", false},
         {"http://a/#x", false},
     };
-    struct fixture f;
-    begin(&f);
+    struct batch f;
+    batch_begin(&f);
     for (size_t i = 0; i < COUNT(cases); i++)
         assert_int_equal(take(&f, cases[i].url).text == cases[i].url, cases[i].kept);
-    end(&f);
+    batch_end(&f);
 }
 
 static void test_many_origins(void **state)
@@ -214,8 +112,8 @@ static void test_many_origins(void **state)
     (void)state;
     enum { ORIGINS = 3000 };
     static char urls[ORIGINS][40];
-    struct fixture f;
-    begin(&f);
+    struct batch f;
+    batch_begin(&f);
     for (unsigned round = 0; round < 3; round++) {
         for (uint32_t i = 0; i < ORIGINS; i++) {
             snprintf(urls[i], sizeof urls[i], "http%s://host-%u:%u/", i % 3 ? "" : "s", i / 2,
@@ -227,7 +125,7 @@ static void test_many_origins(void **state)
         }
     }
     assert_int_equal(f.origins.count, ORIGINS);
-    end(&f);
+    batch_end(&f);
 }
 
 /* A path that is not plain must not slip by because the origin is known. */
@@ -235,8 +133,8 @@ static void test_known_origin(void **state)
 {
     (void)state;
     static const char letters[] = "/.%2e?#\\ a\xC3";
-    struct fixture f;
-    begin(&f);
+    struct batch f;
+    batch_begin(&f);
     (void)take(&f, "http://a/");
     (void)take(&f, "http://a:8/");
     for (size_t number = 0; number < 11 * 11 * 11 * 11; number++) {
@@ -253,38 +151,18 @@ static void test_known_origin(void **state)
     check_like_url(&f, text, URL_BYTES_MAX);
     check_like_url(&f, text, URL_BYTES_MAX + 1);
     free(text);
-    end(&f);
+    batch_end(&f);
 }
 
-static void test_resolve(void **state)
+/* A redirect's redirect, whose base is gone by then. */
+static void test_redirects(void **state)
 {
     (void)state;
-    static const char *const locations[] = {
-        "/x",   "x/y",         "?q", "#f",       "//b/c",     "https://c:444/d/../e", " /y ",
-        "",     "http://u@a/", "..", "http:///", "/\xC3\xA4", "//[::1]:8/",           "//\xC3\xA4/",
-        "/x y",
-    };
-    struct fixture f;
-    begin(&f);
-    struct target base = take(&f, "http://a/b/c?d");
-    struct url url_base;
-    const char *why, *url_why;
-    assert_true(url_parse(base.text, base.len, &url_base, &why));
-    for (size_t i = 0; i < COUNT(locations); i++) {
-        struct target t;
-        struct url u;
-        bool ok = url_resolve(&url_base, locations[i], strlen(locations[i]), &u, &url_why);
-        assert_int_equal(target_resolve(&base, locations[i], strlen(locations[i]), &t, &why), ok);
-        if (ok)
-            check_target(&t, &u);
-        else
-            assert_string_equal(why, url_why);
-        if (ok) /* a redirect's redirect, whose base is gone by then */
-            url_fini(&u);
-        target_fini(&t);
-        target_fini(&t);
-    }
+    struct batch f;
     struct target first, second;
+    const char *why;
+    batch_begin(&f);
+    struct target base = take(&f, "http://a/b/c?d");
     assert_true(target_resolve(&base, "//other/x/y", 11, &first, &why));
     assert_true(target_resolve(&first, "z", 1, &second, &why));
     assert_true(target_same_origin(&first, &second));
@@ -293,8 +171,7 @@ static void test_resolve(void **state)
     assert_string_equal(second.text, "http://other/x/z");
     assert_false(target_same_origin(&base, &second));
     target_fini(&second);
-    url_fini(&url_base);
-    end(&f);
+    batch_end(&f);
 }
 
 /* The hash is for sharding: equal for equal keys in all batches, and spread. */
@@ -302,9 +179,9 @@ static void test_hash(void **state)
 {
     (void)state;
     size_t shards[4] = {0};
-    struct fixture f, g;
-    begin(&f);
-    begin(&g);
+    struct batch f, g;
+    batch_begin(&f);
+    batch_begin(&g);
     for (unsigned i = 0; i < 400; i++) {
         char url[40];
         snprintf(url, sizeof url, "http://host-%u/", i);
@@ -316,8 +193,8 @@ static void test_hash(void **state)
     }
     for (size_t i = 0; i < COUNT(shards); i++)
         assert_in_range(shards[i], 50, 150);
-    end(&g);
-    end(&f);
+    batch_end(&g);
+    batch_end(&f);
 }
 
 /* libcurl's Nth allocation fails: refused, nothing leaks, and the next one is fine. */
@@ -325,23 +202,22 @@ static void test_no_memory(void **state)
 {
     (void)state;
     static const char url[] = "http://\xC3\xA4.example/a/../b";
-    struct fixture f;
+    struct batch f;
     struct target t;
     const char *why;
-    begin(&f);
+    batch_begin(&f);
     for (long n = 0;; n++) {
         assert_in_range(n, 0, 60);
-        failing = true;
         allocations_left = n;
         bool ok = target_parse(&f.origins, url, strlen(url), &t, &why);
-        failing = false;
+        allocations_left = -1;
         if (ok)
             break;
         assert_non_null(why);
         assert_null(t.origin);
     }
     assert_string_equal(t.text, "http://xn--4ca.example/b");
-    end(&f);
+    batch_end(&f);
 }
 
 /* --- the corpus ------------------------------------------------------------------------------ */
@@ -349,22 +225,17 @@ static void test_no_memory(void **state)
 static void test_web_platform(void **state)
 {
     (void)state;
-    const char *data = getenv("GATHERD_TESTDATA"), *top = getenv("top_srcdir");
-    char path[1024];
     size_t i, taken = 0;
+    char path[TESTDATA_PATH];
     json_t *vector;
-    if (data)
-        snprintf(path, sizeof path, "%s/wpt-url/urltestdata.json", data);
-    else
-        snprintf(path, sizeof path, "%s/../shared/testdata/wpt-url/urltestdata.json",
-                 top ? top : ".");
-    json_t *root = json_load_file(path, JSON_ALLOW_NUL, NULL);
+    json_t *root = json_load_file(testdata_path("wpt-url/urltestdata.json", path), JSON_ALLOW_NUL,
+                                  NULL);
     if (!root) {
         print_message("# no test data: set GATHERD_TESTDATA\n");
         skip();
     }
-    struct fixture f;
-    begin(&f);
+    struct batch f;
+    batch_begin(&f);
     json_array_foreach(root, i, vector)
     {
         const json_t *input = json_object_get(vector, "input");
@@ -374,26 +245,8 @@ static void test_web_platform(void **state)
         taken++;
     }
     assert_in_range(taken, 100, i);
-    end(&f);
+    batch_end(&f);
     json_decref(root);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!setlocale(LC_CTYPE, "C.UTF-8"))
-        return -1;
-    return curl_global_init_mem(CURL_GLOBAL_NOTHING, limited_malloc, free, limited_realloc,
-                                limited_strdup, limited_calloc) == CURLE_OK
-               ? 0
-               : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    curl_global_cleanup();
-    return 0;
 }
 
 int main(void)
@@ -401,7 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_like_url),     cmocka_unit_test(test_shared),
         cmocka_unit_test(test_not_copied),   cmocka_unit_test(test_many_origins),
-        cmocka_unit_test(test_known_origin), cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_known_origin), cmocka_unit_test(test_redirects),
         cmocka_unit_test(test_hash),         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_web_platform),
     };

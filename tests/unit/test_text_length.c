@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "testdata.h"
+
 static bool no_memory;
 
 static void *test_text_length_calloc(size_t count, size_t size)
@@ -312,32 +314,12 @@ static void test_no_memory(void **state)
 
 /* --- the corpus ------------------------------------------------------------------------------ */
 
-static char *read_testdata(const char *name, size_t *n)
-{
-    const char *data = getenv("GATHERD_TESTDATA"), *top = getenv("top_srcdir");
-    char path[4096];
-    if (data)
-        snprintf(path, sizeof path, "%s/%s", data, name);
-    else
-        snprintf(path, sizeof path, "%s/../shared/testdata/%s", top ? top : ".", name);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return NULL;
-    size_t room = 1 << 20;
-    char *text = malloc(room);
-    assert_non_null(text);
-    *n = fread(text, 1, room, f);
-    fclose(f);
-    assert_in_range(*n, 1, room - 1);
-    return text;
-}
-
 static void test_corpus(void **state)
 {
     (void)state;
     size_t n, replaced_n = 0;
-    char *text = read_testdata("utf8tests/utf8tests.bin", &n);
-    char *replaced = text ? read_testdata("utf8tests/utf8.replace.ref.txt", &replaced_n) : NULL;
+    char *text = testdata_read("utf8tests/utf8tests.bin", &n);
+    char *replaced = text ? testdata_read("utf8tests/utf8.replace.ref.txt", &replaced_n) : NULL;
     if (!replaced) {
         free(text);
         skip();

@@ -1,88 +1,46 @@
 /* SPDX-License-Identifier: MIT
  *
- * url_plain: that the short way through url_parse() says, of every URL that it takes, what the long
- * way says; by hand, byte by byte, exhaustively over the letters that matter, and at random.
+ * url_plain: that the short way says, of every URL that it takes, what CURLU says; by hand, byte by
+ * byte, exhaustively over the letters that matter, and at random.
  */
 #include "url_plain.h"
 
-#include <locale.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "url_fixture.h"
 
-#include <cmocka.h>
-
-#include "url.h"
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 #define TEXT_MAX 512
 
-static void assert_part(CURLU *handle, CURLUPart part, unsigned flags, const char *expected,
-                        size_t n, const char *text)
+static void check_found(const char *s, size_t n, const struct url_plain *p, const struct url *u)
 {
-    char *found = NULL;
-
-    if (curl_url_get(handle, part, &found, flags))
-        found = NULL;
-    if (expected ? !found || strlen(found) != n || memcmp(found, expected, n) != 0 : found != NULL)
-        fail_msg("%s: libcurl's part %d is %s, not %.*s", text, (int)part, found ? found : "(none)",
-                 (int)n, expected ? expected : "");
-    curl_free(found);
+    char *text = malloc(n + 2);
+    size_t authority;
+    assert_non_null(text);
+    size_t len = url_plain_text(p, s, n, text, &authority);
+    if (strcmp(text, u->text) != 0)
+        fail_msg("%.*s: %s, by CURLU %s", (int)n, s, text, u->text);
+    assert_int_equal(len, strlen(text));
+    assert_int_equal(authority, 8 + strcspn(text + 8, "/"));
+    assert_int_equal(p->host_len, strlen(u->host));
+    assert_memory_equal(text + p->host_at, u->host, p->host_len);
+    assert_int_equal(p->https, u->https);
+    assert_int_equal(p->port, u->port);
+    assert_memory_equal(&p->ip, &u->ip, sizeof p->ip);
+    assert_int_equal(p->normal, len == n && memcmp(text, s, n) == 0);
+    free(text);
 }
 
-/* What libcurl will take from CURLOPT_URL, with the flags that it has for it. */
-static void check_as_text(const struct url *u)
-{
-    CURLU *handle = curl_url();
-    const char *path = strchr(u->text + 8, '/'), *query = strchr(path, '?');
-    char host[TEXT_MAX], port[8];
-
-    if (curl_url_set(handle, CURLUPART_URL, u->text, CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME))
-        fail_msg("%s is refused as a text", u->text);
-    snprintf(host, sizeof host, u->ip.family == 6 ? "[%s]" : "%s", u->host);
-    snprintf(port, sizeof port, "%u", (unsigned)u->port);
-    assert_part(handle, CURLUPART_SCHEME, 0, u->https ? "https" : "http", u->https ? 5 : 4,
-                u->text);
-    assert_part(handle, CURLUPART_HOST, 0, host, strlen(host), u->text);
-    assert_part(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT, port, strlen(port), u->text);
-    assert_part(handle, CURLUPART_PATH, 0, path, query ? (size_t)(query - path) : strlen(path),
-                u->text);
-    assert_part(handle, CURLUPART_QUERY, 0, query ? query + 1 : NULL, query ? strlen(query + 1) : 0,
-                u->text);
-    assert_part(handle, CURLUPART_USER, 0, NULL, 0, u->text);
-    assert_part(handle, CURLUPART_FRAGMENT, 0, NULL, 0, u->text);
-    curl_url_cleanup(handle);
-}
-
-static void check_fields(const char *s, size_t n, const struct url *fast, const struct url *slow)
-{
-    if (strcmp(fast->text, slow->text) != 0 || strcmp(fast->host, slow->host) != 0 ||
-        strcmp(fast->origin, slow->origin) != 0 || fast->https != slow->https ||
-        fast->port != slow->port || memcmp(&fast->ip, &slow->ip, sizeof fast->ip) != 0)
-        fail_msg("%.*s: %s %s %s, by CURLU %s %s %s", (int)n, s, fast->text, fast->host,
-                 fast->origin, slow->text, slow->host, slow->origin);
-}
-
-/* Whether it is plain; when it is, both ways agree, and so does the text read once more. */
+/* Whether it is plain; when it is, both ways agree. */
 static bool check(const char *s, size_t n)
 {
     struct url_plain plain;
-    struct url fast, slow;
+    struct url u;
     const char *why;
 
     if (!url_plain_scan(s, n, &plain))
         return false;
-    assert_true(url_parse(s, n, &fast, &why));
-    assert_null(fast.handle);
-    if (!url_parse_by_curl(s, n, &slow, &why))
+    if (!parse_n(s, n, &u, &why))
         fail_msg("%.*s is plain, but refused: %s", (int)n, s, why);
-    check_fields(s, n, &fast, &slow);
-    assert_int_equal(plain.normal, strlen(fast.text) == n && memcmp(fast.text, s, n) == 0);
-    check_as_text(&fast);
-    url_fini(&fast);
-    url_fini(&slow);
+    check_found(s, n, &plain, &u);
+    url_fini(&u);
     return true;
 }
 
@@ -391,21 +349,6 @@ static void test_lengths(void **state)
     assert_true(check(text, URL_BYTES_MAX));
     assert_false(check(text, URL_BYTES_MAX + 1));
     free(text);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!setlocale(LC_CTYPE, "C.UTF-8"))
-        return -1;
-    return curl_global_init(CURL_GLOBAL_NOTHING) == CURLE_OK ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    curl_global_cleanup();
-    return 0;
 }
 
 int main(void)

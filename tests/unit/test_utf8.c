@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "testdata.h"
+
 static size_t put_utf8(char *s, uint32_t c)
 {
     if (c < 0x80) {
@@ -137,33 +139,12 @@ static void test_prefix(void **state)
 
 /* --- the corpus ------------------------------------------------------------------------------ */
 
-/* A file of the test data; NULL where it is absent. The caller frees it. */
-static char *read_testdata(const char *name, size_t *n)
-{
-    const char *data = getenv("GATHERD_TESTDATA"), *top = getenv("top_srcdir");
-    char path[4096];
-    if (data)
-        snprintf(path, sizeof path, "%s/%s", data, name);
-    else
-        snprintf(path, sizeof path, "%s/../shared/testdata/%s", top ? top : ".", name);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return NULL;
-    size_t room = 1 << 20;
-    char *text = malloc(room);
-    assert_non_null(text);
-    *n = fread(text, 1, room, f);
-    fclose(f);
-    assert_in_range(*n, 1, room - 1);
-    return text;
-}
-
 static void test_corpus(void **state)
 {
     (void)state;
-    size_t n, expected_n, len = 0;
-    char *text = read_testdata("utf8tests/utf8tests.bin", &n);
-    char *expected = text ? read_testdata("utf8tests/utf8.replace.ref.txt", &expected_n) : NULL;
+    size_t n, expected_n = 0, len = 0;
+    char *text = testdata_read("utf8tests/utf8tests.bin", &n);
+    char *expected = text ? testdata_read("utf8tests/utf8.replace.ref.txt", &expected_n) : NULL;
     if (!expected) {
         free(text);
         skip();
