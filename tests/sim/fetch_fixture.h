@@ -21,7 +21,6 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -42,6 +41,8 @@
 #include "slots.h"
 #include "target.h"
 #include "transfer.h"
+
+#include "../lib/process.h"
 
 #define MS INT64_C(1000)
 #define GUARD_MS 20000
@@ -403,17 +404,6 @@ static inline struct policy *make_policy(const char *allow)
     return p;
 }
 
-static inline size_t open_descriptors(void)
-{
-    size_t n = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
-
 static inline void engine_open(struct test *t, unsigned index)
 {
     struct engine *e = &t->engines[index];
@@ -571,7 +561,7 @@ static inline void close_test(struct test *t)
     uv_run(&t->loop, UV_RUN_DEFAULT);
     assert_int_equal(t->closed, t->engine_count);
     assert_int_equal(uv_loop_close(&t->loop), 0);
-    assert_int_equal(open_descriptors(), t->descriptors);
+    check_descriptors(t->descriptors);
     free_test(t);
 }
 
@@ -719,27 +709,6 @@ static inline int count_jobs(const struct test *t, enum fetch_state state)
     for (int i = 0; i < t->job_count; i++)
         n += t->jobs[i].job.state == state;
     return n;
-}
-
-/* The first loop of a process opens descriptors that stay. */
-static inline int set_up(void **state)
-{
-    (void)state;
-    uv_loop_t first;
-    if (uv_loop_init(&first) != 0 || uv_loop_close(&first) != 0)
-        return -1;
-    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK &&
-                   ares_library_init(ARES_LIB_INIT_ALL) == ARES_SUCCESS
-               ? 0
-               : -1;
-}
-
-static inline int tear_down(void **state)
-{
-    (void)state;
-    ares_library_cleanup();
-    curl_global_cleanup();
-    return 0;
 }
 
 #endif

@@ -26,7 +26,6 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +45,8 @@
 #include "slots.h"
 #include "target.h"
 #include "turn.h"
+
+#include "../lib/process.h"
 
 #define ORIGINS 8
 #define RUNS 8       /* batches of a test that the server tells apart */
@@ -435,32 +436,6 @@ struct plan {
     void (*what_of)(int member, char *out, size_t size); /* instead */
 };
 
-static inline size_t open_descriptors(void)
-{
-    size_t n = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
-
-/* Says what is open when it should not be. */
-static inline void check_descriptors(size_t expected)
-{
-    char path[64], target[128];
-    if (open_descriptors() == expected)
-        return;
-    for (int fd = 0; fd < 256; fd++) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        ssize_t n = readlink(path, target, sizeof target - 1);
-        if (n >= 0)
-            print_message("descriptor %d: %.*s\n", fd, (int)n, target);
-    }
-    assert_int_equal(open_descriptors(), expected);
-}
-
 /* overrides: as of -o, NULL ends them. */
 static inline struct config *make_config(int loops, const char *const *overrides)
 {
@@ -766,39 +741,6 @@ static inline void run_out(struct front *f)
 {
     while (shard_active(f->shard) > 0)
         spin(f);
-}
-
-/* A sanitizer that has something to say, or to suppress, may start a program that reads symbols. */
-void __sanitizer_symbolize_pc(void *pc, const char *format, char *out, size_t size)
-    __attribute__((weak));
-
-static inline void start_symbolizer(void)
-{
-    char text[64];
-    if (__sanitizer_symbolize_pc != NULL)
-        __sanitizer_symbolize_pc((void *)(uintptr_t)start_symbolizer, "%f", text, sizeof text);
-}
-
-/* The first loop of a process opens descriptors that stay. */
-static inline int set_up(void **state)
-{
-    (void)state;
-    uv_loop_t first;
-    start_symbolizer();
-    if (uv_loop_init(&first) != 0 || uv_loop_close(&first) != 0)
-        return -1;
-    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK &&
-                   ares_library_init(ARES_LIB_INIT_ALL) == ARES_SUCCESS
-               ? 0
-               : -1;
-}
-
-static inline int tear_down(void **state)
-{
-    (void)state;
-    ares_library_cleanup();
-    curl_global_cleanup();
-    return 0;
 }
 
 #endif

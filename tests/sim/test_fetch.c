@@ -712,5 +712,5 @@ int main(void)
         cmocka_unit_test(test_head_that_begins_with_a_folded_line),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-    return cmocka_run_group_tests_name("fetch", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("fetch", tests, libraries_up, libraries_down);
 }

@@ -796,5 +796,5 @@ int main(void)
         cmocka_unit_test(test_stop_on_both_engines),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-    return cmocka_run_group_tests_name("fetch_groups", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("fetch_groups", tests, libraries_up, libraries_down);
 }

@@ -185,5 +185,5 @@ int main(void)
         cmocka_unit_test(test_connect_timeout_is_over),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-    return cmocka_run_group_tests_name("fetch_resent", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("fetch_resent", tests, libraries_up, libraries_down);
 }

@@ -735,5 +735,5 @@ int main(void)
         cmocka_unit_test(test_close_while_a_loop_is_told),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-    return cmocka_run_group_tests_name("shard", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("shard", tests, libraries_up, libraries_down);
 }

@@ -5,7 +5,6 @@
  */
 #include "notify.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +16,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "../lib/process.h"
 
 static char directory[80];
 
@@ -80,17 +81,6 @@ static void check_received(int fd, const char *expected)
     assert_true(n >= 0);
     text[n] = '\0';
     assert_string_equal(text, expected);
-}
-
-static size_t open_descriptors(void)
-{
-    size_t n = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
 }
 
 static void test_environment(void **state)

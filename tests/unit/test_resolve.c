@@ -12,7 +12,6 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,8 @@
 
 #include "resolve.h"
 #include "resolve_cache.h"
+
+#include "../lib/process.h"
 
 #define TYPE_A 1
 #define TYPE_CNAME 5
@@ -855,22 +856,11 @@ static void test_done_may_ask_and_cancel(void **state)
     assert_int_equal(c.second.answer.count, 2);
 }
 
-static int threads(void)
-{
-    int n = 0;
-    DIR *dir = opendir("/proc/self/task");
-    assert_non_null(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
-
 static void test_thousand_names(void **state)
 {
     struct test *t = *state;
     struct waiter *w = calloc(1000, sizeof *w), dead;
-    int threads_before = threads();
+    size_t threads_before = running_threads();
     t->any_name = true;
     t->entries[0] = (struct entry){.name = "dead.test", .silent = true};
     resolver_open(t, 2000);
@@ -885,7 +875,7 @@ static void test_thousand_names(void **state)
         wait_for(t, &w[i]);
         assert_int_equal(w[i].answer.error, ERR_NONE);
     }
-    assert_int_equal(threads(), threads_before);
+    assert_int_equal(running_threads(), threads_before);
     assert_in_range(t->source_port_count, 1, 3);
     for (int i = 0; i < 1000; i++)
         assert_true(ask_numbered(t, &w[i], i, ".test"));
