@@ -44,15 +44,6 @@ void buf_clear(struct buf *b)
     b->failed = false;
 }
 
-void buf_consume(struct buf *b, size_t n)
-{
-    if (n == 0)
-        return;
-    b->len -= n;
-    if (b->len > 0)
-        memmove(b->data, b->data + n, b->len);
-}
-
 char *buf_take(struct buf *b, size_t *len)
 {
     char *data = b->data;

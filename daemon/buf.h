@@ -31,9 +31,6 @@ void buf_fini(struct buf *b);
 /* Forgets the content and the failure, keeps the memory. */
 void buf_clear(struct buf *b);
 
-/* Drops the first n bytes (n <= len). O(len). */
-void buf_consume(struct buf *b, size_t n);
-
 /* Hands the bytes over: the caller frees() the returned pointer (NULL when empty); the buffer is
  * empty afterwards. */
 char *buf_take(struct buf *b, size_t *len);
