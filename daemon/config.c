@@ -566,12 +566,6 @@ const struct config_policy *config_find_policy(const struct config *c, const cha
     return slot_data(c, slot_find(c, CONFIG_POLICY, name));
 }
 
-void config_each_option(void (*fn)(void *arg, const char *section, const char *key), void *arg)
-{
-    for (size_t i = 0; i < config_table_count; i++)
-        fn(arg, config_section_name(config_table[i].section), config_table[i].key);
-}
-
 /* Appends "section.NAME.key"; key NULL: the section itself. */
 static void add_path(const struct config *c, int slot, const char *key, struct buf *out)
 {

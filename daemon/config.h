@@ -129,7 +129,4 @@ struct config_bind { /* one item of config_listener.bind */
  * loaded configuration is one. */
 bool config_parse_bind(const char *text, struct config_bind *out);
 
-/* For the documentation check: calls fn for each option of the table with "section" and "key". */
-void config_each_option(void (*fn)(void *arg, const char *section, const char *key), void *arg);
-
 #endif
