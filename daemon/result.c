@@ -83,12 +83,6 @@ void result_drop_extra(struct result *r)
     free(x);
 }
 
-void result_fini(struct result *r)
-{
-    result_drop_extra(r);
-    result_init(r);
-}
-
 struct result_extra *result_extra(struct result *r)
 {
     if (r->extra)

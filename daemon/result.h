@@ -127,9 +127,7 @@ struct result {
 };
 
 void result_init(struct result *r);
-void result_fini(struct result *r); /* frees what it owns; leaves it as after init */
-
-void result_drop_extra(struct result *r); /* frees the extra part only */
+void result_drop_extra(struct result *r); /* frees the extra part, all that a result owns */
 
 /* The extra part, made on first use; NULL when memory runs out. */
 struct result_extra *result_extra(struct result *r);

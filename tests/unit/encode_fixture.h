@@ -59,7 +59,7 @@ static inline int teardown(void **state)
 {
     (void)state;
     for (size_t i = 0; i < spec.count; i++)
-        result_fini(&results[i]);
+        result_drop_extra(&results[i]);
     buf_fini(&out);
     return 0;
 }
@@ -282,7 +282,7 @@ static inline void free_random_batch(void)
         free_text(r->error.rule);
         free_text(r->url_effective);
         free_text(r->content_type);
-        result_fini(r);
+        result_drop_extra(r);
     }
     free_text(view.id);
     spec.count = 0;
