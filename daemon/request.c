@@ -491,7 +491,6 @@ struct batch_spec *request_parse(const struct request_input *in, struct request_
     buf_fini(&r.text);
     table_fini(&r.ids);
     arena_fini(&r.held);
-    r.spec->origin_count = r.origins.count;
     origins_fini(&r.origins);
     if (ok)
         return r.spec;

@@ -63,7 +63,6 @@ struct batch_spec {
     struct arena arena; /* holds all of this, the struct itself excepted */
     struct member *members;
     size_t count; /* 1 .. limits.requests */
-    uint32_t origin_count; /* different origins of the members: their index is below it */
     int concurrency;          /* already lowered to limits.in_flight */
     int concurrency_per_host; /* already lowered to limits.per_host */
     int64_t deadline_us;

@@ -143,7 +143,7 @@ static bool same_authority(const struct table_node *node, const void *key)
 }
 
 /* `key` has room for the key and the host, each with a NUL. */
-static void fill_origin(struct origin *origin, const struct draft *d, char *key, uint32_t index)
+static void fill_origin(struct origin *origin, const struct draft *d, char *key)
 {
     static const struct table unkeyed;
     bool said = d->port != (d->https ? 443 : 80);
@@ -158,7 +158,6 @@ static void fill_origin(struct origin *origin, const struct draft *d, char *key,
         .key = key,
         .host = host,
         .hash = table_hash(&unkeyed, key, key_len),
-        .index = index,
         .key_len = (uint16_t)key_len,
         .text_len = (uint16_t)d->authority_len,
         .port = d->port,
@@ -189,7 +188,7 @@ static const struct origin *add_origin(struct origins *o, const struct draft *d)
     struct origin_node *node = node_create(o);
     if (!origin || !key || !node)
         return NULL;
-    fill_origin(origin, d, key, o->count);
+    fill_origin(origin, d, key);
     node->origin = origin;
     if (o->count++ >= ORIGINS_FEW)
         table_insert(&o->table, &node->in_table, table_hash(&o->table, key, d->authority_len));

@@ -29,7 +29,6 @@ struct origin {
     const char *host; /* as in struct url: lower case, punycode, IPv6 without brackets */
     uint64_t hash;    /* of the key, the same in every process: to shard by; no secret, so no key
                           of a table that a client could want to be slow */
-    uint32_t index;   /* 0, 1, ... in the order they were met: for an array kept beside them */
     uint16_t key_len;
     uint16_t text_len; /* of scheme and authority in a target's text: its path begins there */
     uint16_t port;
@@ -73,8 +72,8 @@ bool target_parse(struct origins *o, const char *s, size_t n, struct target *out
     __attribute__((warn_unused_result));
 
 /* Resolves a Location header against base (url_join()), then as target_parse(); out->origin is of
- * its own, one malloc with the text, index 0, and may outlive base. The caller gives it to
- * target_fini(). On failure *out is empty. */
+ * its own, one malloc with the text, and may outlive base. The caller gives it to target_fini(). On
+ * failure *out is empty. */
 bool target_resolve(const struct target *base, const char *location, size_t n, struct target *out,
                     const char **why) __attribute__((warn_unused_result));
 void target_fini(struct target *t); /* of target_resolve() only; {0} is fine */
