@@ -109,7 +109,4 @@ static inline char *put_key(char *to, const struct run_key *key)
     return to + key->length;
 }
 
-/* "1.2.3.4", or what ip_format() makes; null for family 0. */
-char *put_ip(char *to, const struct ip_addr *ip);
-
 #endif

@@ -12,7 +12,8 @@
 #include "encode_internal.h"
 #include "utf8.h"
 
-char *put_ip(char *to, const struct ip_addr *ip)
+/* "1.2.3.4", or what ip_format() makes; null for family 0. */
+static char *put_ip(char *to, const struct ip_addr *ip)
 {
     char text[IP_TEXT_MAX];
     if (ip->family == 0)

@@ -146,7 +146,8 @@ void fetch_end_job(struct fetch *f, struct fetch_job *job)
     list_append(&f->ended, &job->node);
 }
 
-void fetch_abandon_transfer(struct fetch *f, struct fetch_job *job)
+/* A running job leaves its slots, and what it still holds of libcurl is given back later. */
+static void abandon_transfer(struct fetch *f, struct fetch_job *job)
 {
     struct transfer *t = job->transfer;
     job->transfer = NULL;
@@ -390,7 +391,7 @@ static void cancel_active(struct fetch *f, struct fetch_job *job, enum err_type 
     enum phase last = fetch_account_hop(f, job, clock_us());
     job->result.state = MEMBER_CANCELLED;
     fetch_set_error(&job->result, why, last);
-    fetch_abandon_transfer(f, job);
+    abandon_transfer(f, job);
     fetch_end_job(f, job);
 }
 

@@ -60,9 +60,6 @@ bool fetch_move_job(struct fetch *f, struct fetch_job *job);
 /* Where the job's next hop goes. */
 struct target fetch_target(const struct fetch_job *job);
 
-/* A running job leaves its slots, and what it still holds of libcurl is given back later. */
-void fetch_abandon_transfer(struct fetch *f, struct fetch_job *job);
-
 /* Closes the account of a job that waits: what passed since it joined the queue is queue. */
 void fetch_account_wait(struct fetch_job *job, int64_t now_us);
 /* message: static or kept; NULL = the type's own */

@@ -104,7 +104,7 @@ static void watch_start(struct exchange *ex)
 }
 
 /* Those that are old enough stand in front. Where no watch can be had, it is tried again later. */
-void exchange_on_watch_timer(uv_timer_t *timer)
+static void on_watch_timer(uv_timer_t *timer)
 {
     struct front *f = timer->data;
     int64_t old = clock_us() - WATCH_AFTER_US;
@@ -112,7 +112,7 @@ void exchange_on_watch_timer(uv_timer_t *timer)
         struct exchange *ex = LIST_CONTAINER(f->suspended.next, struct exchange, node);
         bool enough = n == WATCHES_A_TICK;
         if (enough || ex->waits_since_us > old) {
-            uv_timer_start(timer, exchange_on_watch_timer, enough ? 1 : WATCH_AFTER_US / 1000, 0);
+            uv_timer_start(timer, on_watch_timer, enough ? 1 : WATCH_AFTER_US / 1000, 0);
             return;
         }
         if (ex->watch == NULL)
@@ -135,7 +135,7 @@ static void suspend(struct exchange *ex)
     MHD_suspend_connection(ex->connection);
     if (!uv_is_active((uv_handle_t *)&f->watch_timer)) {
         uv_update_time(f->params.loop);
-        uv_timer_start(&f->watch_timer, exchange_on_watch_timer, WATCH_AFTER_US / 1000 + 1, 0);
+        uv_timer_start(&f->watch_timer, on_watch_timer, WATCH_AFTER_US / 1000 + 1, 0);
     }
 }
 

@@ -120,8 +120,7 @@ void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **
  * front->resuming, one that lingers is seen to by the next MHD_run(); any other is left alone. */
 void exchange_resume(struct exchange *ex);
 
-/* The hang-up watch: begun by a timer of the front for exchanges suspended for 30 ms. */
-void exchange_on_watch_timer(uv_timer_t *timer);
+/* Ends the hang-up watch that a timer of the front begins for exchanges suspended for 30 ms. */
 void exchange_stop_watch(struct exchange *ex);
 
 #endif

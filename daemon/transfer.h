@@ -155,11 +155,8 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop);
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
                      struct upstream *upstream, bool once) __attribute__((warn_unused_result));
 
-/* The phase a running hop is in. */
-enum phase transfer_phase(const struct transfer *t);
-
-/* Whether it has a usable connection, or had one that died, so that it connects again (the connect timeout
- * no longer applies). */
+/* Whether it has a usable connection, or had one that died, so that it connects again (the connect
+ * timeout no longer applies). */
 bool transfer_connected(const struct transfer *t);
 
 /* Sets the marks that only libcurl knows and the end, and adds phases and sizes to the result.

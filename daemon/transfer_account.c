@@ -24,7 +24,8 @@ bool transfer_connected(const struct transfer *t)
     return t->ready_us != TIME_NULL || t->sends > 0;
 }
 
-enum phase transfer_phase(const struct transfer *t)
+/* The phase a running hop is in. */
+static enum phase phase_of(const struct transfer *t)
 {
     if (!t->added)
         return PHASE_DNS;
@@ -163,7 +164,7 @@ static void note_connection(struct transfer *t)
 
 enum phase transfer_account(struct transfer *t, int64_t end_us)
 {
-    enum phase last = transfer_phase(t);
+    enum phase last = phase_of(t);
     t->marks.end = end_us;
     if (!t->added) {
         hop_timings(&t->marks, last, &t->result->timings);

@@ -76,15 +76,10 @@ void turn_init(struct turn *t, const struct turn_params *params)
     uv_prepare_start(&t->prepare, on_prepare);
 }
 
-void turn_stop(struct turn *t)
+void turn_close(struct turn *t)
 {
     t->stopped = true;
     uv_idle_stop(&t->idle);
-}
-
-void turn_close(struct turn *t)
-{
-    turn_stop(t);
     if (uv_is_closing((uv_handle_t *)&t->prepare))
         return;
     uv_close((uv_handle_t *)&t->prepare, NULL);

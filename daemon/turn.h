@@ -46,10 +46,8 @@ void turn_init(struct turn *t, const struct turn_params *params);
 /* There is something to do in this turn's end. From callbacks of the loop, on its thread; cheap. */
 void turn_wake(struct turn *t);
 
-/* `act` is not called any more; what the loop still does is close its handles. */
-void turn_stop(struct turn *t);
-
-/* Closes its two handles; the struct must stay until the loop has run them out. No-op the second time. */
+/* `act` is not called any more. Closes its two handles; the struct must stay until the loop has run
+ * them out. No-op the second time. */
 void turn_close(struct turn *t);
 
 #endif
