@@ -91,9 +91,9 @@ def workload_d(bench, section):
         }
         samples = bench.interleave(subjects, bench.rounds(9, 1))
         section.say(gatherd.shown_options())
-    rows, memory = [], {}
+    rows, memory, least = [], {}, bench.size(10000, 100000)
     for size in SIZES:
-        memory[size] = memory_of(bench, urls, size) if size >= 10000 else [None] * 4
+        memory[size] = memory_of(bench, urls, size) if size >= least else [None] * 4
         cpu = report.median([s.cpu_us_per_fetch for s in samples[size]])
         wall = report.median([s.wall_s for s in samples[size]]) * 1000
         rows.append([size, cpu, wall, *memory[size]])

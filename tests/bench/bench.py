@@ -215,7 +215,7 @@ def letters_of(text):
 def read_arguments():
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--quick", action="store_true", help="fewer rounds and smaller sizes, some 3 minutes")
+    add("--quick", action="store_true", help="fewer rounds and smaller sizes, under 2 minutes")
     add("--only", metavar="a,c", type=letters_of, help="these workloads")
     add("--nice", metavar="N", type=int, default=0,
         help="run everything at this niceness; below 0 on a machine that others use as well")

@@ -53,8 +53,8 @@ def subjects_of(bench, gatherd):
     nginx, subjects, warmup = bench.tls_nginx, {}, []
     for case, ports, count, defaults, flags in (
         ("new TLS", nginx.new, bench.size(2000, 500), {"fresh_connection": True}, ["--fresh"]),
-        ("kept TLS", nginx.kept, bench.size(10000, 4000), {}, []),
-        ("HTTP/2", nginx.http2, bench.size(10000, 4000), {"http_version": "2"}, ["--http2"]),
+        ("kept TLS", nginx.kept, bench.size(10000, 2000), {}, []),
+        ("HTTP/2", nginx.http2, bench.size(10000, 2000), {"http_version": "2"}, ["--http2"]),
     ):
         urls = nginx.urls(count, ports=ports)
         defaults.setdefault("http_version", "1.1")

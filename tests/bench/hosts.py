@@ -44,9 +44,9 @@ def kept(gatherd, urls):
 
 def subjects_of(bench, gatherds):
     """{name: function} of both parts."""
-    nginx, count = bench.host_nginx, bench.size(10000, 3000)
+    nginx, count = bench.host_nginx, bench.size(10000, 1500)
     urls = nginx.host_urls(count, net=1)
-    kept_urls = nginx.host_urls(KEPT, net=2) * bench.size(20, 6)
+    kept_urls = nginx.host_urls(KEPT, net=2) * bench.size(20, 4)
     job = peers.Job(bench.scratch, urls, BODY_BYTES, ONCE_AT_ONCE, warmup=0)
     kept_job = peers.Job(bench.scratch, kept_urls, BODY_BYTES, KEPT, 1, warmup=KEPT)
     return {
@@ -73,7 +73,7 @@ def memory(bench, section):
     with bench.gatherd(*options(KEPT), "fetch.idle_time=%ds" % IDLE_S) as gatherd:
         measure(gatherd, nginx.host_urls(20, net=3) * 20, 100)
         before = held_by(gatherd)
-        once(bench, gatherd, bench.size(10000, 3000))
+        once(bench, gatherd, bench.size(10000, 1500))
         measure(gatherd, nginx.host_urls(KEPT, net=2) * 5, KEPT)
         after = held_by(gatherd)
         time.sleep(IDLE_S + 5)

@@ -82,7 +82,7 @@ def name_of(members, clients):
 def subjects_c(bench, gatherd, one_loop):
     """Also (a), so that its fetches/s come from the same minutes."""
     requests = {n: bench.size(3000, 600) * (1 if n == 1 else 3) for n in CLIENTS}
-    urls = bench.nginx.urls(20000)
+    urls = bench.nginx.urls(bench.size(20000, 5000))
     body = daemon.batch_body(urls, **throughput.FIELDS)
     subjects = {"gatherd (a)": lambda: throughput.one_batch(gatherd, urls, body)}
     for clients in CLIENTS:
@@ -118,7 +118,7 @@ HEADER_C = ["loops", "p50 ms", "p99 ms", "batches/s", "fetches/s", "added p50 ms
 def workload_c(bench, section):
     options = throughput.options(20000)
     with bench.gatherd(*options) as gatherd, bench.gatherd(*options, loops=0) as one_loop:
-        samples = bench.interleave(subjects_c(bench, gatherd, one_loop), bench.rounds(7, 3))
+        samples = bench.interleave(subjects_c(bench, gatherd, one_loop), bench.rounds(7, 2))
         section.say("Closed loops, %s" % gatherd.shown_options())
     rows = [row_of(samples, m, c) for c in CLIENTS for m in (0, *MEMBERS)]
     rows[len(MEMBERS) + 1 : len(MEMBERS) + 1] = [row_of(samples, m, 1, ONE_LOOP) for m in MEMBERS]
@@ -169,7 +169,7 @@ def beside(bench, gatherd, works):
         background.start()
     time.sleep(0.2)
     try:
-        loops = gathered(bench, gatherd, 1, 1, bench.size(600, 200), 5, bench.size(20, 4))
+        loops = gathered(bench, gatherd, 1, 1, bench.size(600, 200), 5, bench.size(20, 2))
     finally:
         for background in backgrounds:
             background.finish()

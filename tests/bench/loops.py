@@ -44,7 +44,7 @@ def decoding(bench):
     """(URLs, body)"""
     nginx = bench.host_nginx
     make_compressed(nginx.scratch + "/www")
-    urls = nginx.host_urls(HOSTS, "/gz", net=4) * (bench.size(640, 192) // HOSTS)
+    urls = nginx.host_urls(HOSTS, "/gz", net=4) * (bench.size(640, 96) // HOSTS)
     return urls, daemon.batch_body(urls, concurrency=64)
 
 
@@ -53,7 +53,7 @@ def new_tls(bench):
     nginx = bench.start_nginx(
         "shared", authority=bench.authority, ports=HOSTS, core=machine.cores()[:2]
     )
-    urls = nginx.urls(bench.size(3000, 800), ports=nginx.new)
+    urls = nginx.urls(bench.size(3000, 400), ports=nginx.new)
     return urls, daemon.batch_body(urls, defaults={"fresh_connection": True}, concurrency=100)
 
 
@@ -77,7 +77,7 @@ def workload_l(bench, section):
                 gatherd.post(arguments[1])
                 key = "%s, %s" % (work, name)
                 subjects[key] = lambda g=gatherd, a=arguments: measure(g, *a)
-        samples = bench.interleave(subjects, bench.rounds(5, 3))
+        samples = bench.interleave(subjects, bench.rounds(5, 2))
         section.say(two.shown_options().replace(bench.scratch, "SCRATCH"))
     section.table(HEADER, [row_of(name, several) for name, several in samples.items()])
     judge(section, samples)

@@ -91,7 +91,7 @@ def workload_i(bench, section):
                     "all live": lambda: gathered(gatherd, port, 0),
                     "50 dead": lambda: gathered(gatherd, port, DEAD),
                 },
-                bench.rounds(5, 2),
+                bench.rounds(5, 1),
             )
             section.say("%d live names, %s" % (LIVE, gatherd.shown_options()))
     rows = [

@@ -64,7 +64,7 @@ def peer_subjects(bench, job):
         subjects["curl -Z"] = lambda: peers.curl(job, bench.nginx.status)
     if bench.has("aiohttp (python3-aiohttp)", peers.aiohttp_python()):
         fewer = peers.Job(  # it takes ten times as long
-            bench.scratch, job.urls[: bench.size(None, 4000)], job.size, CONCURRENCY, job.per_origin
+            bench.scratch, job.urls[: bench.size(None, 1500)], job.size, CONCURRENCY, job.per_origin
         )
         subjects["aiohttp"] = lambda: peers.aiohttp(fewer)
     if bench.has("net/http (golang-go)", shutil.which("go")):
@@ -76,7 +76,7 @@ def peer_subjects(bench, job):
 
 
 def workload_a(bench, section):
-    urls = bench.nginx.urls(20000)
+    urls = bench.nginx.urls(bench.size(20000, 4000))
     job = peers.Job(bench.scratch, urls, BODY_BYTES, CONCURRENCY, CONCURRENCY // ORIGINS)
     body = daemon.batch_body(urls, **FIELDS)
     daemons = {"gatherd": bench.gatherd(*options(len(urls)))}
@@ -120,7 +120,7 @@ def judge_a(section, samples):
 
 
 def workload_b(bench, section):
-    urls = bench.nginx.urls(20000)
+    urls = bench.nginx.urls(bench.size(20000, 5000))
     job = peers.Job(bench.scratch, urls, BODY_BYTES, CONCURRENCY, CONCURRENCY // ORIGINS)
     bodies = bodies_of(urls)
     with bench.gatherd(*options(0)) as gatherd:
