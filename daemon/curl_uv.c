@@ -205,7 +205,7 @@ static void settle(struct curl_uv *m)
 static void act(struct curl_uv *m, curl_socket_t fd, int action)
 {
     int running;
-    curl_uv_recv_begin(uv_hrtime() + ONE_NS);
+    curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS); /* CURL_SOCKET_TIMEOUT is negative */
     curl_multi_socket_action(m->handle, fd, action, &running);
     curl_uv_recv_end();
     settle(m);

@@ -18,10 +18,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* From now on this thread's recv() gives EAGAIN, after its first call, once the monotonic clock
- * (uv_hrtime()) reaches until_ns. Until the end it is as if the socket were empty; a level-triggered
- * watcher comes back to it. */
-void curl_uv_recv_begin(uint64_t until_ns);
+/* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all where fd is
+ * negative) and those that come after it before the monotonic clock (uv_hrtime()) reaches until_ns. It is as if
+ * the other sockets were empty; a level-triggered watcher comes back to them. */
+void curl_uv_recv_begin(int fd, uint64_t until_ns);
 void curl_uv_recv_end(void);
 
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how, 0 =

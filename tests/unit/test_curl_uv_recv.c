@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_curl_uv_recv - the recv() that libcurl calls: who may read in one call of libcurl and for how
+ * long, and what is known of the last read. The clock is the real one, its bound in the past or far ahead.
+ */
+#include "curl_uv_recv.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PAST 1
+#define FAR UINT64_MAX
+#define ANYBODY (-1)
+
+struct pair {
+    int ours, theirs;
+};
+
+/* TCP, because only that is reset. */
+static struct pair pair_open(void)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof sa;
+    struct pair p;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&sa, n), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&sa, &n), 0);
+    p.ours = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(p.ours, (struct sockaddr *)&sa, n), 0);
+    p.theirs = accept(listener, NULL, NULL);
+    assert_true(p.theirs >= 0);
+    close(listener);
+    return p;
+}
+
+static void say(const struct pair *p)
+{
+    assert_int_equal(write(p->theirs, "x", 1), 1);
+}
+
+static void reset(const struct pair *p)
+{
+    const struct linger linger = {.l_onoff = 1};
+    assert_int_equal(setsockopt(p->theirs, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    close(p->theirs);
+}
+
+/* Blocks until there is something; the wrapper's own EAGAIN comes without waiting. */
+static bool reads(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, 0);
+    assert_true(n == 1 || (n < 0 && errno == EAGAIN));
+    return n == 1;
+}
+
+static void check_lost(bool lost, int os_errno)
+{
+    int found;
+    assert_int_equal(curl_uv_recv_lost(&found), lost);
+    assert_int_equal(found, os_errno);
+}
+
+static void test_the_first_is_let_through(void **state)
+{
+    (void)state;
+    struct pair p = pair_open();
+    char byte;
+    for (int i = 0; i < 4; i++)
+        say(&p);
+    curl_uv_recv_begin(ANYBODY, PAST);
+    assert_true(reads(p.ours));
+    assert_false(reads(p.ours));
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 1); /* a look takes nothing */
+    curl_uv_recv_begin(ANYBODY, FAR);
+    assert_true(reads(p.ours));
+    assert_true(reads(p.ours));
+    curl_uv_recv_begin(ANYBODY, PAST);
+    curl_uv_recv_end();
+    assert_true(reads(p.ours));
+    close(p.ours);
+    close(p.theirs);
+}
+
+/* Who was ready comes before those that libcurl runs on the way. */
+static void test_the_one_that_was_ready_is_the_first(void **state)
+{
+    (void)state;
+    struct pair p = pair_open(), other = pair_open();
+    for (int i = 0; i < 4; i++) {
+        say(&p);
+        say(&other);
+    }
+    curl_uv_recv_begin(p.ours, FAR);
+    assert_false(reads(other.ours));
+    assert_true(reads(p.ours));
+    assert_true(reads(other.ours));
+    curl_uv_recv_begin(p.ours, PAST);
+    assert_false(reads(other.ours));
+    assert_true(reads(p.ours));
+    assert_false(reads(other.ours));
+    assert_false(reads(p.ours));
+    curl_uv_recv_end();
+    close(p.ours);
+    close(p.theirs);
+    close(other.ours);
+    close(other.theirs);
+}
+
+static void test_lost_by_close(void **state)
+{
+    (void)state;
+    struct pair p = pair_open();
+    char byte;
+    say(&p);
+    close(p.theirs);
+    curl_uv_recv_begin(p.ours, FAR);
+    check_lost(false, 0);
+    assert_int_equal(recv(p.ours, &byte, 0, 0), 0); /* asks for nothing */
+    check_lost(false, 0);
+    assert_true(reads(p.ours));
+    check_lost(false, 0);
+    assert_int_equal(recv(p.ours, &byte, 1, 0), 0);
+    check_lost(true, 0);
+    curl_uv_recv_forget(p.ours + 1);
+    check_lost(true, 0);
+    curl_uv_recv_forget(p.ours);
+    check_lost(false, 0);
+    curl_uv_recv_end();
+    close(p.ours);
+}
+
+static void test_lost_by_reset(void **state)
+{
+    (void)state;
+    struct pair p = pair_open(), other = pair_open();
+    char byte;
+    say(&other);
+    curl_uv_recv_begin(ANYBODY, FAR);
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    check_lost(false, 0);
+    reset(&p);
+    assert_int_equal(recv(p.ours, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    check_lost(true, ECONNRESET);
+    assert_true(reads(other.ours)); /* only the last one counts */
+    check_lost(false, 0);
+    assert_int_equal(recv(p.ours, &byte, 1, 0), 0); /* a second time it is closed */
+    check_lost(true, 0);
+    curl_uv_recv_begin(ANYBODY, FAR);
+    check_lost(false, 0);
+    curl_uv_recv_end();
+    close(p.ours);
+    close(other.ours);
+    close(other.theirs);
+}
+
+static void *look_from_elsewhere(void *arg)
+{
+    const struct pair *p = arg;
+    check_lost(false, 0);
+    assert_true(reads(p->ours));
+    assert_true(reads(p->ours));
+    return NULL;
+}
+
+static void test_threads_are_apart(void **state)
+{
+    (void)state;
+    struct pair p = pair_open(), gone = pair_open();
+    pthread_t thread;
+    char byte;
+    close(gone.theirs);
+    say(&p);
+    say(&p);
+    curl_uv_recv_begin(ANYBODY, PAST);
+    assert_int_equal(recv(gone.ours, &byte, 1, 0), 0);
+    assert_int_equal(pthread_create(&thread, NULL, look_from_elsewhere, &p), 0);
+    pthread_join(thread, NULL);
+    check_lost(true, 0);
+    curl_uv_recv_end();
+    close(p.ours);
+    close(p.theirs);
+    close(gone.ours);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_first_is_let_through),
+        cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
+        cmocka_unit_test(test_lost_by_close),
+        cmocka_unit_test(test_lost_by_reset),
+        cmocka_unit_test(test_threads_are_apart),
+    };
+    return cmocka_run_group_tests_name("curl_uv_recv", tests, NULL, NULL);
+}
