@@ -13,7 +13,7 @@ from lib import dns as dns_server  # noqa: E402
 from lib import origin as scripted_origin  # noqa: E402
 from lib import proc  # noqa: E402
 
-TEST_LIMIT_S = 90
+TEST_LIMIT_S = proc.form(90, 3000)
 LOOPBACK = ("policy.default.allow=127.0.0.1", "policy.default.allow=::1")
 
 

@@ -60,6 +60,11 @@ def scale():
     return float(os.environ.get("GATHERD_TEST_SCALE", "1"))
 
 
+def form(short, full):
+    """How much of a test that has two forms is run: the full one is for `make check-long`."""
+    return full if os.environ.get("GATHERD_TEST_LONG") else short
+
+
 class Reply:
     """One HTTP answer of gatherd."""
 
