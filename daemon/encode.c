@@ -204,7 +204,7 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t 
     return length;
 }
 
-size_t encode_userinfo(const char *url, size_t n, size_t *at)
+static size_t first_userinfo(const char *url, size_t n, size_t *at)
 {
     size_t i = 0;
     if (n == 0 || memchr(url, '@', n) == NULL)
@@ -221,5 +221,18 @@ size_t encode_userinfo(const char *url, size_t n, size_t *at)
     const char *slashes = length == 0 ? memmem(url, n, "//", 2) : NULL;
     if (slashes != NULL)
         length = authority_userinfo(url, n, (size_t)(slashes - url), at);
+    return length;
+}
+
+/* What is no URL may have several places that look like a userinfo: all is cut from the first to the last. */
+size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at)
+{
+    size_t length = first_userinfo(url, n, at), next = 0, more = length;
+    while (more > 0 && !well_formed) {
+        const size_t from = *at + length;
+        more = first_userinfo(url + from, n - from, &next);
+        if (more > 0)
+            length += next + more;
+    }
     return length;
 }

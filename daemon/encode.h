@@ -44,8 +44,8 @@ void encode_member_object(struct buf *out, const struct batch_view *v, size_t in
 void encode_summary_fields(struct buf *out, const struct batch_view *v);
 
 /* What no view may echo of a would-be URL: returns the length of the userinfo with its "@" (0 =
- * there is none) and sets *at to where it starts. Never fails on ill-formed URLs; those without
- * scheme or slashes ("user:password@host") are understood too. */
-size_t encode_userinfo(const char *url, size_t n, size_t *at);
+ * there is none) and sets *at to where it starts. Those without scheme or slashes ("user:password@host")
+ * are understood too, and of ill-formed ones all that may be a userinfo is in it. */
+size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at);
 
 #endif

@@ -27,10 +27,10 @@ static char *put_ip(char *to, const struct ip_addr *ip)
 }
 
 /* Two JSON strings become one: the quotes where they meet go. */
-static void add_url(struct buf *out, const char *url, size_t n)
+static void add_url(struct buf *out, const char *url, size_t n, bool well_formed)
 {
     size_t at;
-    size_t secret = encode_userinfo(url, n, &at);
+    size_t secret = encode_userinfo(url, n, well_formed, &at);
     if (secret == 0) {
         buf_add_json(out, url, n);
         return;
@@ -74,7 +74,7 @@ static char *write_identity(struct run *run, char *to, const struct batch_view *
     to = put_word(to, member_state_name(r->state));
     to = PUT_LITERAL(to, ",\"url\":");
     run_end(run, to);
-    add_url(run->out, m->url, m->url_len);
+    add_url(run->out, m->url, m->url_len, m->origin != NULL);
     to = PUT_LITERAL(run_begin(run), ",\"url_effective\":");
     to = run_json(run, to, r->url_effective);
     to = PUT_LITERAL(to, ",\"method\":");

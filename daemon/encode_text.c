@@ -182,7 +182,7 @@ static void add_url(struct buf *out, const struct member *m, int columns)
 {
     struct clip c = clip_start(out, columns);
     size_t at = 0;
-    size_t secret = encode_userinfo(m->url, m->url_len, &at);
+    size_t secret = encode_userinfo(m->url, m->url_len, m->origin != NULL, &at);
     if (secret > 0)
         clip_add(&c, m->url, at);
     else

@@ -108,12 +108,21 @@ HEADER = [
 ]
 
 
-def judge(section, samples, memory):
-    """The spread is judged within each round, where the machine was the same."""
-    spreads = []
-    for several in zip(*(samples[size] for size in SIZES if size >= 100)):
+def spread(samples):
+    """max / min of what the sizes cost. Each cost is taken against its round's mean, because the machine
+    changes from round to round; then the median of the rounds, because max / min of a single round
+    would mostly say how loud that was."""
+    sizes = [size for size in SIZES if size >= 100]
+    costs = {size: [] for size in sizes}
+    for several in zip(*(samples[size] for size in sizes)):
         cpu = [s.cpu_us_per_fetch for s in several]
-        spreads.append(max(cpu) / min(cpu))
+        for size, cost in zip(sizes, cpu):
+            costs[size].append(cost * len(cpu) / sum(cpu))
+    medians = [report.median(cost) for cost in costs.values()]
+    return max(medians) / min(medians)
+
+
+def judge(section, samples, memory):
     what = "(d) CPU per URL, 100 to 100,000 members: max / min"
-    section.judge(5, what, report.median(spreads), 1.15)
+    section.judge(5, what, spread(samples), 1.15)
     section.judge(5, "(d) RSS per finished member of 100,000", memory[100000][0], 600, " B")

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "encode_fixture.h"
+#include "target.h"
 
 static const char *render_member(size_t index)
 {
@@ -226,7 +227,9 @@ static const struct {
     {"http://a/web//u@b", "http://a/web//u@b"},
     {" http://u:p@a/", " http://a/"},
     {"<http://u:p@a/>", "<http://a/>"},
-    {"x//u:p@a//v:q@b/", "x//a//v:q@b/"},
+    {"x//u:p@a//v:q@b/", "x//b/"},
+    {"x@y//u:p@a/", "a/"},
+    {"u:p@@a//@b//c", "b//c"},
     {"//u:p@a/", "//a/"},
     {"u:p@a", "a"},
     {"u@a:80/x", "a:80/x"},
@@ -250,6 +253,19 @@ static void test_credentials_are_not_echoed(void **state)
         assert_string_equal(json_string_value(json_object_get(root, "url")), urls[i].shown);
         json_decref(root);
     }
+}
+
+/* Of a URL that was understood only the userinfo is left out, whatever its path looks like. */
+static void test_path_of_a_good_url_is_echoed(void **state)
+{
+    (void)state;
+    static struct origin origin;
+    add("http://u:p@a/x//y@z", MEMBER_FAILED);
+    spec.members[0].origin = &origin;
+    json_t *root = parse_member(0);
+    assert_string_equal(json_string_value(json_object_get(root, "url")), "http://a/x//y@z");
+    json_decref(root);
+    spec.members[0].origin = NULL;
 }
 
 static struct result_extra *add_extra(void)
@@ -635,6 +651,7 @@ int main(void)
         TEST(test_http_versions),
         TEST(test_speed),
         TEST(test_credentials_are_not_echoed),
+        TEST(test_path_of_a_good_url_is_echoed),
         TEST(test_include_nothing),
         TEST(test_include_nulls),
         TEST(test_include_headers),
