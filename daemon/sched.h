@@ -44,7 +44,7 @@ struct sched_entry {
 /* daemon: entries running at once on all loops; borrowed until destroy. loop: which taker of it and
  * of every batch's slots this is. wake_others: the loops (a bit for each) whose sched_wake() is to
  * be called soon, because slots are free that they wait for; called from within any function below
- * and must call none of them (uv_async_send is what it is for). Not called with one loop; may be
+ * and must call none of them (bell_ring() is what it is for). Not called with one loop; may be
  * NULL then. */
 struct sched_params {
     struct slots *daemon;

@@ -44,9 +44,9 @@ static void shard_free(struct shard *s)
     free(s);
 }
 
-static void on_async_closed(uv_handle_t *handle)
+static void on_bell_closed(void *shard)
 {
-    struct shard *s = handle->data;
+    struct shard *s = shard;
     void (*closed)(void *arg) = s->closed;
     void *arg = s->closed_arg;
     shard_free(s);
@@ -58,7 +58,7 @@ static void finish_close(struct shard *s)
     for (unsigned i = 0; i < s->lane_count; i++)
         if (s->lanes[i].running)
             uv_thread_join(&s->lanes[i].thread);
-    uv_close((uv_handle_t *)&s->async, on_async_closed);
+    bell_close(&s->bell, on_bell_closed);
 }
 
 /* Lanes that never started count as ended. An engine tells others of the slots that it gives up as it is
@@ -74,7 +74,7 @@ static void close_lanes(struct shard *s)
     for (unsigned i = 0; i < s->lane_count; i++)
         if (s->lanes[i].running)
             lane_call(&s->lanes[i], lane_end, NULL);
-    uv_async_send(&s->async);
+    bell_ring(&s->bell);
 }
 
 void shard_close(struct shard *s, void (*closed)(void *arg), void *arg)
@@ -85,12 +85,12 @@ void shard_close(struct shard *s, void (*closed)(void *arg), void *arg)
     close_lanes(s);
 }
 
-static void on_front_async(uv_async_t *async)
+static void on_front_rung(void *shard)
 {
-    struct shard *s = async->data;
+    struct shard *s = shard;
     if (s->closed == NULL)
         turn_wake(s->params.turn);
-    else if (atomic_load(&s->ended) == s->lane_count && !uv_is_closing((uv_handle_t *)async))
+    else if (atomic_load(&s->ended) == s->lane_count && !bell_closing(&s->bell))
         finish_close(s);
 }
 
@@ -147,11 +147,12 @@ struct shard *shard_create(const struct shard_params *params, const char **why)
     struct shard *s = shard_alloc(params);
     if (s == NULL)
         return NULL;
-    if (uv_async_init(params->loop, &s->async, on_front_async) != 0) {
+    int rc = bell_init(&s->bell, params->loop, on_front_rung, s);
+    if (rc != 0) {
+        *why = uv_strerror(rc);
         shard_free(s);
         return NULL;
     }
-    s->async.data = s;
     if (start_lanes(s, why))
         return s;
     shard_close(s, on_failed_start_closed, NULL); /* ends when the front's loop is run out */

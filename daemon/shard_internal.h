@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "bell.h"
 #include "lag.h"
 #include "shard.h"
 #include "turn.h"
@@ -39,7 +40,7 @@ struct lane {
 
     /* of a lane with a thread */
     uv_loop_t loop;
-    uv_async_t async;
+    struct bell bell;
     struct turn turn;
     struct metrics metrics;
     uv_thread_t thread;
@@ -64,7 +65,7 @@ struct shard {
     struct lane *lanes;
     struct shard_pool pools[CONFIG_NAMED_MAX];
     int pool_count;
-    uv_async_t async; /* of the front: mail came, or a lane ended */
+    struct bell bell; /* of the front: mail came, or a lane ended */
     pthread_mutex_t lock;
     struct list finished;                         /* under lock: jobs that lanes are done with */
     struct list arrived;                          /* front's thread: those taken from there */

@@ -19,7 +19,7 @@ enum { ACCEPTS_MAX = 1024 }; /* jobs that enter an engine in a turn, some 0.5 us
 static void signal_lane(struct lane *lane)
 {
     if (lane->running)
-        uv_async_send(&lane->async);
+        bell_ring(&lane->bell);
     else
         turn_wake(lane->shard->params.turn);
 }
@@ -109,7 +109,7 @@ void lane_call(struct lane *lane, void (*fn)(struct lane *lane, void *arg), void
     }
     pthread_mutex_lock(&lane->lock);
     lane->call = &call;
-    uv_async_send(&lane->async);
+    bell_ring(&lane->bell);
     while (!call.done)
         pthread_cond_wait(&lane->called, &lane->lock);
     pthread_mutex_unlock(&lane->lock);
@@ -150,7 +150,7 @@ static void send_done(struct lane *lane)
     list_splice(&s->finished, &lane->done);
     pthread_mutex_unlock(&s->lock);
     if (was_empty && lane->running)
-        uv_async_send(&s->async);
+        bell_ring(&s->bell);
 }
 
 bool lane_act(void *arg)
@@ -174,9 +174,9 @@ static void on_turn_ended(void *arg, int64_t now_us, int64_t busy_us)
     pthread_mutex_unlock(&lane->lock);
 }
 
-static void on_lane_async(uv_async_t *async)
+static void on_lane_rung(void *arg)
 {
-    struct lane *lane = async->data;
+    struct lane *lane = arg;
     turn_wake(&lane->turn);
 }
 
@@ -192,7 +192,7 @@ static void on_rested(void *arg)
 {
     struct shard *s = ((struct lane *)arg)->shard;
     atomic_store(&s->rested, true);
-    uv_async_send(&s->async);
+    bell_ring(&s->bell);
 }
 
 static void on_done(void *arg, struct fetch_job *job)
@@ -224,8 +224,8 @@ static void on_wake_others(void *arg, uint64_t engines)
     for (unsigned i = 0; i < s->lane_count; i++) {
         if ((engines >> i & 1) == 0)
             continue;
-        atomic_store_explicit(&s->lanes[i].slots_came, true, memory_order_release);
-        signal_lane(&s->lanes[i]);
+        if (!atomic_exchange_explicit(&s->lanes[i].slots_came, true, memory_order_acq_rel))
+            signal_lane(&s->lanes[i]); /* else that is on its way */
     }
 }
 
@@ -243,7 +243,7 @@ static void lane_main(void *arg)
     if (rc != 0)
         LOG_ERROR("shard", "lane=%u step=loop_close error=\"%s\"", lane->index, uv_strerror(rc));
     atomic_fetch_add(&s->ended, 1);
-    uv_async_send(&s->async);
+    bell_ring(&s->bell);
 }
 
 bool lane_create_engine(struct lane *lane, uv_loop_t *loop, struct metrics *metrics,
@@ -299,7 +299,7 @@ static int start_thread(struct lane *lane)
 static bool drop_loop(struct lane *lane)
 {
     turn_close(&lane->turn);
-    uv_close((uv_handle_t *)&lane->async, NULL);
+    bell_close(&lane->bell, NULL);
     uv_run(&lane->loop, UV_RUN_DEFAULT);
     uv_loop_close(&lane->loop);
     return false;
@@ -322,9 +322,13 @@ bool lane_start(struct lane *lane, const char **why)
     *why = "no loop";
     if (uv_loop_init(&lane->loop) != 0)
         return false;
+    int rc = bell_init(&lane->bell, &lane->loop, on_lane_rung, lane);
+    if (rc != 0) {
+        *why = uv_strerror(rc);
+        uv_loop_close(&lane->loop);
+        return false;
+    }
     turn_init(&lane->turn, &turn);
-    uv_async_init(&lane->loop, &lane->async, on_lane_async);
-    lane->async.data = lane;
     if (!lane_create_engine(lane, &lane->loop, &lane->metrics, why))
         return drop_loop(lane);
     lane->running = true;
@@ -349,7 +353,7 @@ static void run_out_if_over(struct lane *lane)
     if (!lane->engine_closed || !lane->ending)
         return;
     turn_close(&lane->turn);
-    uv_close((uv_handle_t *)&lane->async, NULL);
+    bell_close(&lane->bell, NULL);
 }
 
 static void on_engine_closed(void *arg)
@@ -361,7 +365,7 @@ static void on_engine_closed(void *arg)
         return;
     }
     atomic_fetch_add(&lane->shard->ended, 1);
-    uv_async_send(&lane->shard->async);
+    bell_ring(&lane->shard->bell);
 }
 
 /* On the front's loop the lane may not have had a turn since the last cancel or pause, and that has a

@@ -8,12 +8,13 @@
  *
  * shard.c and shard_lane.c are included, so that a test can stop a loop in the middle of its mail.
  */
+#include "bell.h"
 #include "fetch.h"
 #include "turn.h"
 
 static void stopping_pause(struct fetch *f, struct fetch_group *group, bool paused);
 static void stopping_wake(struct turn *t);
-static int stopping_send(uv_async_t *async);
+static void stopping_ring(struct bell *b);
 static struct fetch *failing_create(const struct fetch_params *params, const char **why);
 static int failing_thread(uv_thread_t *thread, uv_thread_cb entry, void *arg);
 
@@ -21,12 +22,12 @@ static int failing_thread(uv_thread_t *thread, uv_thread_cb entry, void *arg);
 #define uv_thread_create failing_thread
 #define fetch_pause stopping_pause
 #define turn_wake stopping_wake
-#define uv_async_send stopping_send
+#define bell_ring stopping_ring
 #include "shard.c"
 #include "shard_lane.c"
 #undef fetch_pause
 #undef turn_wake
-#undef uv_async_send
+#undef bell_ring
 #undef fetch_create
 #undef uv_thread_create
 
@@ -40,7 +41,7 @@ static int loops_of(void **state)
 /* Stops a loop's thread where the test wants, until the test lets it go on. */
 static struct {
     uv_thread_t test;
-    const uv_async_t *front;
+    const struct bell *front;
     atomic_bool in_wake, in_pause, after_done, before_tell; /* stop there, once */
     uv_sem_t stopped, go_on;
 } hook;
@@ -81,14 +82,13 @@ static void stopping_pause(struct fetch *f, struct fetch_group *group, bool paus
 }
 
 /* A loop has handed results back, or is about to tell another one of free slots. */
-static int stopping_send(uv_async_t *async)
+static void stopping_ring(struct bell *b)
 {
-    if (async != hook.front)
+    if (b != hook.front)
         stop_if(&hook.before_tell);
-    int rc = uv_async_send(async);
-    if (async == hook.front)
+    bell_ring(b);
+    if (b == hook.front)
         stop_if(&hook.after_done);
-    return rc;
 }
 
 static int engines_left = -1, threads_left = -1; /* that many are to be had; -1 = all */
@@ -571,7 +571,7 @@ static void test_close_while_a_loop_is_told(void **state)
     struct shard *s = f->shard;
     uv_thread_t helper;
     hook_open();
-    hook.front = &s->async;
+    hook.front = &s->bell;
     atomic_store(&f->server->hold, NO_LIMIT);
     struct run *cut = run_open(f, &(struct plan){.count = SLOTS, .origin = 1, .what = "never"});
     while (atomic_load(&f->server->waiting) < SLOTS)
