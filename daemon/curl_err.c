@@ -158,12 +158,60 @@ static enum err_type connect_error(int os_errno)
     }
 }
 
-/* Reading failed. Where no system call did, what was read was no good. */
+static bool says(const struct curl_err_facts *facts, const char *words)
+{
+    return strstr(facts->message, words) != NULL;
+}
+
+/* The upstream ended it without a fault of its own making in what came before. */
+static enum err_type given_up(const struct curl_err_facts *facts)
+{
+    return facts->phase == PHASE_RECEIVE ? ERR_HTTP_RESPONSE_INCOMPLETE : ERR_CONNECTION_TERMINATED;
+}
+
+/* Reading failed. Where no system call did, what was read was no good; but of a refused HTTP/2 stream
+ * libcurl says nothing, or how often it tried. */
 static enum err_type read_error(const struct curl_err_facts *facts)
 {
     if (facts->lost)
-        return ERR_CONNECTION_TERMINATED;
-    return strstr(facts->message, "SSL") != NULL ? ERR_TLS_PROTOCOL_ERROR : ERR_HTTP_PROTOCOL_ERROR;
+        return facts->os_errno == 0 ? given_up(facts) : ERR_CONNECTION_TERMINATED;
+    if (says(facts, "SSL"))
+        return ERR_TLS_PROTOCOL_ERROR;
+    if (says(facts, "Connection died") || (facts->http2 && facts->message[0] == '\0'))
+        return given_up(facts);
+    return ERR_HTTP_PROTOCOL_ERROR;
+}
+
+/* The codes of RST_STREAM by which an upstream gives up: NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL,
+ * ENHANCE_YOUR_CALM. The others say that somebody broke the protocol. */
+static enum err_type stream_error(const struct curl_err_facts *facts)
+{
+    static const char *const words[] = {"closed cleanly, but", "(err 0)", "(err 2)",
+                                        "(err 7)",             "(err 8)", "(err 11)"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (says(facts, words[i]))
+            return given_up(facts);
+    return ERR_HTTP_PROTOCOL_ERROR;
+}
+
+/* Once a request is on its way some codes mean more than one thing. */
+static enum err_type answer_error(CURLcode code, const struct curl_err_facts *facts)
+{
+    switch (code) {
+    case CURLE_OUT_OF_MEMORY:
+    case CURLE_BAD_FUNCTION_ARGUMENT:
+        return facts->phase > PHASE_SEND ? ERR_HTTP_PROTOCOL_ERROR : ERR_PROXY_INTERNAL_ERROR;
+    case CURLE_RECV_ERROR:
+        return read_error(facts);
+    case CURLE_HTTP2_STREAM:
+        return stream_error(facts);
+    case CURLE_HTTP2: /* with words: bad frames; without: the connection ended, or was ended by GOAWAY */
+        return facts->message[0] == '\0' ? given_up(facts) : ERR_HTTP_PROTOCOL_ERROR;
+    case CURLE_PARTIAL_FILE:
+        return given_up(facts);
+    default:
+        return (enum err_type)code_types[code];
+    }
 }
 
 enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts)
@@ -175,10 +223,7 @@ enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts)
         return connect_error(facts->os_errno);
     if (code == CURLE_OPERATION_TIMEDOUT && phase <= PHASE_TLS)
         return phase == PHASE_DNS ? ERR_DNS_TIMEOUT : ERR_CONNECTION_TIMEOUT;
-    bool heard = phase == PHASE_WAIT || phase == PHASE_RECEIVE;
-    if (heard && (code == CURLE_OUT_OF_MEMORY || code == CURLE_BAD_FUNCTION_ARGUMENT))
-        return ERR_HTTP_PROTOCOL_ERROR;
-    if (heard && code == CURLE_RECV_ERROR)
-        return read_error(facts);
+    if (phase >= PHASE_SEND)
+        return answer_error(code, facts);
     return (enum err_type)code_types[code];
 }

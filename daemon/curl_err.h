@@ -18,13 +18,15 @@ struct curl_err_facts {
     enum phase phase;    /* in which it ended */
     int os_errno;        /* of the system call that failed; 0 = none */
     bool lost;           /* its connection was closed or reset: reading from it said so */
+    bool http2;          /* the answer, as far as it came, is HTTP/2 */
     const char *message; /* libcurl's error buffer; "" = none of this sending */
 };
 
 /* The error type of a transfer that libcurl ended with `code` (not CURLE_OK). For transfers that our own
  * callbacks did not end. Remote bytes can make libcurl say "out of memory" or "bad argument": after the
  * request was sent these are the upstream's doing; bad chunks, broken TLS and a lost connection share a
- * code; a write error without our doing is the decoder's. */
+ * code, and so do HTTP/2 streams that the upstream gave up and those that it got wrong; a write error
+ * without our doing is the decoder's. */
 enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts);
 
 #endif

@@ -25,7 +25,7 @@
       "the policy does not allow this address") \
     X(ERR_DESTINATION_IP_UNROUTABLE, "destination_ip_unroutable", true, \
       "no route to the address") \
-    X(ERR_TLS_PROTOCOL_ERROR, "tls_protocol_error", false, "the TLS handshake failed") \
+    X(ERR_TLS_PROTOCOL_ERROR, "tls_protocol_error", false, "TLS failed") \
     X(ERR_TLS_CERTIFICATE_ERROR, "tls_certificate_error", false, \
       "the server's certificate was not accepted") \
     X(ERR_HTTP_REQUEST_DENIED, "http_request_denied", false, "the policy does not allow this URL") \

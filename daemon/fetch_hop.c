@@ -232,16 +232,15 @@ static int os_errno_of(const struct transfer *t, CURLcode code)
     return (int)os_errno;
 }
 
-/* libcurl's words, or its own in their place where it has none for a request that it sent again. NULL = the
- * error type says all there is. */
+/* libcurl's words. It has none for a request that it sent again, nor for an HTTP/2 connection that ended; what
+ * its code is called by would mislead then. NULL = the error type says all there is. */
 static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode code)
 {
     struct transfer *t = job->transfer;
-    if (t->message[0] == '\0' && code == CURLE_RECV_ERROR) {
-        if (!t->lost)
+    if (t->message[0] == '\0' && (code == CURLE_RECV_ERROR || code == CURLE_HTTP2)) {
+        if (t->lost_errno == 0)
             return NULL;
-        if (t->lost_errno != 0)
-            snprintf(t->message, sizeof t->message, "Recv failure: %s", strerror(t->lost_errno));
+        snprintf(t->message, sizeof t->message, "Recv failure: %s", strerror(t->lost_errno));
     }
     const char *kept = fetch_keep_text(f, job, t->message);
     return kept != NULL ? kept : curl_easy_strerror(code);
@@ -260,7 +259,12 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
         return;
     }
     const struct curl_err_facts facts = {
-        .phase = last, .os_errno = os_errno, .lost = t->lost, .message = t->message};
+        .phase = last,
+        .os_errno = os_errno,
+        .lost = t->lost,
+        .http2 = job->result.http_version == 20,
+        .message = t->message,
+    };
     enum err_type type = curl_err_type(code, &facts);
     fetch_finish_failed(f, job, type, last, message_of(f, job, code));
 }

@@ -39,9 +39,9 @@ static void check_everywhere(CURLcode code)
 {
     for (enum phase p = PHASE_DNS; p < PHASE_COUNT; p++)
         for (size_t i = 0; i < sizeof errnos / sizeof errnos[0]; i++)
-            for (size_t k = 0; k < 2 * MESSAGES; k++) {
-                const struct curl_err_facts facts = {p, errnos[i], k >= MESSAGES,
-                                                     messages[k % MESSAGES]};
+            for (size_t k = 0; k < 4 * MESSAGES; k++) {
+                const struct curl_err_facts facts = {p, errnos[i], (k & 1) != 0, (k & 2) != 0,
+                                                     messages[k / 4]};
                 enum err_type type = curl_err_type(code, &facts);
                 assert_true(type > ERR_NONE && type < ERR_COUNT);
                 assert_true(err_name(type)[0] != '\0');
@@ -78,8 +78,6 @@ static void test_codes_of_http(void **state)
         {CURLE_UNSUPPORTED_PROTOCOL, ERR_HTTP_PROTOCOL_ERROR},
         {CURLE_COULDNT_RESOLVE_HOST, ERR_DNS_ERROR},
         {CURLE_WEIRD_SERVER_REPLY, ERR_HTTP_PROTOCOL_ERROR},
-        {CURLE_HTTP2, ERR_HTTP_PROTOCOL_ERROR},
-        {CURLE_HTTP2_STREAM, ERR_HTTP_PROTOCOL_ERROR},
         {CURLE_PARTIAL_FILE, ERR_HTTP_RESPONSE_INCOMPLETE},
         {CURLE_WRITE_ERROR, ERR_HTTP_RESPONSE_CONTENT_CODING},
         {CURLE_BAD_CONTENT_ENCODING, ERR_HTTP_RESPONSE_CONTENT_CODING},
@@ -164,13 +162,58 @@ static void test_read_errors(void **state)
     for (size_t i = 0; i < MESSAGES; i++) {
         for (enum phase p = PHASE_CONNECT; p < PHASE_COUNT; p++) {
             struct curl_err_facts facts = {.phase = p, .message = messages[i]};
-            bool heard = p == PHASE_WAIT || p == PHASE_RECEIVE;
             assert_int_equal(curl_err_type(CURLE_RECV_ERROR, &facts),
-                             heard ? not_lost[i] : ERR_CONNECTION_TERMINATED);
+                             p >= PHASE_SEND ? not_lost[i] : ERR_CONNECTION_TERMINATED);
             assert_int_equal(curl_err_type(CURLE_SEND_ERROR, &facts), ERR_CONNECTION_TERMINATED);
             facts.lost = true;
+            facts.os_errno = ECONNRESET;
             assert_int_equal(curl_err_type(CURLE_RECV_ERROR, &facts), ERR_CONNECTION_TERMINATED);
+            facts.os_errno = 0; /* closed: an answer that had begun is not whole */
+            assert_int_equal(curl_err_type(CURLE_RECV_ERROR, &facts),
+                             p == PHASE_RECEIVE ? ERR_HTTP_RESPONSE_INCOMPLETE
+                                                : ERR_CONNECTION_TERMINATED);
         }
+    }
+}
+
+/* An upstream that gives up is told from one that breaks the protocol, and an answer that had begun from
+ * one that had not. */
+static void test_http2(void **state)
+{
+    (void)state;
+    static const struct {
+        CURLcode code;
+        const char *message;
+        bool given_up;
+    } rows[] = {
+        {CURLE_HTTP2_STREAM, "HTTP/2 stream 1 was not closed cleanly: INTERNAL_ERROR (err 2)", true},
+        {CURLE_HTTP2_STREAM, "HTTP/2 stream 1 was not closed cleanly: CANCEL (err 8)", true},
+        {CURLE_HTTP2_STREAM, "HTTP/2 stream 1 was not closed cleanly: ENHANCE_YOUR_CALM (err 11)",
+         true},
+        {CURLE_HTTP2_STREAM,
+         "HTTP/2 stream 1 was closed cleanly, but before getting  all response header fields, "
+         "treated as error",
+         true},
+        {CURLE_HTTP2_STREAM, "HTTP/2 stream 1 was not closed cleanly: PROTOCOL_ERROR (err 1)",
+         false},
+        {CURLE_HTTP2_STREAM, "HTTP/2 stream 1 was not closed cleanly: HTTP_1_1_REQUIRED (err 13)",
+         false},
+        {CURLE_HTTP2_STREAM, "", false},
+        {CURLE_HTTP2, "", true},
+        {CURLE_HTTP2, "nghttp2 recv error -904: Flooding was detected", false},
+        {CURLE_PARTIAL_FILE, "", true},
+        {CURLE_RECV_ERROR, "", true}, /* refused by GOAWAY */
+        {CURLE_RECV_ERROR, "Connection died, tried 5 times before giving up", true},
+        {CURLE_RECV_ERROR, "nghttp2_session_mem_recv() returned -902", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct curl_err_facts facts = {
+            .phase = PHASE_RECEIVE, .http2 = true, .message = rows[i].message};
+        assert_int_equal(curl_err_type(rows[i].code, &facts),
+                         rows[i].given_up ? ERR_HTTP_RESPONSE_INCOMPLETE : ERR_HTTP_PROTOCOL_ERROR);
+        facts.phase = PHASE_WAIT;
+        assert_int_equal(curl_err_type(rows[i].code, &facts),
+                         rows[i].given_up ? ERR_CONNECTION_TERMINATED : ERR_HTTP_PROTOCOL_ERROR);
     }
 }
 
@@ -184,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_time_outs_by_phase),
         cmocka_unit_test(test_remote_bytes_say_out_of_memory),
         cmocka_unit_test(test_read_errors),
+        cmocka_unit_test(test_http2),
     };
     return cmocka_run_group_tests_name("curl_err", tests, NULL, NULL);
 }
