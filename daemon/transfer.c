@@ -202,8 +202,25 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     return CURL_PREREQFUNC_OK;
 }
 
-/* Called when libcurl has run the transfer, also when it has failed, before its connection is closed: the
- * last read of this thread was its own. */
+/* The hop's connection is closed after it, unless others use it. (HTTP/1.1's is closed where need be.) */
+static void forbid_reuse(struct transfer *t)
+{
+    if (t->multi != t->env->multis[LANE_HTTP2])
+        return;
+    curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+    t->shape.plain = false; /* to be set anew for the next hop */
+}
+
+/* An HTTP/2 stream that is cut is reset, but libcurl sends that only with whatever it sends next on the
+ * connection, and the upstream goes on until then. And a connection whose frames could not be read libcurl
+ * (8.14) keeps, and fails the next requests on it, too. */
+static bool is_spoilt(const struct transfer *t)
+{
+    return t->cut != CUT_NONE || strstr(t->message, "nghttp2") != NULL;
+}
+
+/* Called when libcurl has run the transfer, also when it has failed, before its connection is kept or closed:
+ * the last read of this thread was its own. */
 static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
                        curl_off_t upload_size, curl_off_t uploaded)
 {
@@ -213,6 +230,8 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     (void)upload_size;
     (void)uploaded;
     t->lost = curl_uv_recv_lost(&t->lost_errno);
+    if (is_spoilt(t))
+        forbid_reuse(t);
     return 0;
 }
 
@@ -239,6 +258,14 @@ static int64_t parse_retry_after(const char *value)
         return TIME_NULL;
     us = (int64_t)at * US_PER_S - clock_wall_us();
     return us > 0 ? us : 0;
+}
+
+/* A server that wants HTTP/1.1 for one request (HTTP_1_1_REQUIRED) would get it for all later ones as well, as
+ * long as that connection is kept. */
+static void forbid_downgrade(struct transfer *t, const char *line)
+{
+    if (t->sends > 1 && memcmp(line, "HTTP/1", 6) == 0)
+        forbid_reuse(t);
 }
 
 /* A status line. A status of four digits is refused here: libcurl 8 reads the first three. */
@@ -369,6 +396,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         return 0;
     }
     if (!t->body_started && n > 5 && memcmp(line, "HTTP/", 5) == 0) {
+        forbid_downgrade(t, line);
         return begin_head(t, line, n) ? n : 0;
     }
     if (begins_folded(t, line, n)) {
@@ -602,6 +630,7 @@ void transfer_abandon(struct transfer *t)
 void transfer_end(struct transfer *t)
 {
     resolve_cancel(&t->query);
+    t->cut = CUT_CLOSED;
     if (t->added)
         curl_uv_remove(t->multi, t->easy);
     t->added = false;
