@@ -292,14 +292,14 @@ class Connection(asyncio.Protocol):
         elif script.kind == "fin":
             script.close = True
         elif script.kind == "echo":
-            script.body, script.content_type = self._echo(seen), "application/json"
+            script.body, script.content_type = self.echo(seen), "application/json"
             await self._reply(seen, script)
         elif script.kind in ("raw", "weird"):
             await self._steps(seen, script)
         else:
             await self._reply(seen, script)
 
-    def _echo(self, seen):
+    def echo(self, seen):
         return json.dumps(
             {
                 "method": seen.method,
@@ -426,11 +426,11 @@ class Origin:
     def __exit__(self, *_exc):
         self.stop()
 
-    def listen(self, kind="http", tls=None, host="127.0.0.1", port=0):
+    def listen(self, kind="http", tls=None, host="127.0.0.1", port=0, protocol=Connection):
         """Opens one more port and returns its number. tls: an ssl.SSLContext."""
-        return self._call(self._listen(kind, tls, host, port))
+        return self._call(self._listen(kind, tls, host, port, protocol))
 
-    async def _listen(self, kind, tls, host, port):
+    async def _listen(self, kind, tls, host, port, protocol):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # With the protocol named, asyncio sets TCP_NODELAY on what it accepts.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -438,7 +438,7 @@ class Origin:
         sock.bind((host, port))
         number = sock.getsockname()[1]
         server = await self.loop.create_server(
-            lambda: Connection(self, number, kind), sock=sock, ssl=tls, backlog=4096
+            lambda: protocol(self, number, kind), sock=sock, ssl=tls, backlog=4096
         )
         self.servers.append(server)
         return number

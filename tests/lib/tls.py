@@ -129,8 +129,9 @@ class Authority:
         self._write(name, key, certificate, *chain)
         return paths
 
-    def context(self, name="good", version=None, ciphers=None):
-        """A server's context; `version` pins the protocol, e.g. ssl.TLSVersion.TLSv1."""
+    def context(self, name="good", version=None, ciphers=None, alpn=()):
+        """A server's context; `version` pins the protocol, e.g. ssl.TLSVersion.TLSv1; `alpn` are the
+        protocols that it knows, the best first."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.issue(name))
         if version is not None:
@@ -141,4 +142,6 @@ class Authority:
                 context.minimum_version = version
         if ciphers is not None:
             context.set_ciphers(ciphers)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
         return context

@@ -1,0 +1,490 @@
+# SPDX-License-Identifier: MIT
+"""HTTP/2 to upstreams: when it is spoken, many members on one connection, and each way in which a stream
+or a connection ends. Where libcurl 7.88 and later ones differ and both are right by the contract, both
+outcomes stand there, divided by `|`."""
+import re
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from lib import contract, proc
+
+try:
+    from lib import http2
+except ImportError:
+    http2 = None
+
+pytestmark = pytest.mark.skipif(http2 is None, reason="python3-h2 is not installed")
+
+ALPN = ("h2", "http/1.1")
+GONE = "connection_terminated wait"
+INCOMPLETE = "http_response_incomplete receive"
+PROTOCOL = "http_protocol_error wait|http_protocol_error receive"
+HEAD_SIZE = "http_response_header_section_size receive|http_response_header_section_size wait"
+TIMEOUT_HEAD = "http_response_timeout wait"
+TIMEOUT_BODY = "http_response_timeout receive"
+
+# Of the stream alone: a neighbour on the same connection is not disturbed.
+STREAM_OUTCOMES = {
+    "/never": TIMEOUT_HEAD,
+    "/stall/after/10": TIMEOUT_BODY,
+    "/drip/300/50": TIMEOUT_BODY,
+    "/status/404/size/3": "404",
+    "/status/503/size/3": "503",
+    "/trailers/50/size/5": "200",
+    "/1xx/20/size/5": "200",
+    "/headers/200/size/5": "200",
+    "/h2/rst/0": GONE,
+    "/h2/rst/1": PROTOCOL,
+    "/h2/rst/2": GONE,
+    "/h2/rst/3": PROTOCOL,
+    "/h2/rst/5": PROTOCOL,
+    "/h2/rst/8": GONE,
+    "/h2/rst/11": GONE,
+    "/h2/rst/12": PROTOCOL,
+    # a head that comes together with the reset is dropped by libcurl 7.88
+    "/h2/rst-after/10/0": INCOMPLETE + "|" + GONE,
+    "/h2/rst-after/10/1": PROTOCOL,
+    "/h2/rst-after/10/2": INCOMPLETE + "|" + GONE,
+    "/h2/rst-after/10/8": INCOMPLETE + "|" + GONE,
+    "/h2/rst-complete/10": "200",
+    "/h2/length/100/10": PROTOCOL,
+    "/h2/length/10/100": PROTOCOL,
+    "/h2/fields/60/1000": "200",
+    # libcurl 7.88 may hand on the end of a head of more than 64 KB before its beginning
+    "/h2/fields/70/1000": HEAD_SIZE + "|" + PROTOCOL,
+    "/h2/fields/6000/1": HEAD_SIZE + "|" + PROTOCOL,
+    "/h2/trailers/100/10": "200",
+    "/h2/trailers/70/1000": HEAD_SIZE,
+    "/h2/hints": HEAD_SIZE + "|" + PROTOCOL,
+    "/h2/frame/unknown-kind": "200",
+    "/h2/frame/end-twice": "200",
+}
+STREAM_OUTCOMES.update(("/h2/head/" + name, PROTOCOL) for name in getattr(http2, "HEADS", ()))
+
+# With the stream the connection ends, and every stream on it.
+CONNECTION_OUTCOMES = {
+    "/close": GONE,
+    "/reset": GONE,
+    "/cut/after/10": INCOMPLETE,
+    "/reset/after/10": "connection_terminated receive",
+    "/h2/rst/7": GONE,  # libcurl tries again on other connections, five times
+    "/h2/goaway-before/0": GONE,
+    "/h2/goaway-before/2": GONE,
+    "/h2/goaway-within/0": INCOMPLETE,
+    "/h2/goaway-within/11": INCOMPLETE,
+    "/h2/fields/1000/1000": HEAD_SIZE + "|" + PROTOCOL,
+    "/h2/fields/1/70000": "|".join((GONE, PROTOCOL, HEAD_SIZE, INCOMPLETE)),
+    "/h2/trailers/1000/1000": HEAD_SIZE + "|" + PROTOCOL,
+    "/h2/continuation": HEAD_SIZE + "|" + PROTOCOL,
+    "/h2/flood/ping": TIMEOUT_HEAD + "|" + PROTOCOL,
+    "/h2/flood/settings": TIMEOUT_HEAD + "|" + PROTOCOL,
+    "/h2/flood/empty-data": TIMEOUT_BODY + "|" + PROTOCOL,
+}
+# libcurl 7.88 ends a connection that breaks the protocol without a word, later ones may wait for more.
+CONNECTION_OUTCOMES.update(
+    ("/h2/frame/" + name, "|".join((GONE, PROTOCOL, TIMEOUT_HEAD)))
+    for name in getattr(http2, "FRAMES", ())
+    if "/h2/frame/" + name not in STREAM_OUTCOMES
+)
+
+
+@pytest.fixture(scope="module")
+def ports(origin_server, authority):
+    """Opens ports that speak HTTP/2: all streams that libcurl would use, or few."""
+
+    class Few(http2.Http2):
+        max_streams = 3
+
+    context = authority.context(alpn=ALPN)
+    return {
+        kind: origin_server.listen(tls=context, protocol=kind) for kind in (http2.Http2, Few)
+    } | {"few": Few}
+
+
+@pytest.fixture
+def url(origin, ports):
+    return lambda path, **more: origin.url(
+        path, **dict(dict(port=ports[http2.Http2], scheme="https"), **more)
+    )
+
+
+def member(url, expected="", **more):
+    """One that waits for its time-out only where that is what is expected."""
+    patience = 500 if "timeout" in expected else 20000
+    return dict({"url": url, "http_version": "2", "timeout_ms": patience}, **more)
+
+
+def outcome(result):
+    if result["state"] == "done":
+        return str(result["status"])
+    return "%s %s" % (result["error"]["type"], result["error"]["phase"])
+
+
+def libcurl_version():
+    said = subprocess.run([proc.program(), "-V"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(n) for n in re.search(r"libcurl (\d+)\.(\d+)", said).groups())
+
+
+# when it is spoken
+
+
+@pytest.mark.parametrize("asked, spoken", [("2", "2"), ("1.1", "1.1"), ("auto", None)])
+def test_negotiation(gatherd, origin, url, asked, spoken):
+    if spoken is None:
+        spoken = "2" if libcurl_version() >= (8, 1) else "1.1"
+    result = gatherd.one({"url": url("/size/5"), "http_version": asked})
+    assert result["ok"] is True and result["http_version"] == spoken
+    assert origin.seen[0].raw.startswith(b"GET /size/5 HTTP/" + spoken.encode() + b"\r\n")
+
+
+def test_both_at_once_have_connections_of_their_own(gatherd, origin, url):
+    doc = gatherd.batch([member(url("/size/5")), member(url("/size/6"), http_version="1.1")] * 5)
+    assert [r["http_version"] for r in doc["results"]] == ["2", "1.1"] * 5
+
+
+@pytest.mark.parametrize("alpn", [(), ("http/1.1",)])
+def test_a_server_without_it(gatherd, origin, authority, url, alpn):
+    port = origin.listen(tls=authority.context(alpn=alpn))
+    result = gatherd.one(member(url("/size/5", port=port)))
+    assert result["ok"] is True and result["http_version"] == "1.1"
+
+
+def test_without_tls_it_is_never_spoken(gatherd, origin):
+    result = gatherd.one(member(origin.url("/size/5")))
+    assert result["ok"] is True and result["http_version"] == "1.1"
+
+
+def test_a_server_that_wants_http1_for_one_path(gatherd, origin, url):
+    """HTTP_1_1_REQUIRED: that member gets it, and no other."""
+    before = gatherd.one(member(url("/size/5")))
+    result = gatherd.one(member(url("/h2/once/13/size/6")))
+    after = gatherd.one(member(url("/size/7")))
+    assert result["ok"] is True and result["http_version"] == "1.1" and result["num_retries"] == 1
+    assert before["http_version"] == after["http_version"] == "2"
+
+
+# many on one connection
+
+
+def test_many_at_once_on_one_connection(spawn, origin, url):
+    """All are under way at the same time, on one connection; nothing is answered before that."""
+    daemon = spawn()
+    requests = [member(url("/gate/all/size/%d" % n)) for n in range(50)]
+    box = []
+    thread = threading.Thread(target=lambda: box.append(daemon.post({"requests": requests})))
+    thread.start()
+    assert origin.wait(lambda: len(origin.seen) == 50)
+    assert origin.accepted == 1
+    origin.release("all")
+    thread.join(60)
+    doc = contract.check(box[0].body, requests)
+    assert doc["counts"]["ok"] == 50 and origin.accepted == 1
+    assert [r["size_delivered"] for r in doc["results"]] == list(range(50))
+    assert {r["http_version"] for r in doc["results"]} == {"2"}
+    assert sum(r["num_connects"] for r in doc["results"]) == 1
+
+
+def test_a_kept_connection_is_used_again(gatherd, origin, url):
+    gatherd.one(member(url("/size/1")))
+    before = origin.accepted
+    doc = gatherd.batch([member(url("/size/%d" % n)) for n in range(20)])
+    assert doc["counts"]["ok"] == 20 and doc["counts"]["reused_connections"] == 20
+    assert origin.accepted == before
+    for result in doc["results"]:
+        assert result["num_connects"] == 0 and result["timings_ms"]["tls"] is None
+
+
+def test_fewer_streams_than_members(gatherd, origin, ports, url):
+    port = ports[ports["few"]]
+    doc = gatherd.batch([member(url("/delay/5/size/%d" % n, port=port)) for n in range(20)])
+    assert doc["counts"]["ok"] == 20
+    assert [r["size_delivered"] for r in doc["results"]] == list(range(20))
+
+
+def test_large_bodies_share_the_connection(gatherd, origin, url):
+    sizes = [300000 + n for n in range(8)]
+    doc = gatherd.batch(
+        [member(url("/size/%d" % size)) for size in sizes], include=["body_sha256"]
+    )
+    assert [r["size_delivered"] for r in doc["results"]] == sizes
+    assert len({r["body_sha256"] for r in doc["results"]}) == len(sizes)
+
+
+# the same as over HTTP/1.1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ok",
+        "/size/0",
+        "/size/1000",
+        "/size/200000",
+        "/chunked/1000",
+        "/gzip/size/10000",
+        "/status/404/size/3",
+        "/status/204",
+        "/headers/20/size/5",
+        "/trailers/3/size/5",
+        "/1xx/3/size/5",
+        "/redirect/2/to/size/9",
+        "/delay/20/size/5",
+        "/size/5?header=X-A:b&retry-after=7",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_result_is_that_of_http1(gatherd, origin, url, path, method):
+    """Sums and sizes are asserted for each answer by lib/contract.py; here, that they are the same."""
+    include = ["headers", "body_sha256"]
+    requests = [
+        member(url(path), http_version=version, method=method, fresh_connection=True)
+        for version in ("1.1", "2")
+    ]
+    if method == "POST":
+        for request in requests:
+            request["body"] = "x" * 3000
+    one, two = gatherd.batch(requests, include=include, concurrency=1)["results"]
+    assert (one["http_version"], two["http_version"]) == ("1.1", "2")
+    for name in (
+        *("state", "ok", "status", "content_type", "truncated", "retryable", "retry_after_ms"),
+        *("num_redirects", "num_retries", "num_connects", "body_sha256", "url_effective"),
+        *("size_upload", "size_download", "size_delivered"),
+    ):
+        assert one[name] == two[name], name
+    assert [name for name, value in one["timings_ms"].items() if value is None] == [
+        name for name, value in two["timings_ms"].items() if value is None
+    ]
+    assert two["timings_ms"]["tls"] > 0 and two["size_header"] > 0 and two["size_request"] > 0
+    fields = [
+        sorted(
+            (name.lower(), value)
+            for name, value in result["headers"]
+            if name.lower() not in ("transfer-encoding", "trailer")
+        )
+        for result in (one, two)
+    ]
+    assert fields[0] == fields[1]
+
+
+def test_a_request_arrives_as_it_was_asked_for(gatherd, origin, url):
+    body = "é" * 100000
+    result = gatherd.one(
+        member(
+            url("/echo?q=1"),
+            method="PUT",
+            body=body,
+            headers={"X-One": "1", "Content-Type": "text/x"},
+                   )
+    )
+    seen = origin.seen[0]
+    assert result["ok"] is True and result["size_upload"] == len(body.encode())
+    assert seen.method == "PUT" and seen.target == "/echo?q=1" and seen.body == body.encode()
+    assert seen.header("x-one") == ["1"] and seen.header("content-type") == ["text/x"]
+    for name in ("connection", "transfer-encoding", "upgrade", "http2-settings", "te"):
+        assert not seen.header(name), name
+
+
+# how it ends
+
+
+def check_failure(result):
+    if result["state"] == "failed":
+        assert result["error"]["sent"] is True and result["total_ms"] < 5000
+        if result["error"]["type"].startswith("http_"):
+            assert result["error"]["os_errno"] is None, result["error"]
+        if result["error"]["type"] != "http_protocol_error":
+            assert "framing" not in result["error"]["message"], result["error"]
+        gone = result["error"]["type"] in ("connection_terminated", "http_response_incomplete")
+        assert result["retryable"] is (gone or result["error"]["type"] == "http_response_timeout")
+
+
+@pytest.mark.parametrize("path", sorted(STREAM_OUTCOMES))
+def test_a_stream_ends(gatherd, origin, url, path):
+    """One stable outcome, and the neighbours on the same connection get their answers."""
+    gatherd.one(member(url("/size/1")))
+    before = origin.accepted
+    doc = gatherd.batch(
+        [
+            member(url("/delay/50/size/7")),
+            member(url(path), STREAM_OUTCOMES[path]),
+            member(url("/size/8")),
+        ]
+    )
+    first, bad, last = doc["results"]
+    assert first["ok"] is True and first["size_delivered"] == 7 and first["num_retries"] == 0
+    assert last["ok"] is True and last["size_delivered"] == 8 and last["num_retries"] == 0
+    assert outcome(bad) in STREAM_OUTCOMES[path].split("|"), (outcome(bad), bad["error"])
+    assert bad["http_version"] == ("2" if bad["status"] else None) and origin.accepted == before
+    check_failure(bad)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("path", sorted(CONNECTION_OUTCOMES))
+def test_a_connection_ends(gatherd, origin, url, path, kept):
+    """One stable outcome, on a connection of its own and on a kept one; the origin is fetched from as
+    before."""
+    if kept:
+        gatherd.one(member(url("/size/1")))
+    bad = gatherd.one(member(url(path), CONNECTION_OUTCOMES[path], fresh_connection=not kept))
+    assert outcome(bad) in CONNECTION_OUTCOMES[path].split("|"), (outcome(bad), bad["error"])
+    check_failure(bad)
+    after = gatherd.one(member(url("/size/8")))
+    assert after["ok"] is True and after["size_delivered"] == 8 and after["http_version"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/close", "/reset", "/cut/after/10", "/h2/goaway-within/0"])
+def test_a_connection_ends_under_many(gatherd, origin, url, path):
+    """Who had no answer yet is told so or is sent again; who had a part is told that. Nobody waits for
+    his time-out."""
+    gatherd.one(member(url("/size/1")))
+    paths = ["/stall/after/10?n=%d" % n for n in range(5)] + ["/never?n=%d" % n for n in range(5)]
+    requests = [member(url(p)) for p in paths]
+    box = []
+    body = {"requests": requests, "deadline_ms": 15000}
+    thread = threading.Thread(target=lambda: box.append(gatherd.post(body)))
+    thread.start()
+    assert origin.wait(lambda: len(origin.seen) == 11)
+    assert len({seen.conn for seen in origin.seen}) == 1
+    ending = gatherd.one(member(url(path)))
+    assert ending["state"] == "failed", ending
+    origin.wait(lambda: bool(box), 1)
+    again = {seen.target for seen in origin.seen[11:]}  # on a connection that goes on
+    origin.close_all()
+    thread.join(60)
+    results = contract.check(box[0].body, requests)["results"]
+    assert all(r["total_ms"] < 10000 for r in results)
+    for path_of_one, result in zip(paths, results):
+        partly = result["size_delivered"] == 10
+        assert result["error"]["type"] in ("connection_terminated", "http_response_incomplete")
+        assert result["error"]["phase"] == ("receive" if partly else "wait"), result["error"]
+        assert partly or result["error"]["type"] == "connection_terminated"
+        assert not partly or path_of_one.startswith("/stall")
+        assert path_of_one not in again or result["num_retries"] >= 1
+
+
+def test_goaway_lets_the_last_streams_end(gatherd, origin, url):
+    """What was asked is answered; the next member has a new connection."""
+    gatherd.one(member(url("/size/1")))
+    conn = origin.seen[-1].conn
+    result = gatherd.one(member(url("/h2/goaway/0/delay/20/size/9")))
+    after = gatherd.one(member(url("/size/2")))
+    assert result["ok"] is True and result["size_delivered"] == 9 and result["num_retries"] == 0
+    assert after["ok"] is True and origin.seen[-2].conn == conn and origin.seen[-1].conn != conn
+
+
+def test_goaway_before_a_stream_was_looked_at(gatherd, origin, url):
+    """libcurl 8 sends it again on another connection, 7.88 leaves that to the client."""
+    result = gatherd.one(member(url("/h2/goaway-once/0/size/9")))
+    if libcurl_version() >= (8, 1):
+        assert result["ok"] is True and result["num_retries"] >= 1
+    else:
+        assert outcome(result) == GONE and result["retryable"] is True
+        assert gatherd.one(member(url("/h2/goaway-once/0/size/9")))["ok"] is True
+
+
+def test_a_refused_stream_is_sent_again(gatherd, origin, url):
+    result = gatherd.one(member(url("/h2/once/7/size/9")))
+    assert result["ok"] is True and result["num_retries"] == 1
+    assert origin.count("/h2/once/7/size/9") == 2
+
+
+@pytest.mark.parametrize("code", [7, 13])
+def test_a_refused_post_is_not_sent_again(gatherd, origin, url, code):
+    path = "/h2/once/%d/size/9" % code
+    result = gatherd.one(member(url(path), body="pay"))
+    assert origin.count(path) == 1
+    assert result["error"]["type"] == "connection_terminated" and result["error"]["sent"] is True
+
+
+def test_an_upload_that_is_refused(gatherd, origin, url):
+    """A reset in the middle of a large upload, with nothing read before."""
+    result = gatherd.one(member(url("/h2/early/8"), body="x" * 2000000))
+    assert outcome(result) in ("connection_terminated send", "connection_terminated wait"), result
+    assert result["error"]["sent"] is True and result["retryable"] is True
+
+
+@pytest.mark.parametrize("path", ["/never", "/stall/after/10"])
+@pytest.mark.parametrize("how", ["timeout", "deadline"])
+def test_a_stream_that_is_given_up_ends_the_connection(spawn, origin, url, path, how):
+    """The upstream is told at once that nobody waits any more."""
+    gatherd = spawn()
+    gatherd.one(member(url("/size/1")))
+    (conn,) = origin.connections
+    if how == "timeout":
+        late = gatherd.one(member(url(path), timeout_ms=200))
+        assert late["error"]["type"] == "http_response_timeout"
+    else:
+        late = gatherd.batch([member(url(path))], deadline_ms=200)["results"][0]
+        assert late["state"] == "cancelled" and late["error"]["type"] == "deadline_exceeded"
+    assert origin.wait(lambda: conn.closed_at is not None)
+    assert gatherd.one(member(url("/size/3")))["ok"] is True and origin.accepted == 2
+
+
+@pytest.mark.parametrize("how", ["timeout", "deadline"])
+def test_but_not_while_others_use_it(spawn, origin, url, how):
+    """Then it is the stream that is reset, with what is sent next."""
+    gatherd = spawn()
+    gatherd.one(member(url("/size/1")))
+    (conn,) = origin.connections
+    box = []
+    waits = threading.Thread(target=lambda: box.append(gatherd.one(member(url("/gate/a/size/9")))))
+    waits.start()
+    assert origin.wait(lambda: len(origin.seen) == 2)
+    if how == "timeout":
+        assert gatherd.one(member(url("/never"), timeout_ms=200))["state"] == "failed"
+    else:
+        assert gatherd.batch([member(url("/never"))], deadline_ms=200)["counts"]["cancelled"] == 1
+    assert gatherd.one(member(url("/size/3")))["ok"] is True
+    assert origin.wait(lambda: len(conn.resets) == 1)
+    origin.release("a")
+    waits.join(30)
+    assert box[0]["ok"] is True and box[0]["num_retries"] == 0
+    assert origin.accepted == 1 and conn.closed_at is None
+
+
+def test_a_long_body_is_cut(spawn, origin, url):
+    """What is beyond max_response_bytes is not waited for by the next member."""
+    gatherd = spawn()
+    result = gatherd.one(member(url("/size/9000000"), max_response_bytes=100000))
+    assert result["state"] == "done" and result["truncated"] is True
+    assert result["size_delivered"] == 100000
+    assert origin.wait(lambda: origin.connections[0].closed_at is not None)
+    assert gatherd.one(member(url("/size/3")))["ok"] is True
+
+
+# policy
+
+
+def test_denied_addresses_are_not_dialled(gatherd, origin, url, dns):
+    dns.add("h2-denied.test", a=["10.0.0.1"])
+    dns.add("h2-partly.test", a=["10.0.0.1", "127.0.0.1"])
+    doc = gatherd.batch(
+        [
+            member("https://10.0.0.1/"),
+            member("https://[::ffff:10.0.0.1]/"),
+            member(url("/size/1", host="h2-denied.test")),
+            member(url("/redirect-to?url=https://169.254.169.254/")),
+        ]
+    )
+    assert doc["errors"] == {"destination_ip_prohibited": 4} and doc["counts"]["denied"] == 4
+    assert all(r["error"]["rule"] and r["retryable"] is False for r in doc["results"])
+    partly = gatherd.one(member(url("/size/1", host="h2-partly.test")))
+    assert partly["error"]["type"] == "tls_certificate_error"  # dialled: the address that is allowed
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_a_kept_connection_is_judged_again(spawn, origin, url, tmp_path, version):
+    """The policy changes while a connection is kept: it is used no more."""
+    conf = tmp_path / "conf"
+    conf.write_text("[policy default]\nallow = 127.0.0.1\n")
+    daemon = spawn(loopback=False, args=("-c", str(conf)))
+    assert daemon.one(member(url("/size/1"), http_version=version))["http_version"] == version
+    conf.write_text("[policy default]\n")
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log("reloaded")
+    result = daemon.one(member(url("/size/2"), http_version=version))
+    assert result["state"] == "denied" and result["error"]["type"] == "destination_ip_prohibited"
+    assert origin.paths() == {"/size/1": 1}
