@@ -193,22 +193,23 @@ static void set_key(struct config_loader *l, int slot, const char *key, char *va
         return;
     }
     struct config_origin *at = origin_of(l, slot, o);
-    if (o->type != CONFIG_LIST && at->source == CONFIG_FROM_FILE && at->file == l->here.file) {
+    bool is_list = o->type == CONFIG_LIST || o->type == CONFIG_LINES;
+    if (!is_list && at->source == CONFIG_FROM_FILE && at->file == l->here.file) {
         config_report(l, &l->here, slot, key, "is set twice, first in line %d; remove one",
                       at->line);
         return;
     }
-    bool adds = o->type == CONFIG_LIST && at->source == l->here.source && *value;
+    bool adds = is_list && at->source == l->here.source && *value;
     bool refused = adds && at->refused;
     *at = l->here;
     at->refused = refused;
     at->order = ++l->here.order;
-    if (o->type != CONFIG_LIST) {
-        set_one(l, slot, o, value);
-        return;
-    }
-    if (!adds)
+    if (is_list && !adds)
         config_table_clear(o, slot_data(l->config, slot));
+    if (o->type == CONFIG_LINES ? *value != '\0' : !is_list)
+        set_one(l, slot, o, value);
+    if (o->type != CONFIG_LIST)
+        return;
     for (char *word; (word = parse_word(&value));)
         set_one(l, slot, o, word);
 }
@@ -564,6 +565,14 @@ void config_dump(const struct config *c, struct buf *out)
 const struct config_policy *config_find_policy(const struct config *c, const char *name)
 {
     return slot_data(c, slot_find(c, CONFIG_POLICY, name));
+}
+
+bool config_policy_equal(const struct config_policy *a, const struct config_policy *b)
+{
+    bool equal = strcmp(a->name, b->name) == 0;
+    for (size_t i = 0; i < config_table_count && equal; i++)
+        equal = config_table[i].section != CONFIG_POLICY || config_table_equal(&config_table[i], a, b);
+    return equal;
 }
 
 /* Appends "section.NAME.key"; key NULL: the section itself. */

@@ -31,6 +31,8 @@ struct str_list {
 };
 
 enum config_base { POLICY_BASE_PUBLIC, POLICY_BASE_PRIVATE, POLICY_BASE_UNSAFE_ANY };
+enum config_redirects { REDIRECTS_SAME_CLASS, REDIRECTS_NONE, REDIRECTS_ANY };
+enum config_policy_mode { POLICY_MODE_ENFORCE, POLICY_MODE_REPORT };
 enum config_http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2 };
 
 #define CONFIG_AUTO (-1) /* a number that is left to gatherd */
@@ -50,6 +52,8 @@ struct config_listener {
     char *token_file;       /* NULL = no token asked; a file of `name:token` lines */
     char *policy;           /* name of a [policy] section. Default "default" */
     int64_t mode;           /* permission bits of a Unix socket, octal in the file. Default 0660 */
+    char *group;            /* of a Unix socket, name or number; NULL = the process's own */
+    struct str_list peers;  /* users, names or numbers, that may ask on a Unix socket; empty = all */
     int64_t head_timeout_us; /* 10s: whole request head, from accept or the previous answer's end */
     int64_t body_timeout_us; /* 30s: whole request body */
     int64_t send_timeout_us; /* 30s: longest time without the client taking a byte of the answer */
@@ -61,6 +65,11 @@ struct config_policy {
     int64_t base;           /* enum config_base: public private unsafe-any. Default public */
     struct str_list allow;  /* ADDRESS or PREFIX, with optional :PORT or :PORT-PORT, v6 bracketed then */
     struct str_list deny;
+    struct str_list ports;      /* PORT or LOW-HIGH that may be asked for; empty = all */
+    struct str_list allow_host; /* "PATTERN -> ADDRESS-OR-PREFIX ...", one a line */
+    struct str_list deny_host;  /* patterns, see hostname.h */
+    int64_t redirects;      /* enum config_redirects: same-class none any. Default same-class */
+    int64_t mode;           /* enum config_policy_mode: enforce report. Default enforce */
 };
 
 struct config_limits { /* defaults in the table; ranges too */
@@ -70,6 +79,9 @@ struct config_limits { /* defaults in the table; ranges too */
     int64_t in_flight;           /* 256 transfers at once, all batches */
     int64_t queued;              /* 100000 members waiting, all batches */
     int64_t per_host;            /* 100 transfers at once to one scheme://host:port */
+    int64_t per_client_batches;  /* 0 = no limit; batches at once of one identity */
+    int64_t per_client_members;  /* 0 = no limit; members at once of one identity */
+    int64_t per_client_rate;     /* members of one identity: n > 0 a second, -n a minute; 0 = any */
     int64_t head_bytes;          /* 16K head of a client's request */
     int64_t upstream_head_bytes; /* 64K 1xx, head and trailers of one hop */
     int64_t response_bytes;      /* 10M decoded body of one member, largest max_response_bytes */
@@ -113,6 +125,9 @@ void config_destroy(struct config *c);
 void config_dump(const struct config *c, struct buf *out);
 
 const struct config_policy *config_find_policy(const struct config *c, const char *name);
+
+/* Whether both say the same, name and all. */
+bool config_policy_equal(const struct config_policy *a, const struct config_policy *b);
 
 /* For a reload: appends the options that differ between the two and that only a restart takes, as
  * "limits.clients listener.default.bind", separated by blanks; a listener that only one of them has

@@ -17,6 +17,7 @@
 #include "build.h"
 #include "cidr.h"
 #include "clock.h"
+#include "hostname.h"
 #include "log.h"
 #include "parse.h"
 
@@ -24,6 +25,7 @@
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
+#define RATE_MAX 1000000
 #define DAY_US (86400 * US_PER_S)
 #define HOST_BYTES_MAX 253
 
@@ -174,6 +176,54 @@ static bool check_rule(const char *text, struct buf *why)
     return false;
 }
 
+static bool check_ports(const char *text, struct buf *why)
+{
+    if (is_port_range(text))
+        return true;
+    say_quoted(why, text, "is no port; a number from 1 to 65535, or LOW-HIGH");
+    return false;
+}
+
+static bool check_pattern(const char *text, struct buf *why)
+{
+    struct hostname_pattern pattern;
+    struct buf words;
+    buf_init(&words, 0);
+    bool ok = hostname_pattern_parse(text, &pattern, &words);
+    if (!ok)
+        say_quoted(why, text, buf_cstr(&words));
+    buf_fini(&words);
+    return ok;
+}
+
+/* PATTERN -> ADDRESS-OR-PREFIX[:PORT] ... */
+static bool check_allow_host(const char *text, struct buf *why)
+{
+    char pattern[HOSTNAME_MAX + 3], rules[CONFIG_LINE_MAX + 1];
+    const char *rest = hostname_split_arrow(text, pattern);
+    char *p = rules, *word;
+    if (!rest || !*rest || strlen(rest) >= sizeof rules) {
+        say_quoted(why, text, "does not say where the name may lead; *.corp.example -> 10.0.0.0/8");
+        return false;
+    }
+    memcpy(rules, rest, strlen(rest) + 1);
+    bool ok = check_pattern(pattern, why);
+    while (ok && (word = parse_word(&p)))
+        ok = check_rule(word, why);
+    return ok;
+}
+
+/* What getpwnam() and getgrnam() are asked for, or a number. */
+static bool check_account(const char *text, struct buf *why)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "-._@\\$";
+    if (!*text || (!text[strspn(text, allowed)] && *text != '-'))
+        return true;
+    say_quoted(why, text, "is no account; its name, or its number");
+    return false;
+}
+
 static bool check_server(const char *text, struct buf *why)
 {
     struct ip_addr ip;
@@ -216,6 +266,12 @@ static const char *const base_words[] = {
     [POLICY_BASE_PUBLIC] = "public", [POLICY_BASE_PRIVATE] = "private",
     [POLICY_BASE_UNSAFE_ANY] = "unsafe-any", NULL,
 };
+static const char *const redirects_words[] = {
+    [REDIRECTS_SAME_CLASS] = "same-class", [REDIRECTS_NONE] = "none", [REDIRECTS_ANY] = "any", NULL,
+};
+static const char *const mode_words[] = {
+    [POLICY_MODE_ENFORCE] = "enforce", [POLICY_MODE_REPORT] = "report", NULL,
+};
 static const char *const http_words[] = {
     [HTTP_VERSION_AUTO] = "auto", [HTTP_VERSION_1_1] = "1.1", [HTTP_VERSION_2] = "2", NULL,
 };
@@ -244,6 +300,11 @@ static const char *const http_words[] = {
     ROW(section, CONFIG_TEXT, name, name, text, .check = test)
 #define LIST(section, name, text, test, restart) \
     ROW(section, CONFIG_LIST, name, name, text, .check = test, .needs_restart = restart)
+#define LINES(section, name, test) \
+    ROW(section, CONFIG_LINES, name, name, "", .check = test)
+#define ACCOUNT(section, name) \
+    ROW(section, CONFIG_TEXT, name, name, "", .check = check_account, .needs_restart = RESTART)
+#define RATE(section, name, text) ROW(section, CONFIG_RATE, name, name, text)
 #define MODE(section, name, text, restart) \
     ROW(section, CONFIG_MODE, name, name, text, .max = 0777, .needs_restart = restart)
 
@@ -262,6 +323,9 @@ const struct config_option config_table[] = {
     COUNT(limits, in_flight, "256", 1, 65536, RELOAD)
     COUNT(limits, queued, "100000", 1, 10000000, RELOAD)
     COUNT(limits, per_host, "100", 1, 65536, RELOAD)
+    COUNT(limits, per_client_batches, "0", 0, 1000000, RELOAD)
+    COUNT(limits, per_client_members, "0", 0, 10000000, RELOAD)
+    RATE(limits, per_client_rate, "0")
     SIZE(limits, head_bytes, "16K", KIB, MIB, RESTART)
     SIZE(limits, upstream_head_bytes, "64K", KIB, 16 * MIB, RELOAD)
     SIZE(limits, response_bytes, "10M", 0, 1024 * GIB, RELOAD)
@@ -284,6 +348,8 @@ const struct config_option config_table[] = {
     TEXT(listener, token_file, "", NULL)
     TEXT(listener, policy, "default", check_policy_name)
     MODE(listener, mode, "0660", RESTART)
+    ACCOUNT(listener, group)
+    LIST(listener, peers, "", check_account, RELOAD)
     DURATION(listener, head_timeout, "10s")
     DURATION(listener, body_timeout, "30s")
     DURATION(listener, send_timeout, "30s")
@@ -292,6 +358,11 @@ const struct config_option config_table[] = {
     WORD(policy, base, "public", base_words)
     LIST(policy, allow, "", check_rule, RELOAD)
     LIST(policy, deny, "", check_rule, RELOAD)
+    LIST(policy, ports, "", check_ports, RELOAD)
+    LINES(policy, allow_host, check_allow_host)
+    LIST(policy, deny_host, "", check_pattern, RELOAD)
+    WORD(policy, redirects, "same-class", redirects_words)
+    WORD(policy, mode, "enforce", mode_words)
 };
 /* clang-format on */
 
@@ -382,6 +453,8 @@ static void write_number(const struct config_option *o, int64_t v, struct buf *o
         buf_printf(out, "%04o", (unsigned)v);
     else if (o->type == CONFIG_WORD)
         buf_add_str(out, o->words[v]);
+    else if (o->type == CONFIG_RATE && v != 0)
+        buf_printf(out, v > 0 ? "%lld/s" : "%lld/m", (long long)(v > 0 ? v : -v));
     else if (o->words != NULL && v == CONFIG_AUTO)
         buf_add_str(out, o->words[0]);
     else
@@ -394,6 +467,15 @@ static const void *field_of(const struct config_option *o, const void *section)
 }
 
 #define LIST_LINE_MAX 100 /* for the eye; a single long item may need more */
+
+static void write_lines(const struct config_option *o, const struct str_list *list,
+                        struct buf *out)
+{
+    for (size_t i = 0; i < list->count; i++)
+        buf_printf(out, "%s%s = %s", i > 0 ? "\n" : "", o->key, list->items[i]);
+    if (list->count == 0)
+        buf_printf(out, "%s =", o->key);
+}
 
 static void write_list(const struct config_option *o, const struct str_list *list, struct buf *out)
 {
@@ -415,6 +497,8 @@ void config_table_write(const struct config_option *o, const void *section, stru
     const void *field = field_of(o, section);
     if (o->type == CONFIG_LIST) {
         write_list(o, field, out);
+    } else if (o->type == CONFIG_LINES) {
+        write_lines(o, field, out);
     } else if (o->type == CONFIG_TEXT) {
         const char *text = *(char *const *)field;
         buf_printf(out, "%s =%s%s", o->key, text ? " " : "", text ? text : "");
@@ -423,6 +507,11 @@ void config_table_write(const struct config_option *o, const void *section, stru
         write_number(o, *(const int64_t *)field, out);
     }
     buf_add_char(out, '\n');
+}
+
+static bool is_list(const struct config_option *o)
+{
+    return o->type == CONFIG_LIST || o->type == CONFIG_LINES;
 }
 
 static bool list_equal(const struct str_list *a, const struct str_list *b)
@@ -439,7 +528,7 @@ static bool list_equal(const struct str_list *a, const struct str_list *b)
 bool config_table_equal(const struct config_option *o, const void *a, const void *b)
 {
     const void *x = field_of(o, a), *y = field_of(o, b);
-    if (o->type == CONFIG_LIST)
+    if (is_list(o))
         return list_equal(x, y);
     if (o->type != CONFIG_TEXT)
         return *(const int64_t *)x == *(const int64_t *)y;
@@ -457,6 +546,22 @@ static bool parse_mode(const char *text, int64_t *out)
     *out = 0;
     for (; *text; text++)
         *out = *out * 8 + (*text - '0');
+    return true;
+}
+
+/* N/s, N/m, or N alone, which is a second's. */
+static bool parse_rate(const char *text, int64_t *out)
+{
+    char digits[20];
+    size_t n = strspn(text, DIGITS);
+    bool minute = strcmp(text + n, "/m") == 0;
+    if (n == 0 || n >= sizeof digits || (text[n] && !minute && strcmp(text + n, "/s") != 0))
+        return false;
+    memcpy(digits, text, n);
+    digits[n] = '\0';
+    if (!parse_int(digits, 0, RATE_MAX, out))
+        return false;
+    *out = minute ? -*out : *out;
     return true;
 }
 
@@ -498,6 +603,17 @@ static bool read_number(const struct config_option *o, const char *text, int64_t
     write_number(o, o->min, why);
     buf_add_str(why, " to ");
     write_number(o, o->max, why);
+    return false;
+}
+
+static bool read_rate(const char *text, int64_t *out, struct buf *why)
+{
+    int64_t v;
+    if (parse_rate(text, &v)) {
+        *out = v;
+        return true;
+    }
+    say_quoted(why, text, "is no rate; 0 (none), or N/s or N/m with N up to 1000000");
     return false;
 }
 
@@ -557,11 +673,13 @@ bool config_table_set(const struct config_option *o, void *section, const char *
     void *field = (char *)section + o->offset;
     if (o->type == CONFIG_WORD)
         return read_word(o, text, field, why);
-    if (o->type != CONFIG_TEXT && o->type != CONFIG_LIST)
+    if (o->type == CONFIG_RATE)
+        return read_rate(text, field, why);
+    if (o->type != CONFIG_TEXT && !is_list(o))
         return read_number(o, text, field, why);
     if (!check_text(o, text, why))
         return false;
-    bool done = o->type == CONFIG_LIST ? list_add(field, text) : replace_text(field, text);
+    bool done = is_list(o) ? list_add(field, text) : replace_text(field, text);
     why->failed |= !done;
     return done;
 }
@@ -572,7 +690,7 @@ void config_table_clear(const struct config_option *o, void *section)
     if (o->type == CONFIG_TEXT) {
         free(*(char **)field);
         *(char **)field = NULL;
-    } else if (o->type == CONFIG_LIST) {
+    } else if (is_list(o)) {
         struct str_list *list = field;
         while (list->count > 0)
             free(list->items[--list->count]);

@@ -36,7 +36,9 @@ enum config_type {
     CONFIG_MODE,     /* int64_t: octal */
     CONFIG_WORD,     /* int64_t: index into words */
     CONFIG_TEXT,     /* char *: NULL = empty */
-    CONFIG_LIST,     /* struct str_list */
+    CONFIG_RATE,     /* int64_t: n a second, -n a minute, 0 = none */
+    CONFIG_LIST,     /* struct str_list; items are separated by blanks */
+    CONFIG_LINES,    /* struct str_list; an item is a whole line */
 };
 
 struct config_option {

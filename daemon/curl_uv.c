@@ -578,3 +578,8 @@ size_t curl_uv_sockets(const struct curl_uv *m)
 {
     return m->sockets;
 }
+
+size_t curl_uv_transfers(const struct curl_uv *m)
+{
+    return m->transfers;
+}

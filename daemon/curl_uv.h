@@ -71,6 +71,9 @@ bool curl_uv_starved(struct curl_uv *m);
 /* Whether as many connections are kept as may be: one more would push out the oldest. */
 bool curl_uv_is_full(const struct curl_uv *m);
 
+/* Handles added and not removed. */
+size_t curl_uv_transfers(const struct curl_uv *m);
+
 /* Sockets open, for gauges and the idle sweep. */
 size_t curl_uv_sockets(const struct curl_uv *m);
 

@@ -242,9 +242,9 @@ static void cancel_waiting(struct fetch *f, struct fetch_job *job, enum err_type
 /* The first of the four checks, on what stands in the URL; for a redirect it was asked already. */
 static bool may_fetch(struct fetch *f, const struct fetch_job *job, struct verdict *v)
 {
-    const struct origin *o = fetch_target(job).origin;
-    return job->next != NULL ||
-           policy_check_host(fetch_pool_of(f, job)->env.policy, o->host, &o->ip, o->port, v);
+    const struct policy_hop hop = fetch_policy_hop(job);
+    return job->next != NULL || policy_check_host(fetch_pool_of(f, job)->env.policy, &hop,
+                                                  &fetch_target(job).origin->ip, v);
 }
 
 static void begin_job(struct fetch_job *job)

@@ -112,6 +112,7 @@ struct fetch_job {
     struct list node;
     enum fetch_state state;
     bool without_body, left_origin; /* after a redirect */
+    enum policy_from from;          /* what its hops so far were sent to */
     struct sched_entry entry;
     struct heap_node deadline;
     struct target *next;        /* of the next hop, after a redirect; NULL = the member's own */
@@ -155,9 +156,10 @@ void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg);
 bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     __attribute__((warn_unused_result));
 
-/* Another policy for the pool, from the next check on: also kept-alive connections are judged by it
- * before they are used again. The old one may be freed when this returns. */
-void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy);
+/* Another policy for the pool, from the next check on, which kept-alive connections meet as well. The
+ * old one may be freed when this returns. renew: its rules are others, so no connection that was made
+ * under the old ones is used again; what runs on one goes on, and the connection is closed with it. */
+void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy, bool renew);
 
 /* A reload: from now on these are asked; running transfers go on. The limit of an origin changes at once,
  * lookups and dns_servers only with a restart. The old ones may be freed when this returns. */

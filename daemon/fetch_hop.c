@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "curl_err.h"
+#include "log.h"
 
 /* What a launch costs of a turn's budget: a start on a kept connection takes some 20 us, a new one 40,
  * and a new one with TLS begins a handshake of 400 to 900 us. */
@@ -51,11 +52,21 @@ static void record_hop(struct fetch_job *job, const struct transfer *t, enum pha
     hop_timings(&t->marks, last, &hop->timings);
 }
 
+/* mode = report: once a hop, in place of the denial. */
+static void report_hop(struct fetch *f, const struct transfer *t)
+{
+    metrics_add(f->params.metrics, METRIC_POLICY_REPORTED, 1);
+    LOG_WARN("policy", "policy=%s would_deny=\"%s\" host=%s port=%u", policy_name(t->env->policy),
+             t->would_deny, t->target.origin->host, (unsigned)t->target.origin->port);
+}
+
 /* Takes the hop's time and sizes; the transfer still exists. */
 enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now_us)
 {
     struct transfer *t = job->transfer;
     enum phase last = transfer_account(t, now_us);
+    if (t->would_deny[0] != '\0')
+        report_hop(f, t);
     if (t->marks.first_byte != TIME_NULL) {
         int64_t first = t->marks.first_byte < now_us ? t->marks.first_byte : now_us;
         job->result.ttfb_us = job->work_us + (first - job->dispatched_us);
@@ -156,6 +167,12 @@ static bool set_next(struct fetch_job *job, struct target *next)
     return true;
 }
 
+static bool may_follow(const struct transfer *t, const struct fetch_job *job, struct verdict *v)
+{
+    const struct policy_hop hop = fetch_policy_hop(job);
+    return policy_check_host(t->env->policy, &hop, &job->next->origin->ip, v);
+}
+
 static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase last)
 {
     struct transfer *t = job->transfer;
@@ -174,12 +191,12 @@ static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase l
     record_hop(job, t, last);
     job->result.num_redirects++;
     job->left_origin |= !target_same_origin(&from, &next);
+    job->from = policy_from(job->from, &t->peer);
     redirect_method(job, t->status);
     forget_answer(&job->result);
     if (!set_next(job, &next)) {
         fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last, "out of memory");
-    } else if (!policy_check_host(t->env->policy, job->next->origin->host, &job->next->origin->ip,
-                                  job->next->origin->port, &v)) {
+    } else if (!may_follow(t, job, &v)) {
         fetch_set_denial(f, job, &v, PHASE_QUEUE);
         fetch_end_job(f, job);
     } else {
@@ -292,6 +309,12 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
 
 /* --- dispatch --- */
 
+struct policy_hop fetch_policy_hop(const struct fetch_job *job)
+{
+    const struct origin *to = fetch_target(job).origin;
+    return (struct policy_hop){to->host, to->port, job->from};
+}
+
 int64_t fetch_timeout_at(const struct fetch_job *job)
 {
     return job->dispatched_us + job->member->opts->timeout_us - job->work_us;
@@ -314,10 +337,10 @@ bool fetch_set_deadline(struct fetch *f, struct fetch_job *job)
 static size_t allowed_addresses(const struct fetch_job *job, const struct resolve_answer *answer,
                                 struct ip_addr *out, struct verdict *v)
 {
+    const struct policy_hop hop = fetch_policy_hop(job);
     size_t n = 0;
     for (size_t i = 0; i < answer->count; i++) {
-        if (policy_check_address(job->transfer->env->policy, &answer->addresses[i],
-                                 job->transfer->target.origin->port, v))
+        if (policy_check_address(job->transfer->env->policy, &hop, &answer->addresses[i], v))
             out[n++] = answer->addresses[i];
         else if (v->type == ERR_PROXY_LOOP_DETECTED)
             return 0;
@@ -411,6 +434,7 @@ static bool begin_hop(struct fetch *f, struct fetch_job *job)
         .method = job->method,
         .send_body = opts->body != NULL && !job->without_body,
         .first_hop_origin = !job->left_origin,
+        .from = job->from,
         .may_follow = opts->max_redirects > 0,
         .include = job->group->include,
         .traceparent = job->group->traceparent,

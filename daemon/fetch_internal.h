@@ -16,6 +16,7 @@
 struct fetch_pool {
     struct transfer_env env;
     struct list idle; /* struct transfer */
+    struct list retired; /* struct retired: multis that only run what they have */
     size_t idle_count;
     size_t unused; /* the fewest that were idle since the last sweep: nobody missed those */
     bool open;
@@ -38,6 +39,8 @@ struct fetch {
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
     size_t open_parts; /* parts of the engine not yet closed */
+    size_t retired_closing; /* retired multis that were closed and are not gone */
+    void (*retired_closed)(void *arg); /* told of each when the engine is closed, too */
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -90,7 +93,8 @@ void fetch_reload_pools(struct fetch *f);
  * true while there is more to be swept. */
 bool fetch_sweep_pools(struct fetch *f);
 
-/* Closes all; closed is called with the engine once for each multi. Returns how many there are. */
+/* Closes all; closed is called with the engine once for each multi, also for those that were being
+ * closed already. Returns how many there are. */
 size_t fetch_close_pools(struct fetch *f, void (*closed)(void *arg));
 
 /* --- fetch_hop.c --- */
@@ -108,6 +112,9 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code);
 enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now_us);
 void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type type,
                          enum phase phase, const char *message); /* as in fetch_fail_waiting() */
+
+/* The next or running hop as the policy is asked for it; borrows from the job's target. */
+struct policy_hop fetch_policy_hop(const struct fetch_job *job);
 
 /* When timeout_ms and connect_timeout_ms of the running hop pass; the earlier that applies is put on the
  * engine's heap (false: no memory). */

@@ -8,7 +8,10 @@
  */
 #include "fetch_internal.h"
 
+#include <stdlib.h>
+
 #include "clock.h"
+#include "log.h"
 
 enum {
     MESSAGES_MAX = 128,
@@ -39,7 +42,69 @@ struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job)
     return &f->pools[job->group->pool];
 }
 
+/* --- multis that are retired --- */
+
+/* Of the rules before the last reload: it takes no transfer any more. */
+struct retired {
+    struct list node; /* the pool's list */
+    struct curl_uv *multi;
+};
+
+static void on_retired_closed(void *arg)
+{
+    struct fetch *f = arg;
+    f->retired_closing--;
+    if (f->retired_closed != NULL)
+        f->retired_closed(f);
+}
+
+static void close_retired(struct fetch *f, struct retired *r)
+{
+    list_remove(&r->node);
+    f->retired_closing++;
+    curl_uv_close(r->multi, on_retired_closed, f);
+    free(r);
+}
+
+/* A multi without transfers goes at once, one that has some with the last of them. */
+static void close_unused_retired(struct fetch *f, struct fetch_pool *p)
+{
+    struct list *node, *next;
+    LIST_FOREACH_SAFE(node, next, &p->retired) {
+        struct retired *r = LIST_CONTAINER(node, struct retired, node);
+        if (curl_uv_transfers(r->multi) == 0)
+            close_retired(f, r);
+    }
+}
+
 /* --- life --- */
+
+static struct curl_uv *create_multi(struct fetch *f)
+{
+    const struct curl_uv_params params = {
+        .loop = f->params.loop,
+        .max_idle = max_idle(f),
+        .wake = f->params.wake,
+        .socket_closed = on_socket_closed,
+        .arg = f->params.arg,
+    };
+    return curl_uv_create(&params);
+}
+
+/* Should memory run out the old one stays, and the checks before each request have to do. */
+static void renew_multi(struct fetch *f, struct fetch_pool *p, int lane)
+{
+    struct retired *r = calloc(1, sizeof *r);
+    struct curl_uv *fresh = r != NULL ? create_multi(f) : NULL;
+    if (fresh == NULL) {
+        free(r);
+        LOG_WARN("fetch", "error=\"no memory: connections made before the reload are kept\"");
+        return;
+    }
+    r->multi = p->env.multis[lane];
+    list_append(&p->retired, &r->node);
+    p->env.multis[lane] = fresh;
+}
 
 static void on_nothing(void *arg)
 {
@@ -52,6 +117,8 @@ static size_t pool_close(struct fetch *f, struct fetch_pool *p, void (*closed)(v
     size_t multis = 0;
     while ((node = list_pop(&p->idle)) != NULL)
         transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
+    while (!list_empty(&p->retired))
+        close_retired(f, LIST_CONTAINER(p->retired.next, struct retired, node));
     for (int lane = 0; lane < TRANSFER_LANES; lane++) {
         if (p->env.multis[lane] == NULL)
             continue;
@@ -77,20 +144,14 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
 {
     struct fetch_pool *p = &f->pools[id];
     if (p->open) { /* the rest of the engines had no memory for it then */
-        fetch_pool_set_policy(f, id, policy);
+        fetch_pool_set_policy(f, id, policy, true);
         return true;
     }
-    const struct curl_uv_params params = {
-        .loop = f->params.loop,
-        .max_idle = max_idle(f),
-        .wake = f->params.wake,
-        .socket_closed = on_socket_closed,
-        .arg = f->params.arg,
-    };
     p->env = make_env(f, policy);
     list_init(&p->idle);
+    list_init(&p->retired);
     for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-        p->env.multis[lane] = curl_uv_create(&params);
+        p->env.multis[lane] = create_multi(f);
         if (p->env.multis[lane] == NULL) {
             pool_close(f, p, on_nothing);
             return false;
@@ -100,10 +161,15 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     return true;
 }
 
-void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy)
+void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy, bool renew)
 {
-    f->pools[id].env.policy = policy;
-    f->pools[id].env.generation++;
+    struct fetch_pool *p = &f->pools[id];
+    p->env.policy = policy;
+    p->env.generation++;
+    for (int lane = 0; lane < TRANSFER_LANES && renew; lane++)
+        renew_multi(f, p, lane);
+    if (renew)
+        close_unused_retired(f, p);
 }
 
 void fetch_reload_pools(struct fetch *f)
@@ -123,7 +189,8 @@ size_t fetch_close_pools(struct fetch *f, void (*closed)(void *arg))
     size_t multis = 0;
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
         multis += pool_close(f, &f->pools[i], closed);
-    return multis;
+    f->retired_closed = closed;
+    return multis + f->retired_closing;
 }
 
 /* --- transfers --- */
@@ -161,6 +228,20 @@ static void make_room(struct fetch *f)
         f->pools[i].env.starved_until_us = clock_us() + STARVED_US;
 }
 
+/* What they still have ends as everywhere. True while one has something left to do now. */
+static bool run_retired(struct fetch *f, struct fetch_pool *p)
+{
+    bool pending = false;
+    struct list *node, *next;
+    LIST_FOREACH_SAFE(node, next, &p->retired) {
+        struct retired *r = LIST_CONTAINER(node, struct retired, node);
+        curl_uv_turn(r->multi, MESSAGES_MAX, fetch_transfer_done, f);
+        pending |= curl_uv_pending(r->multi);
+    }
+    close_unused_retired(f, p);
+    return pending;
+}
+
 bool fetch_run_pools(struct fetch *f)
 {
     bool pending = false, starved = false;
@@ -173,6 +254,8 @@ bool fetch_run_pools(struct fetch *f)
             starved |= curl_uv_starved(m);
             pending |= curl_uv_pending(m);
         }
+        if (!list_empty(&f->pools[i].retired))
+            pending |= run_retired(f, &f->pools[i]);
     }
     if (starved)
         make_room(f);

@@ -146,7 +146,7 @@ static struct pool_slot *find_slot(struct gatherd *g, const char *name)
 }
 
 /* Gives a policy to the pool of its name, which is opened on first use. */
-static bool install_policy(struct gatherd *g, struct policy *policy)
+static bool install_policy(struct gatherd *g, struct policy *policy, bool changed)
 {
     struct pool_slot *slot = find_slot(g, policy_name(policy));
     if (slot == NULL) {
@@ -158,18 +158,23 @@ static bool install_policy(struct gatherd *g, struct policy *policy)
         snprintf(slot->name, sizeof slot->name, "%s", policy_name(policy));
         slot->pool = pool;
     } else {
-        shard_pool_set_policy(slot->pool, policy);
+        shard_pool_set_policy(slot->pool, policy, changed);
         policy_destroy(slot->policy);
     }
     slot->policy = policy;
     return true;
 }
 
-static bool install_policies(struct gatherd *g, struct access_set *access, const struct config *config)
+/* A policy that says what it said in `before` keeps its connections. */
+static bool install_policies(struct gatherd *g, struct access_set *access, const struct config *config,
+                             const struct config *before)
 {
     for (size_t i = 0; i < config->policy_count; i++) {
+        const struct config_policy *now = &config->policies[i];
+        const struct config_policy *was = config_find_policy(before, now->name);
+        bool changed = was == NULL || !config_policy_equal(was, now);
         if (!policy_set_own(access->policies[i], g->own, g->own_count) ||
-            !install_policy(g, access->policies[i]))
+            !install_policy(g, access->policies[i], changed))
             return false;
         access->policies[i] = NULL;
     }
@@ -211,7 +216,7 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     shard_reload(g->shard, next);
     routes_reload(g->routes, next);
     front_reload(g->front, &next->limits);
-    if (!install_policies(g, access, next))
+    if (!install_policies(g, access, next, old))
         LOG_ERROR("config", "no room for another policy since the start, or no memory: some are still "
                             "the old ones; restart");
     for (size_t i = 0; i < next->listener_count; i++) {
@@ -524,7 +529,7 @@ static int up_front(struct gatherd *g)
             return rc;
     }
     g->own_count = front_endpoints(g->front, g->own, ENDPOINTS_MAX);
-    if (!install_policies(g, &g->access, g->config))
+    if (!install_policies(g, &g->access, g->config, g->config))
         return EX_OSERR;
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const struct config_listener *l = &g->config->listeners[i];

@@ -23,9 +23,10 @@
 #define METRICS_TABLE(X) \
     X(BATCHES_ACCEPTED, COUNTER, "gatherd_batches_total", "", "Batches admitted.") \
     X(BATCHES_REFUSED_FULL, COUNTER, "gatherd_batches_refused_total", "reason=\"full\"", \
-      "Batches refused with 503.") \
+      "Batches refused with 503, or with 429 for a quota.") \
     X(BATCHES_REFUSED_DRAINING, COUNTER, "gatherd_batches_refused_total", "reason=\"draining\"", \
       "") \
+    X(BATCHES_REFUSED_QUOTA, COUNTER, "gatherd_batches_refused_total", "reason=\"quota\"", "") \
     X(BATCHES_CLIENT_GONE, COUNTER, "gatherd_batches_client_gone_total", "", \
       "Batches cancelled because the client hung up.") \
     X(BATCHES_RUNNING, GAUGE, "gatherd_batches_running", "", "Batches not yet answered.") \
@@ -50,6 +51,8 @@
       "Work time of finished members, without queueing.") \
     X(QUEUE_SECONDS, SECONDS, "gatherd_queue_seconds_total", "", \
       "Time that finished members waited for slots.") \
+    X(POLICY_REPORTED, COUNTER, "gatherd_policy_reported_total", "", \
+      "Requests sent upstream that a policy of mode = report would have denied.") \
     X(DNS_LOOKUPS, COUNTER, "gatherd_dns_lookups_total", "", "Name look-ups sent.") \
     X(DNS_CACHE_HITS, COUNTER, "gatherd_dns_cache_hits_total", "", \
       "Name look-ups answered from the cache.") \

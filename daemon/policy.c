@@ -10,111 +10,149 @@
  * (the kernel dials IPv4), so of its own only deny lines count. Everything that is not found to be
  * allowed is denied.
  *
- * A denial's message is made from the same findings: the `allow` line it names holds every address
- * that stood in the way, so that adding that line is enough.
+ * A host is judged before its address, and again with it, because a job that waited may meet another
+ * policy than the one that let it in.
  *
  * It is asked some four times for each fetch, and nearly always allows: then nothing is put into
  * words, and of most public addresses the first byte is enough. Which bytes those are follows from
  * the tables, the lines and the listeners, before the first question.
  */
-#include "policy.h"
+#include "policy_internal.h"
 
-#include <ifaddrs.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy_table.h"
-#include "policy_rule.h"
+#include "parse.h"
 
-#define TARGET_MAX (IP_TEXT_MAX + 8) /* brackets, a colon and five digits */
+#define LINE_MAX_BYTES 256 /* of what stands behind an arrow; a line of the file has fewer */
 
-/* One of gatherd's own listeners, or a network whose every address leads to it. */
-struct own {
-    struct cidr cidr;
-    uint16_t port;
-};
+/* --- from lines ------------------------------------------------------------------------------ */
 
-struct policy {
-    char *name;
-    enum config_base base;
-    struct policy_rule *rules; /* in policy_rule_compare()'s order */
-    size_t rule_count;
-    struct own *own;
-    size_t own_count, own_room;
-    /* Of IPv4 and of IPv6, by the first byte: only the preset speaks, and it allows them all. */
-    bool open[2][256];
-};
-
-/* Harder findings have higher values. */
-enum judgement { ALLOWED, BY_CLASS, BY_METADATA, BY_DENY, BY_OWN };
-
-struct finding {
-    enum judgement judgement;
-    struct ip_addr ip;                 /* the address found upon */
-    const struct policy_rule *rule;    /* the line that matched, or NULL */
-    const struct address_block *block; /* where no line did, or NULL */
-};
-
-/* What is known of one address and those inside it. */
-struct findings {
-    struct finding all[3]; /* the address itself, then what it embeds */
-    size_t count;
-    const struct finding *worst;
-};
-
-static const char *base_name(enum config_base base)
+static bool report_no_memory(struct buf *errors)
 {
-    switch (base) {
-    case POLICY_BASE_PRIVATE:
-        return "private";
-    case POLICY_BASE_UNSAFE_ANY:
-        return "unsafe-any";
-    case POLICY_BASE_PUBLIC:
-    default:
-        return "public";
-    }
+    BUF_ADD_LITERAL(errors, "out of memory\n");
+    return false;
 }
 
-static void add_rule(struct policy *p, const char *text, bool deny, struct buf *errors)
+static bool report(const struct policy *p, const char *key, const char *text, const char *why,
+                   struct buf *errors)
+{
+    buf_printf(errors, "policy %s: %s = %s: %s\n", p->name, key, text, why);
+    return false;
+}
+
+/* A line's text is copied for messages; host: the pattern it holds for, NULL = every one. */
+static bool add_rule(struct policy *p, const char *item, const char *text, bool deny,
+                     const struct policy_host *host, struct buf *errors)
 {
     struct policy_rule *r = &p->rules[p->rule_count];
     struct buf why;
 
     buf_init(&why, 0);
-    if (policy_rule_parse(text, r, &why)) {
-        r->deny = deny;
-        r->order = p->rule_count;
-        r->text = strdup(text);
-        if (r->text)
-            p->rule_count++;
-        else
-            BUF_ADD_LITERAL(errors, "out of memory\n");
-    } else {
-        buf_printf(errors, "policy %s: %s = %s: %s\n", p->name, deny ? "deny" : "allow", text,
-                   buf_cstr(&why));
-    }
+    bool ok = policy_rule_parse(item, r, &why);
+    if (!ok)
+        report(p, host ? "allow_host" : deny ? "deny" : "allow", text, buf_cstr(&why), errors);
     buf_fini(&why);
+    if (!ok)
+        return false;
+    r->deny = deny;
+    r->host = host ? &host->pattern : NULL;
+    r->order = p->rule_count;
+    r->text = strdup(text);
+    if (!r->text)
+        return report_no_memory(errors);
+    p->rule_count++;
+    return true;
 }
 
-/* Whether every line became a rule. */
-static bool add_rules(struct policy *p, const struct config_policy *conf, struct buf *errors)
+static struct policy_host *add_host(struct policy *p, const char *pattern, const char *text,
+                                    bool deny, struct buf *errors)
 {
-    size_t wanted = conf->allow.count + conf->deny.count;
+    struct policy_host *h = &p->hosts[p->host_count];
+    struct buf why;
 
-    p->rules = calloc(wanted + 1, sizeof(*p->rules));
-    p->name = strdup(conf->name);
-    if (!p->rules || !p->name) {
-        BUF_ADD_LITERAL(errors, "out of memory\n");
-        return false;
+    buf_init(&why, 0);
+    bool ok = hostname_pattern_parse(pattern, &h->pattern, &why);
+    if (!ok)
+        report(p, deny ? "deny_host" : "allow_host", text, buf_cstr(&why), errors);
+    buf_fini(&why);
+    if (!ok)
+        return NULL;
+    h->deny = deny;
+    h->text = strdup(text);
+    if (!h->text) {
+        report_no_memory(errors);
+        return NULL;
     }
+    p->host_count++;
+    return h;
+}
+
+/* "PATTERN -> RULE ..." */
+static bool add_allow_host(struct policy *p, const char *text, struct buf *errors)
+{
+    char pattern[HOSTNAME_MAX + 3], rules[LINE_MAX_BYTES];
+    const char *rest = hostname_split_arrow(text, pattern);
+    char *at = rules, *word;
+
+    if (!rest || !*rest || strlen(rest) >= sizeof(rules))
+        return report(p, "allow_host", text, "right would be *.corp.example -> 10.0.0.0/8", errors);
+    memcpy(rules, rest, strlen(rest) + 1);
+    const struct policy_host *host = add_host(p, pattern, text, false, errors);
+    bool ok = host != NULL;
+    while (ok && (word = parse_word(&at)))
+        ok = add_rule(p, word, text, false, host, errors);
+    return ok;
+}
+
+static bool add_ports(struct policy *p, const char *text, struct buf *errors)
+{
+    struct policy_ports *ports = &p->ports[p->port_count];
+
+    if (!policy_ports_parse(text, &ports->low, &ports->high))
+        return report(p, "ports", text, "right would be a number from 1 to 65535, or LOW-HIGH",
+                      errors);
+    p->port_count++;
+    return true;
+}
+
+/* Rules that the lines hold at most: in one of allow_host stand several, with a blank before each. */
+static size_t count_rules(const struct config_policy *conf)
+{
+    size_t n = conf->allow.count + conf->deny.count;
+
+    for (size_t i = 0; i < conf->allow_host.count; i++)
+        n += strlen(conf->allow_host.items[i]) / 2 + 1;
+    return n;
+}
+
+/* Room for all: nothing moves once it is made. */
+static bool alloc_all(struct policy *p, const struct config_policy *conf)
+{
+    p->name = strdup(conf->name);
+    p->rules = calloc(count_rules(conf) + 1, sizeof(*p->rules));
+    p->hosts = calloc(conf->allow_host.count + conf->deny_host.count + 1, sizeof(*p->hosts));
+    p->ports = calloc(conf->ports.count + 1, sizeof(*p->ports));
+    return p->name && p->rules && p->hosts && p->ports;
+}
+
+/* Whether every line was understood; each that was not is reported. */
+static bool add_lines(struct policy *p, const struct config_policy *conf, struct buf *errors)
+{
+    bool ok = true;
+
     for (size_t i = 0; i < conf->allow.count; i++)
-        add_rule(p, conf->allow.items[i], false, errors);
+        ok &= add_rule(p, conf->allow.items[i], conf->allow.items[i], false, NULL, errors);
     for (size_t i = 0; i < conf->deny.count; i++)
-        add_rule(p, conf->deny.items[i], true, errors);
+        ok &= add_rule(p, conf->deny.items[i], conf->deny.items[i], true, NULL, errors);
+    for (size_t i = 0; i < conf->allow_host.count; i++)
+        ok &= add_allow_host(p, conf->allow_host.items[i], errors);
+    for (size_t i = 0; i < conf->deny_host.count; i++)
+        ok &= add_host(p, conf->deny_host.items[i], conf->deny_host.items[i], true, errors) != NULL;
+    for (size_t i = 0; i < conf->ports.count; i++)
+        ok &= add_ports(p, conf->ports.items[i], errors);
     qsort(p->rules, p->rule_count, sizeof(*p->rules), policy_rule_compare);
-    return p->rule_count == wanted;
+    return ok;
 }
 
 /* No line and no listener may lie there, whatever its port. */
@@ -151,16 +189,17 @@ static bool is_open(const struct policy *p, const struct ip_addr *ip)
 struct policy *policy_create(const struct config_policy *conf, struct buf *errors)
 {
     struct policy *p = calloc(1, sizeof(*p));
+    bool room = p && alloc_all(p, conf);
 
-    if (!p) {
-        BUF_ADD_LITERAL(errors, "out of memory\n");
-        return NULL;
-    }
-    p->base = (enum config_base)conf->base;
-    if (!add_rules(p, conf, errors)) {
+    if (!room)
+        report_no_memory(errors);
+    if (!room || !add_lines(p, conf, errors)) {
         policy_destroy(p);
         return NULL;
     }
+    p->base = (enum config_base)conf->base;
+    p->redirects = (enum config_redirects)conf->redirects;
+    p->reports = conf->mode == POLICY_MODE_REPORT;
     find_open(p);
     return p;
 }
@@ -171,7 +210,11 @@ void policy_destroy(struct policy *p)
         return;
     for (size_t i = 0; i < p->rule_count; i++)
         free(p->rules[i].text);
+    for (size_t i = 0; i < p->host_count; i++)
+        free(p->hosts[i].text);
     free(p->rules);
+    free(p->hosts);
+    free(p->ports);
     free(p->own);
     free(p->name);
     free(p);
@@ -182,96 +225,40 @@ const char *policy_name(const struct policy *p)
     return p->name;
 }
 
-static bool add_own(struct policy *p, const struct ip_addr *ip, unsigned bits, uint16_t port)
-{
-    if (p->own_count == p->own_room) {
-        size_t room = p->own_room ? 2 * p->own_room : 16;
-        struct own *own = realloc(p->own, room * sizeof(*own));
-        if (!own)
-            return false;
-        p->own = own;
-        p->own_room = room;
-    }
-    p->own[p->own_count++] = (struct own){.cidr = {*ip, (uint8_t)bits}, .port = port};
-    return true;
-}
-
-static bool add_own_address(struct policy *p, struct ip_addr ip, uint16_t port)
-{
-    policy_unmap(&ip);
-    return add_own(p, &ip, ip.family == 4 ? 32 : 128, port);
-}
-
-static bool is_unspecified(const struct ip_addr *ip)
-{
-    static const struct ip_addr zero;
-
-    return memcmp(ip->bytes, zero.bytes, sizeof(zero.bytes)) == 0;
-}
-
-/* A wildcard of either family counts for both: whether an IPv6 socket takes IPv4 as well is set
- * per socket, and the address of a listener that does not exist is no loss. */
-static bool add_own_wildcard(struct policy *p, uint16_t port)
-{
-    static const struct ip_addr loopback4 = {4, {127}}, loopback6 = {6, {[15] = 1}};
-    struct ifaddrs *list;
-    struct ip_addr ip;
-    bool ok = add_own(p, &loopback4, 8, port) && add_own(p, &loopback6, 128, port);
-
-    if (!ok || getifaddrs(&list) != 0)
-        return false;
-    for (const struct ifaddrs *i = list; i && ok; i = i->ifa_next) {
-        if (i->ifa_addr && ip_from_sockaddr(i->ifa_addr, &ip, NULL))
-            ok = add_own_address(p, ip, port);
-    }
-    freeifaddrs(list);
-    return ok;
-}
-
-static bool add_all_own(struct policy *p, const struct policy_endpoint *own, size_t count)
-{
-    p->own_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct ip_addr ip = own[i].addr;
-        policy_unmap(&ip);
-        if (!(is_unspecified(&ip) ? add_own_wildcard(p, own[i].port)
-                                  : add_own_address(p, ip, own[i].port)))
-            return false;
-    }
-    return true;
-}
-
 bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count)
 {
-    bool ok = add_all_own(p, own, count);
+    bool ok = policy_own_set(p, own, count);
 
     find_open(p);
     return ok;
 }
 
-/* Linux takes a connection to 0.0.0.0 or :: to the loopback address of the family. */
-static bool is_own(const struct policy *p, const struct ip_addr *dialled, uint16_t port)
-{
-    struct ip_addr ip = *dialled;
+/* --- an address ------------------------------------------------------------------------------ */
 
-    if (is_unspecified(&ip))
-        ip = ip.family == 4 ? (struct ip_addr){4, {127, 0, 0, 1}} : (struct ip_addr){6, {[15] = 1}};
-    for (size_t i = 0; i < p->own_count; i++) {
-        if (p->own[i].port == port && cidr_contains(&p->own[i].cidr, &ip))
-            return true;
-    }
-    return false;
+static bool rule_fits_host(const struct policy_rule *r, const struct policy_hop *hop)
+{
+    return !r->host || (hop->host && hostname_pattern_matches(r->host, hop->host));
 }
 
-static const struct policy_rule *find_rule(const struct policy *p, const struct ip_addr *ip,
-                                           uint16_t port)
+static const struct policy_rule *find_rule(const struct policy *p, const struct policy_hop *hop,
+                                           const struct ip_addr *ip)
 {
     for (size_t i = 0; i < p->rule_count; i++) {
-        if (p->rules[i].cidr.addr.family == ip->family &&
-            policy_rule_matches(&p->rules[i], ip, port))
-            return &p->rules[i];
+        const struct policy_rule *r = &p->rules[i];
+        if (r->cidr.addr.family == ip->family && policy_rule_matches(r, ip, hop->port) &&
+            rule_fits_host(r, hop))
+            return r;
     }
     return NULL;
+}
+
+static bool port_is_listed(const struct policy *p, uint16_t port)
+{
+    for (size_t i = 0; i < p->port_count; i++) {
+        if (port >= p->ports[i].low && port <= p->ports[i].high)
+            return true;
+    }
+    return p->port_count == 0;
 }
 
 static bool base_allows(enum config_base base, enum address_class class)
@@ -287,247 +274,229 @@ static bool base_allows(enum config_base base, enum address_class class)
     }
 }
 
+static enum policy_from from_of_class(enum address_class class)
+{
+    return class == ADDRESS_GLOBAL    ? POLICY_FROM_GLOBAL
+           : class == ADDRESS_PRIVATE ? POLICY_FROM_PRIVATE
+                                      : POLICY_FROM_SPECIAL;
+}
+
+/* To a global address every redirect may lead: whoever was asked could reach it as well. */
+static bool widens(const struct policy *p, const struct policy_hop *hop, enum address_class class)
+{
+    return p->redirects == REDIRECTS_SAME_CLASS && hop->from != POLICY_FROM_NONE &&
+           class != ADDRESS_GLOBAL && hop->from != from_of_class(class);
+}
+
 static bool is_single_address(const struct cidr *c)
 {
     return c->bits == (c->addr.family == 4 ? 32 : 128);
 }
 
-static struct finding judge(const struct policy *p, const struct ip_addr *ip, uint16_t port)
+/* Metadata that no line of that very address opens. */
+static bool is_metadata(const struct ip_addr *ip, const struct policy_rule *rule)
 {
-    struct finding f = {.ip = *ip, .rule = find_rule(p, ip, port)};
-    struct ip_addr v4 = *ip;
+    return policy_table_is_metadata(ip) &&
+           !(rule && !rule->deny && is_single_address(&rule->cidr));
+}
 
-    if (is_own(p, ip, port))
+static enum policy_judgement judge_by_class(const struct policy *p, const struct policy_hop *hop,
+                                            struct policy_finding *f)
+{
+    f->block = policy_table_find(&f->ip);
+    if (!f->block || !base_allows(p->base, f->block->class))
+        return BY_CLASS;
+    return widens(p, hop, f->block->class) ? BY_REDIRECT : ALLOWED;
+}
+
+static struct policy_finding judge(const struct policy *p, const struct policy_hop *hop,
+                                   const struct ip_addr *ip)
+{
+    struct policy_finding f = {.ip = *ip, .rule = find_rule(p, hop, ip)};
+    struct ip_addr v4 = *ip;
+    bool own = policy_is_own(p, ip, hop->port), metadata = is_metadata(ip, f.rule);
+
+    f.always = own || metadata || ip->family == 0;
+    if (own)
         f.judgement = BY_OWN;
     else if (f.rule && f.rule->deny)
         f.judgement = BY_DENY;
     else if (policy_unmap(&v4))
-        f.judgement = ALLOWED;
-    else if (policy_table_is_metadata(ip) && !(f.rule && is_single_address(&f.rule->cidr)))
+        return f; /* for what its IPv4 address is */
+    else if (metadata)
         f.judgement = BY_METADATA;
-    else if (!f.rule) {
-        f.block = policy_table_find(ip);
-        if (!f.block || !base_allows(p->base, f.block->class))
-            f.judgement = BY_CLASS;
-    }
+    else if (!f.rule)
+        f.judgement = judge_by_class(p, hop, &f);
+    if (f.judgement == ALLOWED && !(f.rule && f.rule->has_port) && !port_is_listed(p, hop->port))
+        f.judgement = BY_PORTS;
     return f;
 }
 
-static void judge_all(const struct policy *p, const struct ip_addr *ip, uint16_t port,
-                      struct findings *out)
+/* False when mode = report must not let it pass. */
+static bool judge_all(const struct policy *p, const struct policy_hop *hop, const struct ip_addr *ip,
+                      struct policy_findings *out)
 {
     struct ip_addr embedded[2];
     size_t inside = (size_t)ip_embedded_v4(ip, embedded);
 
     out->count = 1 + inside;
-    out->all[0] = judge(p, ip, port);
+    out->all[0] = judge(p, hop, ip);
     out->worst = &out->all[0];
+    bool soft = !out->all[0].always;
     for (size_t i = 0; i < inside; i++) {
-        out->all[i + 1] = judge(p, &embedded[i], port);
+        out->all[i + 1] = judge(p, hop, &embedded[i]);
+        soft &= !out->all[i + 1].always;
         if (out->all[i + 1].judgement > out->worst->judgement)
             out->worst = &out->all[i + 1];
     }
+    return soft;
 }
 
-/* Appends to the message; what does not fit is cut off. */
-static void say(struct verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void say(struct verdict *v, const char *format, ...)
+enum policy_from policy_from(enum policy_from before, const struct ip_addr *ip)
 {
-    size_t n = strlen(v->message);
-    va_list ap;
+    struct ip_addr embedded[2];
+    const struct address_block *block = policy_table_find(ip);
+    size_t inside = (size_t)ip_embedded_v4(ip, embedded);
+    struct ip_addr v4 = *ip;
+    enum policy_from from = block ? from_of_class(block->class) : POLICY_FROM_GLOBAL;
 
-    va_start(ap, format);
-    vsnprintf(v->message + n, sizeof(v->message) - n, format, ap);
-    va_end(ap);
+    for (size_t i = 0; i < inside; i++) {
+        enum policy_from inner = from_of_class(policy_table_find(&embedded[i])->class);
+        from = policy_unmap(&v4) || inner == from ? inner : POLICY_FROM_GLOBAL;
+    }
+    return before == POLICY_FROM_NONE || before == from ? from : POLICY_FROM_GLOBAL;
 }
 
-/* "10.1.2.3:80" or "[fc00::1]:80". */
-static const char *format_target(const struct ip_addr *ip, uint16_t port, char text[TARGET_MAX])
-{
-    char addr[IP_TEXT_MAX];
-    bool v6 = ip->family == 6;
+/* --- a host ---------------------------------------------------------------------------------- */
 
-    snprintf(text, TARGET_MAX, "%s%s%s:%u", v6 ? "[" : "", ip_format(ip, addr), v6 ? "]" : "",
-             (unsigned)port);
-    return text;
+/* The line that denies the host: the most exact of those that match, deny before allow. */
+static const struct policy_host *find_denied_host(const struct policy *p,
+                                                  const struct policy_hop *hop)
+{
+    const struct policy_host *best = NULL;
+
+    for (size_t i = 0; i < p->host_count && hop->host; i++) {
+        const struct policy_host *h = &p->hosts[i];
+        if (!hostname_pattern_matches(&h->pattern, hop->host))
+            continue;
+        int order = best ? hostname_pattern_compare(&h->pattern, &best->pattern) : -1;
+        if (order < 0 || (order == 0 && h->deny))
+            best = h;
+    }
+    return best && best->deny ? best : NULL;
 }
 
-/* Whether an earlier finding is about the same address. */
-static bool is_repeated(const struct findings *f, size_t i)
+/* Whether a line with this port holds for an address that the name may have. */
+static bool port_is_named(const struct policy *p, const struct policy_hop *hop)
 {
-    for (size_t k = 0; k < i; k++) {
-        if (ip_equal(&f->all[k].ip, &f->all[i].ip))
+    for (size_t i = 0; i < p->rule_count; i++) {
+        const struct policy_rule *r = &p->rules[i];
+        if (r->has_port && !r->deny && hop->port >= r->port_low && hop->port <= r->port_high &&
+            rule_fits_host(r, hop))
             return true;
     }
     return false;
 }
 
-/* "`allow = 10.1.2.3:80` in [policy default] would": every address that stood in the way. */
-static void say_what_would(struct verdict *v, const struct policy *p, const struct findings *f,
-                           uint16_t port)
+/* What is said of a hop whatever its address; false: denied. */
+static bool check_hop(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
 {
-    char target[TARGET_MAX];
+    const struct policy_host *denied = p->host_count > 0 ? find_denied_host(p, hop) : NULL;
 
-    say(v, "; `allow =");
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->all[i].judgement != ALLOWED && !is_repeated(f, i))
-            say(v, " %s", format_target(&f->all[i].ip, port, target));
-    }
-    say(v, "` in [policy %s] would", p->name);
+    if (denied)
+        policy_say_host_denied(v, p, hop, denied);
+    else if (p->redirects == REDIRECTS_NONE && hop->from != POLICY_FROM_NONE)
+        policy_say_redirect_denied(v, p, hop);
+    return v->type == ERR_NONE;
 }
 
-/* "10.1.2.3", or "64:ff9b::a01:203 embeds 10.1.2.3; that" when another address was found upon. */
-static void say_who(struct verdict *v, const struct findings *f)
-{
-    char outer[IP_TEXT_MAX], inner[IP_TEXT_MAX];
-
-    say(v, "%s", ip_format(&f->all[0].ip, outer));
-    if (f->worst != &f->all[0])
-        say(v, " embeds %s; that", ip_format(&f->worst->ip, inner));
-}
-
-static void deny_own(struct verdict *v, const struct findings *f, uint16_t port)
-{
-    char target[TARGET_MAX];
-
-    v->type = ERR_PROXY_LOOP_DETECTED;
-    snprintf(v->rule, sizeof(v->rule), "own-listener %s",
-             format_target(&f->worst->ip, port, target));
-    say_who(v, f);
-    say(v, " is where gatherd itself listens on port %u", (unsigned)port);
-}
-
-static void deny_by_line(struct verdict *v, const struct policy *p, const struct findings *f)
-{
-    snprintf(v->rule, sizeof(v->rule), "deny %s", f->worst->rule->text);
-    say_who(v, f);
-    say(v, " is denied by `deny = %s` in [policy %s]", f->worst->rule->text, p->name);
-}
-
-static void deny_metadata(struct verdict *v, const struct policy *p, const struct findings *f,
-                          uint16_t port)
-{
-    char text[IP_TEXT_MAX];
-
-    snprintf(v->rule, sizeof(v->rule), "metadata %s", ip_format(&f->worst->ip, text));
-    say_who(v, f);
-    say(v, " is a cloud's metadata address, which no prefix opens");
-    say_what_would(v, p, f, port);
-}
-
-static void deny_by_class(struct verdict *v, const struct policy *p, const struct findings *f,
-                          uint16_t port)
-{
-    const struct address_block *block = f->worst->block;
-    char text[IP_TEXT_MAX + 4];
-
-    if (!block) { /* no address at all */
-        snprintf(v->rule, sizeof(v->rule), "%s: no address", base_name(p->base));
-        say(v, "there is no address to judge");
-        return;
-    }
-    cidr_format(&block->cidr, text);
-    snprintf(v->rule, sizeof(v->rule), "%s: %s %s", base_name(p->base), text, block->name);
-    say_who(v, f);
-    say(v, " is %s (%s), which `base = %s` does not allow", block->name, text, base_name(p->base));
-    say_what_would(v, p, f, port);
-}
-
-/* A v4-mapped address is allowed for what its IPv4 address is. */
-static void allow(struct verdict *v, const struct policy *p, const struct findings *f)
-{
-    struct ip_addr ip = f->all[0].ip;
-    const struct finding *why = policy_unmap(&ip) ? &f->all[1] : &f->all[0];
-
-    if (why->rule)
-        snprintf(v->rule, sizeof(v->rule), "allow %s", why->rule->text);
-    else
-        snprintf(v->rule, sizeof(v->rule), "%s: %s", base_name(p->base), why->block->name);
-}
-
-static void deny(struct verdict *v, const struct policy *p, const struct findings *f, uint16_t port)
-{
-    v->type = ERR_DESTINATION_IP_PROHIBITED;
-    switch (f->worst->judgement) {
-    case BY_OWN:
-        deny_own(v, f, port);
-        break;
-    case BY_DENY:
-        deny_by_line(v, p, f);
-        break;
-    case BY_METADATA:
-        deny_metadata(v, p, f, port);
-        break;
-    case BY_CLASS:
-    case ALLOWED: /* is not denied */
-        deny_by_class(v, p, f, port);
-        break;
-    }
-}
+/* --- verdicts -------------------------------------------------------------------------------- */
 
 static void clear(struct verdict *v)
 {
     v->type = ERR_NONE;
+    v->reported = false;
     v->rule[0] = v->message[0] = '\0';
 }
 
-bool policy_explain_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
-                            struct verdict *v)
+/* What has been denied, but by mode = report. */
+static bool finish(const struct policy *p, struct verdict *v)
 {
-    struct findings f;
-
-    judge_all(p, ip, port, &f);
-    clear(v);
-    if (f.worst->judgement == ALLOWED)
-        allow(v, p, &f);
-    else
-        deny(v, p, &f, port);
+    if (v->type != ERR_NONE && p->reports) {
+        v->type = ERR_NONE;
+        v->reported = true;
+    }
     return v->type == ERR_NONE;
 }
 
-bool policy_check_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
-                          struct verdict *v)
+static bool check_address(const struct policy *p, const struct policy_hop *hop,
+                          const struct ip_addr *ip, bool explain, struct verdict *v)
 {
-    struct findings f;
+    struct policy_findings f;
+    bool soft = judge_all(p, hop, ip, &f);
 
     clear(v);
-    if (is_open(p, ip))
-        return true;
-    judge_all(p, ip, port, &f);
+    if (soft && !check_hop(p, hop, v))
+        return finish(p, v);
     if (f.worst->judgement != ALLOWED)
-        deny(v, p, &f, port);
-    return v->type == ERR_NONE;
+        policy_say_denied(v, p, hop, &f);
+    else if (explain)
+        policy_say_allowed(v, p, &f);
+    return soft ? finish(p, v) : v->type == ERR_NONE;
+}
+
+bool policy_check_address(const struct policy *p, const struct policy_hop *hop,
+                          const struct ip_addr *ip, struct verdict *v)
+{
+    clear(v);
+    if (is_open(p, ip) && port_is_listed(p, hop->port) && check_hop(p, hop, v))
+        return true;
+    return check_address(p, hop, ip, false, v);
+}
+
+bool policy_explain_address(const struct policy *p, const struct policy_hop *hop,
+                            const struct ip_addr *ip, struct verdict *v)
+{
+    return check_address(p, hop, ip, true, v);
 }
 
 /* The host as a literal, also where nobody parsed it: a name that is an address must not get by. */
-static bool find_literal(const char *host, const struct ip_addr *literal, struct ip_addr *out)
+static bool find_literal(const struct policy_hop *hop, const struct ip_addr *literal,
+                         struct ip_addr *out)
 {
-    if (!literal || literal->family == 0)
-        return ip_parse(host, out);
-    *out = *literal;
-    return true;
+    if (literal && literal->family != 0) {
+        *out = *literal;
+        return true;
+    }
+    return hop->host && ip_parse(hop->host, out);
 }
 
-bool policy_check_host(const struct policy *p, const char *host, const struct ip_addr *literal,
-                       uint16_t port, struct verdict *v)
+static bool check_name(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
+{
+    clear(v);
+    if (check_hop(p, hop, v) && !port_is_listed(p, hop->port) && !port_is_named(p, hop))
+        policy_say_port_denied(v, p, hop);
+    return finish(p, v);
+}
+
+bool policy_check_host(const struct policy *p, const struct policy_hop *hop,
+                       const struct ip_addr *literal, struct verdict *v)
 {
     struct ip_addr ip;
 
-    if (find_literal(host, literal, &ip))
-        return policy_check_address(p, &ip, port, v);
-    clear(v);
-    return true;
+    return find_literal(hop, literal, &ip) ? policy_check_address(p, hop, &ip, v)
+                                           : check_name(p, hop, v);
 }
 
-bool policy_explain_host(const struct policy *p, const char *host, const struct ip_addr *literal,
-                         uint16_t port, struct verdict *v)
+bool policy_explain_host(const struct policy *p, const struct policy_hop *hop,
+                         const struct ip_addr *literal, struct verdict *v)
 {
     struct ip_addr ip;
 
-    if (find_literal(host, literal, &ip))
-        return policy_explain_address(p, &ip, port, v);
-    clear(v);
-    snprintf(v->rule, sizeof(v->rule), "%s: a name, judged by its addresses", base_name(p->base));
-    return true;
+    if (find_literal(hop, literal, &ip))
+        return policy_explain_address(p, hop, &ip, v);
+    bool allowed = check_name(p, hop, v);
+    if (allowed && !v->reported)
+        policy_say_name(v, p);
+    return allowed;
 }

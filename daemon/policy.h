@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
  * policy - may this URL, this address, be fetched? Decided by the IANA special-purpose registries,
- * a preset, and the allow and deny lines of one [policy] section. Immutable once made; pure
- * functions; usable from any thread.
+ * a preset, and the lines of one [policy] section. Immutable once made; pure functions; usable from
+ * any thread.
  *
  * Order of judgement of an address and port: (1) gatherd's own listeners, always denied
  * (proxy_loop_detected); (2) allow and deny lines: longest prefix wins, at the same length one with
  * a port beats one without, then deny beats allow; (3) metadata addresses: built-in /32 and /128
  * denials that only an allow line of that very address opens; (4) the registry class under the
- * preset. An IPv6 address that embeds IPv4 addresses is allowed only when each of them is allowed
+ * preset; (5) for what (4) allowed and is not global: whether a redirect may lead there; (6) `ports`,
+ * which an allow line with a port goes before. An `allow_host` line is an allow line that holds for
+ * hosts of its pattern only. Before all that the host is asked for: `deny_host` and `allow_host`, the
+ * more exact pattern wins and deny a tie; then `redirects = none`. An IPv6 address that embeds IPv4 addresses is allowed only when each of them is allowed
  * too; deny lines and metadata see the embedded ones as well.
+ *
+ * With `mode = report` what would be denied is allowed and reported, but for own listeners and
+ * metadata addresses, which stay denied.
  */
 #ifndef GATHERD_POLICY_H
 #define GATHERD_POLICY_H
@@ -30,6 +36,21 @@ struct policy_endpoint {
     uint16_t port;
 };
 
+/* What the hops before a redirect were sent to. */
+enum policy_from {
+    POLICY_FROM_NONE,   /* this is the first hop */
+    POLICY_FROM_GLOBAL, /* also when they were of several kinds */
+    POLICY_FROM_PRIVATE,
+    POLICY_FROM_SPECIAL
+};
+
+/* What is asked for. */
+struct policy_hop {
+    const char *host; /* as in struct origin; NULL = nothing is known but the address */
+    uint16_t port;
+    enum policy_from from;
+};
+
 #define POLICY_RULE_MAX 96
 #define POLICY_MESSAGE_MAX 256
 
@@ -46,6 +67,8 @@ struct verdict {
                                          it, names the line, with all addresses that are in the
                                          way: "... `allow = 10.1.2.3:80` in [policy default]
                                          would" */
+    bool reported; /* type is ERR_NONE because the policy only reports: rule and message say why it
+                      would have been denied */
 };
 
 /* Returns the policy (the caller destroys it) or NULL with messages in *errors. */
@@ -59,19 +82,28 @@ bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t 
 
 const char *policy_name(const struct policy *p);
 
-/* The address that is about to be dialled (or was, by a connection about to be reused). */
-bool policy_check_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
-                          struct verdict *v);
+/* The hop to this address, which is about to be dialled (or was, by a connection about to be reused).
+ * The host is judged again, too: the policy may be another one by now. */
+bool policy_check_address(const struct policy *p, const struct policy_hop *hop,
+                          const struct ip_addr *ip, struct verdict *v);
 
-/* The parsed URL's host when it is a literal (else allowed here: its addresses are checked after
- * look-up); localhost names get no special path. host: as in struct url. */
-bool policy_check_host(const struct policy *p, const char *host, const struct ip_addr *literal,
-                       uint16_t port, struct verdict *v);
+/* The hop as its URL says; literal: the host as an address, NULL or family 0 when it is a name (then
+ * its addresses are checked after look-up); localhost names get no special path. */
+bool policy_check_host(const struct policy *p, const struct policy_hop *hop,
+                       const struct ip_addr *literal, struct verdict *v);
 
 /* The same, and v->rule says what allowed it, too. */
-bool policy_explain_address(const struct policy *p, const struct ip_addr *ip, uint16_t port,
-                            struct verdict *v);
-bool policy_explain_host(const struct policy *p, const char *host, const struct ip_addr *literal,
-                         uint16_t port, struct verdict *v);
+bool policy_explain_address(const struct policy *p, const struct policy_hop *hop,
+                            const struct ip_addr *ip, struct verdict *v);
+bool policy_explain_host(const struct policy *p, const struct policy_hop *hop,
+                         const struct ip_addr *literal, struct verdict *v);
+
+/* A connection to an address of this machine itself: false, and *v says so, when gatherd listens at
+ * every address on that port. For addresses that the machine got after policy_set_own(). */
+bool policy_check_self(const struct policy *p, const struct ip_addr *ip, uint16_t port,
+                       struct verdict *v);
+
+/* `from` of the hop after one that was sent to this address. */
+enum policy_from policy_from(enum policy_from before, const struct ip_addr *ip);
 
 #endif

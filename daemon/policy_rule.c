@@ -62,7 +62,7 @@ static bool cut_item(const char *text, struct cut *out)
     return true;
 }
 
-static bool parse_ports(const char *text, struct policy_rule *out)
+bool policy_ports_parse(const char *text, uint16_t *low_out, uint16_t *high_out)
 {
     char low_text[6];
     size_t n = strcspn(text, "-");
@@ -77,9 +77,8 @@ static bool parse_ports(const char *text, struct policy_rule *out)
     high = low;
     if (text[n] == '-' && !parse_int(text + n + 1, low, UINT16_MAX, &high))
         return false;
-    out->has_port = true;
-    out->port_low = (uint16_t)low;
-    out->port_high = (uint16_t)high;
+    *low_out = (uint16_t)low;
+    *high_out = (uint16_t)high;
     return true;
 }
 
@@ -125,6 +124,7 @@ bool policy_rule_parse(const char *text, struct policy_rule *out, struct buf *wh
 {
     struct cut cut = {0};
 
+    out->host = NULL;
     out->has_port = false;
     out->port_low = 0;
     out->port_high = UINT16_MAX;
@@ -137,7 +137,8 @@ bool policy_rule_parse(const char *text, struct policy_rule *out, struct buf *wh
                    cut.ports ? ":" : "", cut.ports ? cut.ports : "");
         return false;
     }
-    if (cut.ports && !parse_ports(cut.ports, out)) {
+    out->has_port = cut.ports != NULL;
+    if (cut.ports && !policy_ports_parse(cut.ports, &out->port_low, &out->port_high)) {
         buf_printf(why, "\"%s\" is no port; right would be a number from 1 to 65535, or LOW-HIGH",
                    cut.ports);
         return false;

@@ -183,11 +183,12 @@ struct shard_pool *shard_pool_open(struct shard *s, const struct policy *policy)
 static void set_policy(struct lane *lane, void *arg)
 {
     const struct shard_pool *p = arg;
-    fetch_pool_set_policy(lane->engine, p->id, p->policy);
+    fetch_pool_set_policy(lane->engine, p->id, p->policy, p->renew);
 }
 
-void shard_pool_set_policy(struct shard_pool *p, const struct policy *policy)
+void shard_pool_set_policy(struct shard_pool *p, const struct policy *policy, bool renew)
 {
+    p->renew = renew;
     p->policy = policy;
     call_all(p->shard, set_policy, p);
 }

@@ -52,7 +52,7 @@ struct shard_pool {
     struct shard *shard;
     int id;
     const struct policy *policy;
-    bool ok;
+    bool renew, ok; /* what a call to the engines asks and answers */
 };
 
 struct shard {

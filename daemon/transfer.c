@@ -96,6 +96,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->traceparent = hop->traceparent;
     t->send_body = hop->send_body;
     t->first_hop_origin = hop->first_hop_origin;
+    t->from = hop->from;
     t->may_follow = hop->may_follow;
     t->include = hop->include;
     t->body_cap = hop->body_cap;
@@ -111,6 +112,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     drop_headers(t->result);
     t->cut = CUT_NONE;
     t->verdict.type = ERR_NONE;
+    t->would_deny[0] = '\0';
     t->body_read = 0;
     t->head_bytes = t->delivered = 0;
     t->in_head = true;
@@ -120,19 +122,30 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
 
 /* --- callbacks: sockets and the moment before the request --- */
 
+/* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
+static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t port)
+{
+    const struct policy_hop hop = {t->target.origin->host, port, t->from};
+    bool allowed = policy_check_address(t->env->policy, &hop, ip, &t->verdict);
+    if (t->verdict.reported && t->would_deny[0] == '\0')
+        memcpy(t->would_deny, t->verdict.rule, sizeof t->would_deny);
+    if (!allowed)
+        t->cut = CUT_POLICY;
+    return allowed;
+}
+
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct transfer *t = arg;
     struct ip_addr ip;
-    uint16_t port;
+    uint16_t port = 0;
     (void)purpose;
     if (t->cut == CUT_CLOSED)
         return CURL_SOCKET_BAD;
-    if (!ip_from_sockaddr(&address->addr, &ip, &port) ||
-        !policy_check_address(t->env->policy, &ip, port, &t->verdict)) {
-        t->cut = CUT_POLICY;
+    if (!ip_from_sockaddr(&address->addr, &ip, &port))
+        ip = (struct ip_addr){0};
+    if (!may_connect(t, &ip, port))
         return CURL_SOCKET_BAD;
-    }
     if (t->opened_us == TIME_NULL)
         t->opened_us = clock_us();
     t->tls_us = t->ready_us = TIME_NULL; /* to send again; the connection before this one is dead */
@@ -180,7 +193,6 @@ static void end_handshake(struct transfer *t)
 static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
 {
     struct transfer *t = arg;
-    (void)local;
     (void)local_port;
     if (t->cut == CUT_CLOSED)
         return CURL_PREREQFUNC_ABORT;
@@ -189,8 +201,12 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         return CURL_PREREQFUNC_ABORT;
     }
     t->peer_port = (uint16_t)peer_port;
-    if (!ip_parse(peer, &t->peer) ||
-        !policy_check_address(t->env->policy, &t->peer, t->peer_port, &t->verdict)) {
+    if (!ip_parse(peer, &t->peer))
+        t->peer = (struct ip_addr){0};
+    if (!may_connect(t, &t->peer, t->peer_port))
+        return CURL_PREREQFUNC_ABORT;
+    if (strcmp(peer, local) == 0 &&
+        !policy_check_self(t->env->policy, &t->peer, t->peer_port, &t->verdict)) {
         t->cut = CUT_POLICY;
         return CURL_PREREQFUNC_ABORT;
     }
@@ -587,6 +603,7 @@ bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t
 {
     t->upstream = upstream;
     t->once = once;
+    t->multi = t->env->multis[lane_of(t)]; /* a reload may have replaced it since the hop began */
     if (!set_options(t, addresses, count) || curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;
     t->added = true;

@@ -49,7 +49,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_HEAD,     /* head and trailers over limits.upstream_head_bytes */
     CUT_BODY,     /* decoded body over max_response_bytes: no error, truncated */
     CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
-    CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
+    CUT_POLICY,   /* the address dialled or reused is denied; see verdict, which no callback changes then */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_STATUS,   /* a status below 0 or above 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
@@ -91,6 +91,7 @@ struct transfer {
     bool send_body;        /* false after a redirect turned POST into GET */
     const char *method;
     const char *traceparent; /* NULL = none */
+    enum policy_from from;   /* what the hops before were sent to */
     int64_t body_cap;
     bool may_follow;    /* a redirect status will be followed: its body is not kept */
     bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
@@ -114,6 +115,7 @@ struct transfer {
     int lost_errno;     /* how; 0 = the upstream closed it */
     enum transfer_cut cut;
     struct verdict verdict;
+    char would_deny[POLICY_RULE_MAX]; /* the rule of a policy that only reports; "" = none */
     size_t body_read;
     int64_t head_bytes;
     int64_t delivered;
@@ -140,6 +142,7 @@ struct transfer_hop {
     const char *method;
     const char *traceparent;
     bool send_body, first_hop_origin, may_follow;
+    enum policy_from from; /* what the hops before were sent to */
     unsigned include;
     int64_t body_cap;
     struct result *result;

@@ -399,12 +399,12 @@ static void test_pool_policy(void **state)
     t->pages[1] = (struct page){.path = "/never"};
     assert_true(fetched_by_name(t, "/hello")->ok);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL));
+    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL), true);
     assert_int_equal(f->pools[0].env.generation, generation + 1);
     check_denied(fetched_by_name(t, "/hello"), PHASE_DNS);
     check_denied(fetched(t, "/hello"), PHASE_QUEUE);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(f, 0, t->policy = make_policy("127.0.0.1"));
+    fetch_pool_set_policy(f, 0, t->policy = make_policy("127.0.0.1"), true);
     const struct result *r = fetched_by_name(t, "/hello");
     assert_true(r->ok && r->reused);
     assert_int_equal(t->servers[0].connections, 1);
@@ -414,7 +414,7 @@ static void test_pool_policy(void **state)
     turn(t);
     assert_int_equal(slots_used(t->slots), 2);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL));
+    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL), true);
     run_all(t);
     check_denied(&kept->job.result, PHASE_CONNECT);
     check_denied(&new->job.result, PHASE_CONNECT);
@@ -433,7 +433,7 @@ static void test_pool_policy_between_hops(void **state)
     struct job *j = get(t, "/later");
     run_until(t, &t->pages[0].asked, 1);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(t->engines[0].fetch, 0, t->policy = make_policy(NULL));
+    fetch_pool_set_policy(t->engines[0].fetch, 0, t->policy = make_policy(NULL), true);
     client_reply(LIST_CONTAINER(t->servers[0].clients.next, struct client, node),
                  &(struct page){.reply = REDIRECT("302", "/hello")});
     run_all(t);

@@ -399,7 +399,7 @@ static void take_config(struct front *f, const char *const *overrides)
     shard_reload(f->shard, config);
     config_destroy(f->config);
     f->config = config;
-    shard_pool_set_policy(f->pool, policy);
+    shard_pool_set_policy(f->pool, policy, true);
     policy_destroy(f->policy);
     f->policy = policy;
 }
@@ -437,7 +437,7 @@ static void test_reload(void **state)
             assert_non_null(second);
         }
         if (second != NULL)
-            shard_pool_set_policy(second, f->policy);
+            shard_pool_set_policy(second, f->policy, true);
     }
     check_and_close(runs[0]);
     check_and_close(runs[1]);

@@ -63,16 +63,40 @@ static struct ip_addr ip(const char *text)
     return out;
 }
 
+static bool check_ip(const struct policy *p, const struct ip_addr *addr, uint16_t port,
+                     struct verdict *v)
+{
+    const struct policy_hop hop = {.port = port};
+
+    return policy_check_address(p, &hop, addr, v);
+}
+
+static bool explain_ip(const struct policy *p, const struct ip_addr *addr, uint16_t port,
+                       struct verdict *v)
+{
+    const struct policy_hop hop = {.port = port};
+
+    return policy_explain_address(p, &hop, addr, v);
+}
+
+static bool check_host(const struct policy *p, const char *host, const struct ip_addr *literal,
+                       uint16_t port, struct verdict *v)
+{
+    const struct policy_hop hop = {.host = host, .port = port};
+
+    return policy_check_host(p, &hop, literal, v);
+}
+
 static bool check(const struct policy *p, const char *text, uint16_t port, struct verdict *v)
 {
     struct ip_addr addr = ip(text);
 
     memset(v, 0xAA, sizeof *v);
-    bool allowed = policy_check_address(p, &addr, port, v);
+    bool allowed = check_ip(p, &addr, port, v);
     assert_int_equal(allowed, v->type == ERR_NONE);
     assert_int_equal(allowed, v->rule[0] == '\0');
     memset(v, 0xAA, sizeof *v);
-    assert_int_equal(policy_explain_address(p, &addr, port, v), allowed);
+    assert_int_equal(explain_ip(p, &addr, port, v), allowed);
     assert_int_equal(allowed, v->type == ERR_NONE);
     assert_non_null(memchr(v->rule, '\0', sizeof v->rule));
     assert_non_null(memchr(v->message, '\0', sizeof v->message));
@@ -227,7 +251,7 @@ static void test_all_of_ipv4(void **state)
             expected = first.family != 4 || memcmp(addr.bytes, first.bytes, 4) < 0 ||
                        memcmp(addr.bytes, last.bytes, 4) > 0;
         }
-        assert_int_equal(policy_check_address(p, &addr, 443, &v), expected);
+        assert_int_equal(check_ip(p, &addr, 443, &v), expected);
         allowed[expected]++;
     }
     assert_in_range(allowed[0], 8000, 12000);
@@ -317,7 +341,7 @@ static void test_presets(void **state)
     assert_true(check(public, "::ffff:8.8.8.8", 80, &v));
     assert_string_equal(v.rule, "public: global unicast");
     struct ip_addr none = {0};
-    assert_false(policy_check_address(any, &none, 80, &v));
+    assert_false(check_ip(any, &none, 80, &v));
     assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
     policy_destroy(any);
     policy_destroy(private);
@@ -424,8 +448,8 @@ static void check_first_bytes(const struct policy *p)
         }
         if (i % 7 == 0 && addr.family == 6) /* ISATAP, of 10.0.0.0/8 */
             memcpy(addr.bytes + 8, "\0\0\x5e\xfe\x0a", 5);
-        bool allowed = policy_check_address(p, &addr, port, &v);
-        assert_int_equal(policy_explain_address(p, &addr, port, &explained), allowed);
+        bool allowed = check_ip(p, &addr, port, &v);
+        assert_int_equal(explain_ip(p, &addr, port, &explained), allowed);
         assert_int_equal(v.type, explained.type);
         if (!allowed)
             assert_string_equal(v.message, explained.message);
@@ -825,17 +849,17 @@ static void test_host(void **state)
     struct ip_addr none = {0}, loopback = ip("127.0.0.1"), global_v6 = ip("2606:4700::1");
     struct verdict v;
 
-    assert_true(policy_check_host(p, "example.com", &none, 80, &v));
+    assert_true(check_host(p, "example.com", &none, 80, &v));
     assert_int_equal(v.type, ERR_NONE);
     assert_string_equal(v.message, "");
-    assert_true(policy_check_host(p, "localhost", &none, 80, &v)); /* its addresses will not */
-    assert_true(policy_check_host(p, "example.com", NULL, 80, &v));
-    assert_true(policy_check_host(p, "2606:4700::1", &global_v6, 80, &v));
-    assert_false(policy_check_host(p, "127.0.0.1", &loopback, 80, &v));
+    assert_true(check_host(p, "localhost", &none, 80, &v)); /* its addresses will not */
+    assert_true(check_host(p, "example.com", NULL, 80, &v));
+    assert_true(check_host(p, "2606:4700::1", &global_v6, 80, &v));
+    assert_false(check_host(p, "127.0.0.1", &loopback, 80, &v));
     assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
     assert_string_equal(v.rule, "public: 127.0.0.0/8 loopback");
-    assert_false(policy_check_host(p, "127.0.0.1", &none, 80, &v));
-    assert_false(policy_check_host(p, "::1", NULL, 80, &v));
+    assert_false(check_host(p, "127.0.0.1", &none, 80, &v));
+    assert_false(check_host(p, "::1", NULL, 80, &v));
     policy_destroy(p);
 }
 
@@ -911,16 +935,16 @@ static void check_url_vector(const struct policy *p, const char *dialled, const 
                              const struct origin *o)
 {
     struct verdict v;
-    bool allowed = policy_check_host(p, o->host, &o->ip, o->port, &v);
+    bool allowed = check_host(p, o->host, &o->ip, o->port, &v);
 
     if (o->ip.family != 0) {
         if (strcmp(dialled, "-") != 0 && !dialled_has(dialled, &o->ip))
             fail_msg("%s is %s for us, but libcurl dialled %s", text, o->host, dialled);
         struct ip_addr inside[2];
-        if (allowed != policy_check_address(p, &o->ip, o->port, &v))
+        if (allowed != check_ip(p, &o->ip, o->port, &v))
             fail_msg("%s: host and address are judged differently", text);
         if (allowed && ip_embedded_v4(&o->ip, inside) > 0)
-            assert_true(policy_check_address(p, &inside[0], o->port, &v));
+            assert_true(check_ip(p, &inside[0], o->port, &v));
     } else if (strcmp(dialled, "-") != 0 && strcmp(o->host, "localhost") != 0) {
         fail_msg("%s is the name %s for us, but libcurl dialled %s", text, o->host, dialled);
     }
