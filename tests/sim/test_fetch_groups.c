@@ -399,12 +399,12 @@ static void test_pool_policy(void **state)
     t->pages[1] = (struct page){.path = "/never"};
     assert_true(fetched_by_name(t, "/hello")->ok);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL), true);
+    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL), false);
     assert_int_equal(f->pools[0].env.generation, generation + 1);
     check_denied(fetched_by_name(t, "/hello"), PHASE_DNS);
     check_denied(fetched(t, "/hello"), PHASE_QUEUE);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(f, 0, t->policy = make_policy("127.0.0.1"), true);
+    fetch_pool_set_policy(f, 0, t->policy = make_policy("127.0.0.1"), false);
     const struct result *r = fetched_by_name(t, "/hello");
     assert_true(r->ok && r->reused);
     assert_int_equal(t->servers[0].connections, 1);
@@ -414,12 +414,46 @@ static void test_pool_policy(void **state)
     turn(t);
     assert_int_equal(slots_used(t->slots), 2);
     policy_destroy(t->policy);
-    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL), true);
+    fetch_pool_set_policy(f, 0, t->policy = make_policy(NULL), false);
     run_all(t);
     check_denied(&kept->job.result, PHASE_CONNECT);
     check_denied(&new->job.result, PHASE_CONNECT);
     assert_int_equal(t->pages[0].asked, 2);
     assert_int_equal(t->servers[0].connections, 1);
+    close_test(t);
+}
+
+/* Rules that changed: a connection made under the old ones is closed, at once or when what runs on it
+ * has ended, and never used again. */
+static void test_pool_renewed(void **state)
+{
+    (void)state;
+    struct test *t = open_test(4);
+    struct fetch *f = t->engines[0].fetch;
+    t->pages[0] = (struct page){.path = "/hello", .reply = HELLO};
+    t->pages[1] = (struct page){.path = "/later"};
+    assert_true(fetched(t, "/hello")->ok);
+    fetch_pool_set_policy(f, 0, t->policy, true);
+    assert_true(list_empty(&f->pools[0].retired)); /* nothing ran: gone at once */
+    const struct result *r = fetched(t, "/hello");
+    assert_true(r->ok && !r->reused);
+    assert_int_equal(t->servers[0].connections, 2);
+    struct job *j = get(t, "/later");
+    run_until(t, &t->pages[1].asked, 1);
+    for (int i = 0; i < 3; i++)
+        fetch_pool_set_policy(f, 0, t->policy, true);
+    assert_false(list_empty(&f->pools[0].retired));
+    struct job *other = get(t, "/hello");
+    run_until(t, &t->pages[0].asked, 3);
+    assert_int_equal(t->servers[0].connections, 3);
+    client_reply(LIST_CONTAINER(t->servers[0].clients.next, struct client, node),
+                 &(struct page){.reply = HELLO});
+    run_all(t);
+    assert_true(j->job.result.ok && other->job.result.ok && !other->job.result.reused);
+    assert_true(list_empty(&f->pools[0].retired));
+    r = fetched(t, "/hello");
+    assert_true(r->ok && r->reused);
+    assert_int_equal(t->servers[0].connections, 3);
     close_test(t);
 }
 
@@ -784,6 +818,7 @@ int main(void)
         cmocka_unit_test(test_pause_of_a_group_to_come),
         cmocka_unit_test(test_content_types),
         cmocka_unit_test(test_pool_policy),
+        cmocka_unit_test(test_pool_renewed),
         cmocka_unit_test(test_pool_policy_between_hops),
         cmocka_unit_test(test_two_pools),
         cmocka_unit_test(test_reload),

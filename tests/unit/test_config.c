@@ -557,8 +557,8 @@ static void test_refused_keys(void **state)
         {"[listener default]\nkeepalive = 5\n",
          "gatherd.conf:2: [listener default] \"keepalive\": unknown key; did you mean "
          "keep_alive?\n"},
-        {"[limits]\nper_client_rate = 5\n",
-         "gatherd.conf:2: [limits] \"per_client_rate\": unknown key; gatherd.conf(5) lists those "
+        {"[limits]\nper_origin_rate = 5\n",
+         "gatherd.conf:2: [limits] \"per_origin_rate\": unknown key; gatherd.conf(5) lists those "
          "of this section\n"},
         {"[limits]\n= 5\n",
          "gatherd.conf:2: [limits] \"\": unknown key; gatherd.conf(5) lists those of this "
@@ -600,6 +600,56 @@ static void test_refused_values(void **state)
         {"[policy default]\nbase = any\n",
          "gatherd.conf:2: [policy default] base: \"any\" is unknown; one of public, private, "
          "unsafe-any\n"},
+        {"[policy default]\nredirects = all\n",
+         "gatherd.conf:2: [policy default] redirects: \"all\" is unknown; one of same-class, none, "
+         "any\n"},
+        {"[policy default]\nmode = log\n",
+         "gatherd.conf:2: [policy default] mode: \"log\" is unknown; one of enforce, report\n"},
+        {"[policy default]\nports = 80 0\n",
+         "gatherd.conf:2: [policy default] ports: \"0\" is no port; a number from 1 to 65535, or "
+         "LOW-HIGH\n"},
+        {"[policy default]\nports = 90-80\n",
+         "gatherd.conf:2: [policy default] ports: \"90-80\" is no port; a number from 1 to 65535, "
+         "or LOW-HIGH\n"},
+        {"[policy default]\nallow_host = *.corp.example\n",
+         "gatherd.conf:2: [policy default] allow_host: \"*.corp.example\" does not say where the "
+         "name may lead; *.corp.example -> 10.0.0.0/8\n"},
+        {"[policy default]\nallow_host = *.corp.example ->\n",
+         "gatherd.conf:2: [policy default] allow_host: \"*.corp.example ->\" does not say where the "
+         "name may lead; *.corp.example -> 10.0.0.0/8\n"},
+        {"[policy default]\nallow_host = -> 10.0.0.0/8\n",
+         "gatherd.conf:2: [policy default] allow_host: \"-> 10.0.0.0/8\" does not say where the "
+         "name may lead; *.corp.example -> 10.0.0.0/8\n"},
+        {"[policy default]\nallow_host = a.example -> 10.0.0.1/8\n",
+         "gatherd.conf:2: [policy default] allow_host: \"10.0.0.1/8\" is no prefix; as 10.0.0.0/8 "
+         "(no bits set behind the 8), 10.0.0.0/8:443 or [fc00::/7]:8000-8999\n"},
+        {"[policy default]\nallow_host = 10.0.0.1 -> 10.0.0.1\n",
+         "gatherd.conf:2: [policy default] allow_host: \"10.0.0.1\" is an address; allow and deny "
+         "take those\n"},
+        {"[policy default]\ndeny_host = evil*.example\n",
+         "gatherd.conf:2: [policy default] deny_host: \"evil*.example\" is no host name; "
+         "api.corp.example, *.corp.example, or * for every host\n"},
+        {"[policy default]\ndeny_host = *evil.example\n",
+         "gatherd.conf:2: [policy default] deny_host: \"*evil.example\" has a star that stands for "
+         "a part of a label; *.corp.example, or * alone\n"},
+        {"[policy default]\ndeny_host = evil.example:80\n",
+         "gatherd.conf:2: [policy default] deny_host: \"evil.example:80\" has a port; a pattern is "
+         "a name alone, the keys with addresses take ports\n"},
+        {"[policy default]\ndeny_host = b\xC3\xBC" "cher.example\n",
+         "gatherd.conf:2: [policy default] deny_host: \"b\\xC3\\xBCcher.example\" has letters beyond "
+         "ASCII; write the name as DNS has it, xn--...\n"},
+        {"[policy default]\ndeny_host = 0x7f.1\n",
+         "gatherd.conf:2: [policy default] deny_host: \"0x7f.1\" ends in a number, so it is read as "
+         "an address; allow and deny take those\n"},
+        {"[limits]\nper_client_rate = 5/h\n",
+         "gatherd.conf:2: [limits] per_client_rate: \"5/h\" is no rate; 0 (none), or N/s or N/m "
+         "with N up to 1000000\n"},
+        {"[limits]\nper_client_rate = 1000001\n",
+         "gatherd.conf:2: [limits] per_client_rate: \"1000001\" is no rate; 0 (none), or N/s or "
+         "N/m with N up to 1000000\n"},
+        {"[listener default]\npeers = root \"a\"\n",
+         "gatherd.conf:2: [listener default] peers: \"\"a\"\" is no account; its name, or its "
+         "number\n"},
         {"[limits]\nclients = many\n",
          "gatherd.conf:2: [limits] clients: \"many\" is not of the right form; a whole number, "
          "from 1 to 1000000\n"},
@@ -1170,9 +1220,70 @@ static void test_each_option(void **state)
     for (const char *p = dump; (p = strstr(p, " =")); p++)
         lines++;
     assert_int_equal(config_table_count, lines);
-    assert_int_equal(lines, 37);
+    assert_int_equal(lines, 47);
     free(dump);
     config_destroy(c);
+}
+
+/* The keys of a policy and of who may ask: one entry a line for allow_host, all read again from -T. */
+static void test_policy_keys(void **state)
+{
+    (void)state;
+    struct config *c = load_text("[listener default]\ngroup = adm\npeers = root 1000\npeers = www-data\n"
+                                 "[policy default]\nports = 80 443\nports = 8000-8999\n"
+                                 "allow_host = *.corp.example -> 10.0.0.0/8 [fd00::/8]:443\n"
+                                 "allow_host = api.corp.example. -> 10.1.1.1\n"
+                                 "deny_host = *.Evil.example *\nredirects = none\nmode = report\n"
+                                 "[limits]\nper_client_batches = 3\nper_client_members = 70\n"
+                                 "per_client_rate = 90/m\n");
+    const struct config_policy *p = &c->policies[0];
+    assert_string_equal(c->listeners[0].group, "adm");
+    assert_list(&c->listeners[0].peers, "root 1000 www-data");
+    assert_list(&p->ports, "80 443 8000-8999");
+    assert_int_equal(p->allow_host.count, 2);
+    assert_string_equal(p->allow_host.items[0], "*.corp.example -> 10.0.0.0/8 [fd00::/8]:443");
+    assert_string_equal(p->allow_host.items[1], "api.corp.example. -> 10.1.1.1");
+    assert_list(&p->deny_host, "*.Evil.example *");
+    assert_int_equal(p->redirects, REDIRECTS_NONE);
+    assert_int_equal(p->mode, POLICY_MODE_REPORT);
+    assert_int_equal(c->limits.per_client_batches, 3);
+    assert_int_equal(c->limits.per_client_members, 70);
+    assert_int_equal(c->limits.per_client_rate, -90);
+    assert_round_trip(c);
+    static const char *const rates[][2] = {{"7", "7/s"}, {"7/s", "7/s"}, {"7/m", "7/m"}, {"0/m", "0"}};
+    for (size_t i = 0; i < COUNT(rates); i++) {
+        char line[64], expected[64];
+        snprintf(line, sizeof line, "limits.per_client_rate=%s", rates[i][0]);
+        snprintf(expected, sizeof expected, "\nper_client_rate = %s\n", rates[i][1]);
+        struct config *one = load_override(line);
+        char *dump = dump_of(one);
+        assert_non_null(strstr(dump, expected));
+        free(dump);
+        config_destroy(one);
+    }
+    config_destroy(c);
+}
+
+/* -o adds line by line and replaces the file's; an empty value clears. */
+static void test_lines_of_overrides(void **state)
+{
+    (void)state;
+    static const char *const two[] = {"policy.default.allow_host=a.example -> 10.0.0.0/8",
+                                      "policy.default.allow_host=b.example -> 10.1.0.0/16"};
+    static const char *const none[] = {"policy.default.allow_host="};
+    write_text(MAIN_FILE, "[policy default]\nallow_host = c.example -> 10.2.0.0/16\n");
+    struct config *file = load_good(path_of(MAIN_FILE), NULL, 0);
+    struct config *c = load_good(path_of(MAIN_FILE), two, COUNT(two));
+    struct config *empty = load_good(path_of(MAIN_FILE), none, COUNT(none));
+    assert_int_equal(c->policies[0].allow_host.count, 2);
+    assert_string_equal(c->policies[0].allow_host.items[1], "b.example -> 10.1.0.0/16");
+    assert_int_equal(empty->policies[0].allow_host.count, 0);
+    assert_true(config_policy_equal(&file->policies[0], &file->policies[0]));
+    assert_false(config_policy_equal(&file->policies[0], &c->policies[0]));
+    assert_false(config_policy_equal(&empty->policies[0], &file->policies[0]));
+    config_destroy(file);
+    config_destroy(c);
+    config_destroy(empty);
 }
 
 static void assert_needs_restart(const char *const *before, size_t before_count,
@@ -1195,17 +1306,19 @@ static void test_needs_restart(void **state)
     static const char *const reload[] = {
         "limits.in_flight=300", "fetch.user_agent=x", "policy.default.allow=::1",
         "fetch.timeout=1s", "listener.default.hosts=a", "listener.default.token_file=/t",
-        "daemon.log_level=debug",
+        "daemon.log_level=debug", "policy.default.ports=80", "policy.default.redirects=any",
+        "limits.per_client_batches=1", "limits.per_client_rate=1/m", "listener.default.peers=0",
     };
     static const char *const restart[] = {
         "daemon.loops=3", "limits.clients=5", "limits.head_bytes=1K", "limits.lookups=3",
         "fetch.dns_servers=::1",
-        "listener.default.bind=127.0.0.1:4284", "listener.default.mode=0600",
+        "listener.default.bind=127.0.0.1:4284", "listener.default.mode=0600", "listener.default.group=0",
     };
     static const char *const inner[] = {"listener.inner.bind=unix:/g", "limits.in_flight=300"};
     static const char *const two[] = {"listener.b.bind=unix:/b", "listener.inner.bind=unix:/g"};
     static const char all[] = "daemon.loops limits.clients limits.head_bytes limits.lookups "
-                              "fetch.dns_servers listener.default.bind listener.default.mode";
+                              "fetch.dns_servers listener.default.bind listener.default.mode "
+                              "listener.default.group";
     assert_needs_restart(NULL, 0, NULL, 0, "");
     assert_needs_restart(NULL, 0, reload, COUNT(reload), "");
     assert_needs_restart(reload, COUNT(reload), NULL, 0, "");
@@ -1389,6 +1502,8 @@ int main(void)
         cmocka_unit_test(test_most_sections),
         cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_each_option),
+        cmocka_unit_test(test_policy_keys),
+        cmocka_unit_test(test_lines_of_overrides),
         cmocka_unit_test(test_needs_restart),
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_mutated_files),
