@@ -21,6 +21,25 @@ static bool load_tokens(struct access_set *a, const struct config *config, struc
     return ok;
 }
 
+static bool load_accounts(struct access_set *a, const struct config *config, struct buf *errors)
+{
+    bool ok = true;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+        gid_t gid;
+        if (l->group != NULL && !peers_find_group(l->group, &gid)) {
+            buf_printf(errors, "listener.%s.group: there is no group %s; a name of /etc/group, or a number\n",
+                       l->name, l->group);
+            ok = false;
+        }
+        if (l->peers.count == 0)
+            continue;
+        a->peers[i] = peers_create(l, errors);
+        ok = ok && a->peers[i] != NULL;
+    }
+    return ok;
+}
+
 /* libcurl would say so only when the first https member has failed. */
 static bool check_ca_file(const struct config *config, struct buf *errors)
 {
@@ -34,12 +53,13 @@ static bool check_ca_file(const struct config *config, struct buf *errors)
 bool access_load(struct access_set *a, const struct config *config, struct buf *errors)
 {
     bool ok = true;
-    *a = (struct access_set){{0}, {0}};
+    *a = (struct access_set){{0}, {0}, {0}};
     for (size_t i = 0; i < config->policy_count; i++) {
         a->policies[i] = policy_create(&config->policies[i], errors);
         ok = ok && a->policies[i] != NULL;
     }
     ok = load_tokens(a, config, errors) && ok;
+    ok = load_accounts(a, config, errors) && ok;
     ok = check_ca_file(config, errors) && ok;
     if (!ok)
         access_free(a);
@@ -51,6 +71,7 @@ void access_free(struct access_set *a)
     for (size_t i = 0; i < CONFIG_NAMED_MAX; i++) {
         policy_destroy(a->policies[i]);
         tokens_destroy(a->tokens[i]);
+        peers_destroy(a->peers[i]);
     }
-    *a = (struct access_set){{0}, {0}};
+    *a = (struct access_set){{0}, {0}, {0}};
 }

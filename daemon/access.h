@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * access - what one configuration allows: its policies and token files, made and freed together.
+ * access - what one configuration allows: its policies, token files and users, made and freed together.
  */
 #ifndef GATHERD_ACCESS_H
 #define GATHERD_ACCESS_H
@@ -9,12 +9,14 @@
 
 #include "buf.h"
 #include "config.h"
+#include "peers.h"
 #include "policy.h"
 #include "tokens.h"
 
 struct access_set {
     struct policy *policies[CONFIG_NAMED_MAX]; /* as config->policies */
     struct tokens *tokens[CONFIG_NAMED_MAX];   /* as config->listeners; NULL = no token asked */
+    struct peers *peers[CONFIG_NAMED_MAX];     /* the same; NULL = every user */
 };
 
 /* Makes all of it; false with messages in *errors, and then there is nothing to free. */

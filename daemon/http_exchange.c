@@ -347,6 +347,19 @@ static bool check_token(struct exchange *ex, struct problem *p)
     return true;
 }
 
+/* On a Unix socket the kernel says who asks; there is no exemption, not for probes either. */
+static bool check_peer(const struct exchange *ex, struct problem *p)
+{
+    const struct client *c = ex->client;
+    const struct server *s = c->server;
+    if (s->socket.family != AF_UNIX || s->peers == NULL)
+        return true;
+    if (c->uid != (uid_t)-1 && peers_has(s->peers, c->uid))
+        return true;
+    problem_set(p, 403, "this user may not ask here; `peers` of the listener names those that may");
+    return false;
+}
+
 /* Everything that libmicrohttpd keeps of a head is in the connection's pool, and our answer's head
  * must go there too, or the request would be worked on for nothing. */
 static bool check_room(struct exchange *ex, struct problem *p)
@@ -370,7 +383,7 @@ static bool check_head(struct exchange *ex, struct problem *p)
     bool tcp = s->socket.family != AF_UNIX;
     if (!http_check_shape(&ex->head, p) ||
         (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
-        !http_check_site(&ex->head, p) || !check_token(ex, p))
+        !http_check_site(&ex->head, p) || !check_peer(ex, p) || !check_token(ex, p))
         return false;
     if (ex->head.head_bytes > (size_t)ex->front->params.limits->head_bytes) {
         problem_set(p, 431, "the request's head has %zu bytes, limits.head_bytes is %lld",

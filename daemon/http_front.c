@@ -158,11 +158,13 @@ static void client_name(struct client *c, struct MHD_Connection *connection)
     uint16_t port;
     struct ucred peer;
     socklen_t n = sizeof peer;
+    c->uid = (uid_t)-1;
     if (info != NULL && info->client_addr != NULL && ip_from_sockaddr(info->client_addr, &ip, &port)) {
         char text[IP_TEXT_MAX];
         snprintf(c->address, sizeof c->address, "%s", ip_format(&ip, text));
     } else if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0) {
         snprintf(c->address, sizeof c->address, "uid:%ld", (long)peer.uid);
+        c->uid = peer.uid;
     }
 }
 
@@ -296,16 +298,26 @@ static bool server_start(struct server *s)
     return true;
 }
 
-int front_listen(struct front *f, const struct config_listener *conf, const struct tokens *tokens,
-                 void *data)
+static void server_set(struct server *s, const struct config_listener *conf,
+                       const struct front_access *access)
+{
+    s->conf = conf;
+    s->tokens = access->tokens;
+    s->peers = access->peers;
+    if (access->data != NULL)
+        s->data = access->data;
+}
+
+int front_listen(struct front *f, const struct config_listener *conf,
+                 const struct front_access *access)
 {
     struct http_socket sockets[SERVERS_MAX];
     size_t n = 0;
     int rc = http_listen_open(conf, sockets, SERVERS_MAX - f->server_count, &n);
     for (size_t i = 0; i < n; i++) {
         struct server *s = &f->servers[f->server_count];
-        *s = (struct server){
-            .front = f, .socket = sockets[i], .conf = conf, .tokens = tokens, .data = data};
+        *s = (struct server){.front = f, .socket = sockets[i]};
+        server_set(s, conf, access);
         snprintf(s->listener, sizeof s->listener, "%s", conf->name);
         if (rc == 0 && server_start(s)) {
             f->server_count++;
@@ -326,15 +338,12 @@ void front_reload(struct front *f, const struct config_limits *limits)
 }
 
 void front_reload_listener(struct front *f, const struct config_listener *conf,
-                           const struct tokens *tokens, void *data)
+                           const struct front_access *access)
 {
     for (size_t i = 0; i < f->server_count; i++) {
         struct server *s = &f->servers[i];
-        if (strcmp(s->listener, conf->name) != 0)
-            continue;
-        s->conf = conf;
-        s->tokens = tokens;
-        s->data = data;
+        if (strcmp(s->listener, conf->name) == 0)
+            server_set(s, conf, access);
     }
 }
 

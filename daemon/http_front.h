@@ -20,6 +20,7 @@
 #include "config.h"
 #include "http_check.h"
 #include "metrics.h"
+#include "peers.h"
 #include "policy.h"
 #include "problem.h"
 #include "tokens.h"
@@ -79,17 +80,23 @@ struct front_params {
 
 struct front *front_create(const struct front_params *params);
 
+/* Who may ask at a listener, and what exchange_listener_data() returns there; borrowed. */
+struct front_access {
+    const struct tokens *tokens; /* NULL = no token is asked for */
+    const struct peers *peers;   /* NULL = every user, on a Unix socket */
+    void *data;                  /* at a reload NULL: as it was */
+};
+
 /* Opens the addresses of one listener; conf is borrowed. Logs `listening address=...` for each. Returns 0,
- * or EX_UNAVAILABLE/EX_OSERR with the reason logged. tokens: borrowed, NULL = none asked. data is what
- * exchange_listener_data() returns. */
-int front_listen(struct front *f, const struct config_listener *conf, const struct tokens *tokens,
-                 void *data);
+ * or EX_UNAVAILABLE/EX_OSERR with the reason logged. */
+int front_listen(struct front *f, const struct config_listener *conf,
+                 const struct front_access *access);
 
 /* A reload: what a listener of that name is told by, from the next request on. The addresses, the mode,
  * limits.clients and limits.head_bytes stay. The old objects may be freed when this returns. */
 void front_reload(struct front *f, const struct config_limits *limits);
 void front_reload_listener(struct front *f, const struct config_listener *conf,
-                           const struct tokens *tokens, void *data);
+                           const struct front_access *access);
 
 /* Whether an address of a listener of that name is open. */
 bool front_has_listener(const struct front *f, const char *name);

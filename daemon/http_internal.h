@@ -25,6 +25,7 @@ struct server { /* one listening socket */
     struct http_socket socket;
     const struct config_listener *conf;
     const struct tokens *tokens;
+    const struct peers *peers;
     size_t pool_bytes; /* what libmicrohttpd has for each connection */
     void *data;
     char listener[64]; /* its name; the configuration it stands in may be replaced */
@@ -39,6 +40,7 @@ struct client { /* one connection */
     struct heap_node wake; /* in front->deadlines, with a key of at most deadline_us */
     int fd;
     char address[48]; /* IP_TEXT_MAX, or uid:N */
+    uid_t uid;        /* of the process at the other end of a Unix socket; -1 = not known */
     size_t requests; /* begun on it */
     struct exchange *exchange; /* the request being worked on */
 };

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "peers.h"
 
 static bool fail(const char *step, const char *text)
 {
@@ -79,8 +80,23 @@ static bool clear_path(const struct sockaddr_un *to, const char *text)
     return fail("bind", text);
 }
 
-static bool open_unix(const char *text, const char *path, mode_t mode, struct http_socket *s)
+/* Before listen(), so that nobody connects to a socket that is not yet whose it shall be. */
+static bool give_to_group(const char *text, const char *path, const char *group)
 {
+    gid_t gid;
+    if (group == NULL)
+        return true;
+    if (!peers_find_group(group, &gid)) {
+        errno = EINVAL;
+        return fail("group", text);
+    }
+    return lchown(path, (uid_t)-1, gid) == 0 || fail("chown", text);
+}
+
+static bool open_unix(const char *text, const char *path, const struct config_listener *conf,
+                      struct http_socket *s)
+{
+    mode_t mode = (mode_t)conf->mode;
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     s->family = AF_UNIX;
     if (strlen(path) >= sizeof to.sun_path) {
@@ -102,7 +118,8 @@ static bool open_unix(const char *text, const char *path, mode_t mode, struct ht
     struct stat st;
     s->inode = stat(path, &st) == 0 ? st.st_ino : 0;
     snprintf(s->name, sizeof s->name, "%s", text);
-    return listen(s->fd, SOMAXCONN) == 0 || fail("listen", text);
+    return give_to_group(text, path, conf->group) &&
+           (listen(s->fd, SOMAXCONN) == 0 || fail("listen", text));
 }
 
 static bool open_one(const struct config_listener *conf, const char *text, struct http_socket *s)
@@ -113,7 +130,7 @@ static bool open_one(const struct config_listener *conf, const char *text, struc
         errno = EINVAL;
         return fail("parse", text);
     }
-    bool ok = to.path != NULL ? open_unix(text, to.path, (mode_t)conf->mode, s)
+    bool ok = to.path != NULL ? open_unix(text, to.path, conf, s)
                               : open_tcp(text, &to, s);
     if (!ok)
         http_socket_close(s);

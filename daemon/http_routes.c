@@ -221,6 +221,11 @@ struct routes *routes_create(const struct routes_params *params)
     if (r == NULL)
         return NULL;
     r->params = *params;
+    r->quotas = quotas_create();
+    if (r->quotas == NULL) {
+        free(r);
+        return NULL;
+    }
     list_init(&r->streams);
     uv_timer_init(params->loop, &r->ping_timer);
     r->ping_timer.data = r;
@@ -232,6 +237,7 @@ static void on_closed(uv_handle_t *handle)
     struct routes *r = handle->data;
     void (*closed)(void *arg) = r->closed;
     void *arg = r->closed_arg;
+    quotas_destroy(r->quotas);
     free(r);
     closed(arg);
 }

@@ -119,6 +119,78 @@ static bool not_draining(struct call *c, struct problem *p)
     return false;
 }
 
+/* --- quotas --- */
+
+/* Seconds until `count` more members may find room, from the measured rate. */
+static int retry_after_s(const struct routes *r, size_t excess)
+{
+    double seconds = (double)excess / shard_rate(r->params.shard) + 1;
+    return seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (int)seconds;
+}
+
+static int seconds_up(int64_t us)
+{
+    int64_t s = (us + US_PER_S - 1) / US_PER_S;
+    return s > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (int)s;
+}
+
+static void say_quota(const struct call *c, const struct quota_answer *a, struct problem *p)
+{
+    const struct config_limits *l = &c->routes->params.config->limits;
+    const char *who = exchange_identity(c->exchange);
+    int64_t rate = l->per_client_rate;
+    if (a->verdict == QUOTA_BATCHES) {
+        problem_set(p, 429, "%s has as many batches at work as limits.per_client_batches allows: %lld",
+                    who, (long long)l->per_client_batches);
+        p->retry_after_s = retry_after_s(c->routes, 1);
+    } else if (a->verdict == QUOTA_MEMBERS) {
+        problem_set(p, 429, "%s would have %zu members at work more than limits.per_client_members: %lld",
+                    who, a->excess, (long long)l->per_client_members);
+        p->retry_after_s = retry_after_s(c->routes, a->excess);
+    } else {
+        problem_set(p, 429, "%s has used up limits.per_client_rate: %lld members a %s", who,
+                    (long long)(rate < 0 ? -rate : rate), rate < 0 ? "minute" : "second");
+        p->retry_after_s = seconds_up(a->wait_us);
+    }
+}
+
+/* members: 0 before the body is read. */
+static bool within_quota(const struct call *c, size_t members, struct problem *p)
+{
+    struct routes *r = c->routes;
+    const struct config_limits *l = &r->params.config->limits;
+    if (l->per_client_members > 0 && members > (size_t)l->per_client_members) {
+        problem_set(p, 400, "%zu members, limits.per_client_members is %lld", members,
+                    (long long)l->per_client_members); /* there is no use in waiting */
+        return false;
+    }
+    struct quota_answer a =
+        quota_check(r->quotas, exchange_identity(c->exchange), members, l, clock_us());
+    if (a.verdict == QUOTA_OK)
+        return true;
+    say_quota(c, &a, p);
+    metrics_add(r->params.metrics, METRIC_BATCHES_REFUSED_QUOTA, 1);
+    return false;
+}
+
+static bool take_quota(struct call *c, size_t members)
+{
+    struct routes *r = c->routes;
+    bool ok;
+    c->quota_members = members;
+    c->quota = quota_take(r->quotas, exchange_identity(c->exchange), members,
+                          &r->params.config->limits, clock_us(), &ok);
+    return ok;
+}
+
+static void give_quota_back(struct call *c)
+{
+    quota_give_back(c->routes->quotas, c->quota, c->quota_members);
+    c->quota = NULL;
+}
+
+/* --- before the body, all of it --- */
+
 static bool is_supported(const struct http_head *head, struct problem *p)
 {
     const struct http_field *f = http_find(head, "Prefer");
@@ -133,7 +205,7 @@ void routes_batch_on_head(struct call *c)
     const struct http_head *head = exchange_head(c->exchange);
     struct problem p;
     if (!not_draining(c, &p) || !choose_type(c, head, &p) || !choose_view(c, head, &p) ||
-        !is_supported(head, &p))
+        !is_supported(head, &p) || !within_quota(c, 0, &p))
         routes_answer_problem(c, &p);
 }
 
@@ -278,6 +350,7 @@ static void begin_stream(struct call *c)
 static void on_batch_end(void *arg)
 {
     struct call *c = arg;
+    give_quota_back(c);
     if (!c->encoder->streams) {
         answer_whole(c);
         return;
@@ -355,19 +428,12 @@ static struct batch_spec *read_spec(struct call *c, struct problem *p)
     return spec;
 }
 
-/* Seconds until `count` more members may find room, from the measured rate. */
-static int retry_after_s(const struct routes *r, size_t excess)
-{
-    double seconds = (double)excess / shard_rate(r->params.shard) + 1;
-    return seconds > RETRY_AFTER_MAX_S ? RETRY_AFTER_MAX_S : (int)seconds;
-}
-
 static bool admit(struct call *c, const struct batch_spec *spec, struct problem *p)
 {
     struct routes *r = c->routes;
     size_t limit = (size_t)r->params.config->limits.queued;
     size_t wanted = routes_members_queued(r) + spec->count;
-    if (!not_draining(c, p))
+    if (!not_draining(c, p) || !within_quota(c, spec->count, p))
         return false;
     if (wanted <= limit)
         return true;
@@ -414,9 +480,13 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
     struct problem p;
     c->fail = spec->fail;
     take_trace(c, spec);
-    c->batch = batch_start(c->routes->params.batches, &params);
+    if (take_quota(c, spec->count))
+        c->batch = batch_start(c->routes->params.batches, &params);
+    else
+        spec_destroy(spec);
     exchange_drop_body(c->exchange);
     if (c->batch == NULL) {
+        give_quota_back(c);
         problem_set(&p, 500, "out of memory");
         routes_answer_problem(c, &p);
         return;
@@ -447,4 +517,5 @@ void routes_batch_release(struct call *c)
     if (c->batch != NULL)
         batch_release(c->batch);
     c->batch = NULL;
+    give_quota_back(c);
 }

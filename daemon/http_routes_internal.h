@@ -11,6 +11,7 @@
 #include "http_routes.h"
 #include "list.h"
 #include "problem.h"
+#include "quota.h"
 #include "request.h"
 
 #define REQUEST_ID_MAX 128
@@ -18,6 +19,7 @@
 struct routes {
     struct routes_params params;
     const struct front *front;
+    struct quotas *quotas;
     struct list streams; /* calls whose answer is being streamed */
     uv_timer_t ping_timer;
     bool draining;
@@ -35,6 +37,8 @@ struct call {
     const struct encoder *encoder;
     enum request_type type;
     struct batch *batch;
+    struct quota *quota;  /* what its identity has of it; NULL = none, or given back */
+    size_t quota_members;
     struct buf pending; /* streaming: encoded, not yet taken */
     bool paused, ended;
     int64_t last_write_us;

@@ -1013,6 +1013,263 @@ static int set_up(void **state)
     return setlocale(LC_CTYPE, "C.UTF-8") ? 0 : -1;
 }
 
+/* --- ports, hosts, redirects, report --------------------------------------------------------- */
+
+struct lines {
+    enum config_base base;
+    const char *allow, *deny, *ports, *deny_host;
+    const char *allow_host[3]; /* one a line */
+    enum config_redirects redirects;
+    enum config_policy_mode mode;
+};
+
+static struct policy *make_of(const struct lines *l)
+{
+    char name[] = "default", copies[4][1024], line_copies[3][256];
+    char *items[4][WORDS_MAX], *line_items[3];
+    struct config_policy conf = {.name = name, .base = l->base, .redirects = l->redirects,
+                                 .mode = l->mode};
+    struct buf errors;
+
+    split(l->allow ? l->allow : "", copies[0], sizeof copies[0], items[0], &conf.allow);
+    split(l->deny ? l->deny : "", copies[1], sizeof copies[1], items[1], &conf.deny);
+    split(l->ports ? l->ports : "", copies[2], sizeof copies[2], items[2], &conf.ports);
+    split(l->deny_host ? l->deny_host : "", copies[3], sizeof copies[3], items[3], &conf.deny_host);
+    conf.allow_host.items = line_items;
+    for (size_t i = 0; i < 3 && l->allow_host[i]; i++) {
+        snprintf(line_copies[i], sizeof line_copies[i], "%s", l->allow_host[i]);
+        line_items[conf.allow_host.count++] = line_copies[i];
+    }
+    buf_init(&errors, 0);
+    struct policy *p = policy_create(&conf, &errors);
+    if (!p)
+        fail_msg("%s", buf_cstr(&errors));
+    buf_fini(&errors);
+    return p;
+}
+
+/* The hop to host at address, "ok" or the beginning of the rule that denies it. */
+static void expect(const struct policy *p, const char *host, const char *address, uint16_t port,
+                   enum policy_from from, const char *expected)
+{
+    const struct policy_hop hop = {.host = host, .port = port, .from = from};
+    const struct ip_addr addr = ip(address);
+    struct verdict v, explained;
+    bool ok = policy_check_host(p, &hop, NULL, &v) && policy_check_address(p, &hop, &addr, &v);
+
+    if (strncmp(ok ? "ok" : v.rule, expected, strlen(expected)) != 0)
+        fail_msg("%s at %s port %u: \"%s\", not \"%s\" (%s)", host, address, (unsigned)port,
+                 ok ? "ok" : v.rule, expected, v.message);
+    if (!ok)
+        assert_true(v.message[0] != '\0' && v.rule[0] != '\0' && !v.reported);
+    bool address_ok = policy_check_address(p, &hop, &addr, &v);
+    assert_int_equal(policy_explain_address(p, &hop, &addr, &explained), address_ok);
+}
+
+static void test_ports(void **state)
+{
+    (void)state;
+    struct policy *p = make_of(&(struct lines){
+        .ports = "80 443 8000-8002", .allow = "10.0.0.0/8 10.1.1.1:22 127.0.0.1:81-83"});
+    static const uint16_t good[] = {80, 443, 8000, 8001, 8002}, bad[] = {1, 22, 79, 81, 442, 7999, 8003, 65535};
+
+    for (size_t i = 0; i < COUNT(good); i++) {
+        expect(p, "a.example", "93.184.215.14", good[i], POLICY_FROM_NONE, "ok");
+        expect(p, "10.2.2.2", "10.2.2.2", good[i], POLICY_FROM_NONE, "ok");
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        expect(p, "93.184.215.14", "93.184.215.14", bad[i], POLICY_FROM_NONE, "ports = 80 443 8000-8002");
+        expect(p, "10.2.2.2", "10.2.2.2", bad[i], POLICY_FROM_NONE, "ports = ");
+        expect(p, "a.example", "93.184.215.14", bad[i], POLICY_FROM_NONE, "ports = ");
+        expect(p, "::ffff:93.184.215.14", "::ffff:93.184.215.14", bad[i], POLICY_FROM_NONE, "ports = ");
+    }
+    expect(p, "10.1.1.1", "10.1.1.1", 22, POLICY_FROM_NONE, "ok"); /* a line with that port */
+    expect(p, "inside.example", "10.1.1.1", 22, POLICY_FROM_NONE, "ok");
+    expect(p, "127.0.0.1", "127.0.0.1", 82, POLICY_FROM_NONE, "ok");
+    expect(p, "127.0.0.1", "127.0.0.1", 80, POLICY_FROM_NONE, "public: 127.0.0.0/8");
+    policy_destroy(p);
+}
+
+static void test_allow_host(void **state)
+{
+    (void)state;
+    struct policy *p = make_of(&(struct lines){
+        .deny = "10.9.0.0/16",
+        .allow_host = {"*.corp.example -> 10.0.0.0/8 [fd00::/8]:443", "DB.corp.example. -> 192.168.7.7:5432",
+                       "meta.corp.example -> 169.254.169.254 10.9.1.1"}});
+    expect(p, "a.corp.example", "10.1.2.3", 80, POLICY_FROM_NONE, "ok");
+    expect(p, "a.b.corp.example.", "10.1.2.3", 80, POLICY_FROM_NONE, "ok");
+    expect(p, "a.corp.example", "10.9.2.3", 80, POLICY_FROM_NONE, "deny 10.9.0.0/16");
+    expect(p, "meta.corp.example", "10.9.1.1", 80, POLICY_FROM_NONE, "ok");
+    expect(p, "corp.example", "10.1.2.3", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8");
+    expect(p, "a.corp.example.evil.example", "10.1.2.3", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8");
+    expect(p, "10.1.2.3", "10.1.2.3", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8");
+    expect(p, "a.corp.example", "192.168.1.1", 80, POLICY_FROM_NONE, "public: 192.168.0.0/16");
+    expect(p, "a.corp.example", "127.0.0.1", 80, POLICY_FROM_NONE, "public: 127.0.0.0/8");
+    expect(p, "a.corp.example", "fd00::1", 443, POLICY_FROM_NONE, "ok");
+    expect(p, "a.corp.example", "fd00::1", 80, POLICY_FROM_NONE, "public: fc00::/7");
+    expect(p, "a.corp.example", "93.184.215.14", 80, POLICY_FROM_NONE, "ok");
+    expect(p, "db.corp.example", "192.168.7.7", 5432, POLICY_FROM_NONE, "ok");
+    expect(p, "db.corp.example", "192.168.7.7", 80, POLICY_FROM_NONE, "public: 192.168.0.0/16");
+    expect(p, "meta.corp.example", "169.254.169.254", 80, POLICY_FROM_NONE, "ok"); /* that very address */
+    expect(p, "a.corp.example", "169.254.169.254", 80, POLICY_FROM_NONE, "metadata");
+    expect(p, "a.corp.example", "64:ff9b::10.1.2.3", 80, POLICY_FROM_NONE, "public: 64:ff9b::/96");
+    expect(p, "a.corp.example", "::ffff:10.1.2.3", 80, POLICY_FROM_NONE, "ok");
+    const struct policy_hop nameless = {.port = 80};
+    const struct ip_addr inside = ip("10.1.2.3");
+    struct verdict v;
+    assert_false(policy_check_address(p, &nameless, &inside, &v));
+    const struct policy_hop named = {.host = "a.corp.example", .port = 80};
+    assert_true(policy_explain_address(p, &named, &inside, &v));
+    assert_string_equal(v.rule, "allow_host *.corp.example -> 10.0.0.0/8 [fd00::/8]:443");
+    policy_destroy(p);
+}
+
+static void test_deny_host(void **state)
+{
+    (void)state;
+    struct policy *p = make_of(&(struct lines){
+        .deny_host = "*.evil.example evil.example one.corp.example",
+        .allow_host = {"good.evil.example -> 10.0.0.0/8", "one.corp.example -> 10.0.0.0/8"}});
+
+    expect(p, "evil.example", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host evil.example");
+    expect(p, "evil.example.", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host evil.example");
+    expect(p, "a.b.evil.example", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *.evil.example");
+    expect(p, "notevil.example", "93.184.215.14", 80, POLICY_FROM_NONE, "ok");
+    expect(p, "good.evil.example", "10.1.1.1", 80, POLICY_FROM_NONE, "ok"); /* says more */
+    expect(p, "one.corp.example", "10.1.1.1", 80, POLICY_FROM_NONE, "deny_host one.corp"); /* a tie */
+    policy_destroy(p);
+    p = make_of(&(struct lines){.deny_host = "*", .allow_host = {"*.corp.example -> 10.0.0.0/8"}});
+    expect(p, "example.org", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
+    expect(p, "93.184.215.14", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
+    expect(p, "a.corp.example", "10.0.0.1", 80, POLICY_FROM_NONE, "ok");
+    policy_destroy(p);
+}
+
+static void test_redirects(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"93.184.215.14", "10.0.0.1", "127.0.0.1"};
+    static const enum policy_from froms[] = {POLICY_FROM_NONE, POLICY_FROM_GLOBAL, POLICY_FROM_PRIVATE,
+                                             POLICY_FROM_SPECIAL};
+    struct lines l = {.base = POLICY_BASE_UNSAFE_ANY, .allow = "10.0.0.9"};
+    struct policy *p = make_of(&l);
+
+    for (size_t f = 0; f < COUNT(froms); f++) {
+        for (size_t to = 0; to < COUNT(names); to++) {
+            bool ok = f == 0 || to == 0 || f == to + 1;
+            expect(p, names[to], names[to], 80, froms[f], ok ? "ok" : "redirects = same-class");
+        }
+        expect(p, "x.example", "10.0.0.9", 80, froms[f], "ok"); /* an allow line names it */
+    }
+    expect(p, "169.254.169.254", "169.254.169.254", 80, POLICY_FROM_SPECIAL, "metadata");
+    expect(p, "64:ff9b::a00:1", "64:ff9b::a00:1", 80, POLICY_FROM_GLOBAL, "redirects = same-class");
+    policy_destroy(p);
+    l.redirects = REDIRECTS_ANY;
+    p = make_of(&l);
+    for (size_t f = 0; f < COUNT(froms); f++)
+        for (size_t to = 0; to < COUNT(names); to++)
+            expect(p, names[to], names[to], 80, froms[f], "ok");
+    policy_destroy(p);
+    l.redirects = REDIRECTS_NONE;
+    p = make_of(&l);
+    for (size_t f = 0; f < COUNT(froms); f++)
+        expect(p, "example.org", "93.184.215.14", 80, froms[f], f == 0 ? "ok" : "redirects = none");
+    policy_destroy(p);
+}
+
+static enum policy_from from(enum policy_from before, const char *text)
+{
+    const struct ip_addr addr = ip(text);
+
+    return policy_from(before, &addr);
+}
+
+static void test_from(void **state)
+{
+    (void)state;
+    assert_int_equal(from(POLICY_FROM_NONE, "93.184.215.14"), POLICY_FROM_GLOBAL);
+    assert_int_equal(from(POLICY_FROM_NONE, "2606:4700::1"), POLICY_FROM_GLOBAL);
+    assert_int_equal(from(POLICY_FROM_NONE, "10.0.0.1"), POLICY_FROM_PRIVATE);
+    assert_int_equal(from(POLICY_FROM_NONE, "fd00::1"), POLICY_FROM_PRIVATE);
+    assert_int_equal(from(POLICY_FROM_NONE, "127.0.0.1"), POLICY_FROM_SPECIAL);
+    assert_int_equal(from(POLICY_FROM_NONE, "::ffff:10.0.0.1"), POLICY_FROM_PRIVATE);
+    assert_int_equal(from(POLICY_FROM_NONE, "::ffff:127.0.0.1"), POLICY_FROM_SPECIAL);
+    assert_int_equal(from(POLICY_FROM_NONE, "::ffff:8.8.8.8"), POLICY_FROM_GLOBAL);
+    assert_int_equal(from(POLICY_FROM_NONE, "64:ff9b::8.8.8.8"), POLICY_FROM_GLOBAL); /* who answers is outside */
+    assert_int_equal(from(POLICY_FROM_NONE, "2002:808:808::1"), POLICY_FROM_GLOBAL);
+    assert_int_equal(from(POLICY_FROM_PRIVATE, "10.0.0.1"), POLICY_FROM_PRIVATE);
+    assert_int_equal(from(POLICY_FROM_GLOBAL, "10.0.0.1"), POLICY_FROM_GLOBAL); /* once outside ... */
+    assert_int_equal(from(POLICY_FROM_PRIVATE, "127.0.0.1"), POLICY_FROM_GLOBAL);
+    assert_int_equal(from(POLICY_FROM_PRIVATE, "8.8.8.8"), POLICY_FROM_GLOBAL);
+}
+
+/* What would be denied passes and is told, but own listeners and metadata. */
+static void test_report(void **state)
+{
+    (void)state;
+    struct policy *p = make_of(&(struct lines){.mode = POLICY_MODE_REPORT, .ports = "80 81",
+                                               .deny = "93.0.0.0/8 169.254.0.0/16 fd00:ec2::254",
+                                               .deny_host = "*.evil.example",
+                                               .redirects = REDIRECTS_NONE});
+    static const struct {
+        const char *host, *address;
+        uint16_t port;
+        enum policy_from from;
+        const char *rule; /* NULL: nothing to report */
+    } cases[] = {
+        {"a.example", "8.8.8.8", 80, POLICY_FROM_NONE, NULL},
+        {"a.example", "10.0.0.1", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8"},
+        {"a.example", "127.0.0.1", 80, POLICY_FROM_NONE, "public: 127.0.0.0/8"},
+        {"a.example", "93.1.1.1", 80, POLICY_FROM_NONE, "deny 93.0.0.0/8"},
+        {"a.example", "8.8.8.8", 82, POLICY_FROM_NONE, "ports = 80 81"},
+        {"a.evil.example", "8.8.8.8", 80, POLICY_FROM_NONE, "deny_host *.evil.example"},
+        {"a.example", "8.8.8.8", 80, POLICY_FROM_GLOBAL, "redirects = none"},
+    };
+    const struct policy_endpoint own = {ip("127.0.0.1"), 81};
+    struct verdict v;
+
+    assert_true(policy_set_own(p, &own, 1));
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct policy_hop hop = {cases[i].host, cases[i].port, cases[i].from};
+        const struct ip_addr addr = ip(cases[i].address);
+        assert_true(policy_check_host(p, &hop, NULL, &v));
+        assert_true(policy_check_address(p, &hop, &addr, &v));
+        assert_int_equal(v.reported, cases[i].rule != NULL);
+        if (cases[i].rule)
+            assert_int_equal(strncmp(v.rule, cases[i].rule, strlen(cases[i].rule)), 0);
+        assert_int_equal(v.message[0] != '\0', v.reported);
+    }
+    static const char *const never[] = {"127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "169.254.169.254",
+                                        "::ffff:169.254.169.254", "64:ff9b::169.254.169.254",
+                                        "fd00:ec2::254", "100.100.100.200"};
+    for (size_t i = 0; i < COUNT(never); i++) {
+        const struct policy_hop hop = {never[i], 81, POLICY_FROM_NONE};
+        const struct ip_addr addr = ip(never[i]), none = {0};
+        if (policy_check_host(p, &hop, &addr, &v) || policy_check_address(p, &hop, &addr, &v) || v.reported)
+            fail_msg("%s is let pass", never[i]);
+        assert_false(policy_check_address(p, &hop, &none, &v)); /* no address at all */
+    }
+    policy_destroy(p);
+}
+
+static void test_self(void **state)
+{
+    (void)state;
+    struct policy *p = make(POLICY_BASE_PUBLIC, "", "", NULL);
+    const struct policy_endpoint own[] = {{ip("127.0.0.1"), 81}, {ip("0.0.0.0"), 82}};
+    const struct ip_addr late = ip("198.51.101.7");
+    struct verdict v = {.type = ERR_NONE};
+
+    assert_true(policy_set_own(p, own, COUNT(own)));
+    assert_true(policy_check_self(p, &late, 81, &v));
+    assert_true(policy_check_self(p, &late, 83, &v));
+    assert_false(policy_check_self(p, &late, 82, &v));
+    assert_int_equal(v.type, ERR_PROXY_LOOP_DETECTED);
+    assert_string_equal(v.rule, "own-listener 198.51.101.7:82");
+    policy_destroy(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1031,6 +1288,13 @@ int main(void)
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_long_names),
         cmocka_unit_test(test_host),
+        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_allow_host),
+        cmocka_unit_test(test_deny_host),
+        cmocka_unit_test(test_redirects),
+        cmocka_unit_test(test_from),
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_self),
         cmocka_unit_test(test_address_vectors),
         cmocka_unit_test(test_url_vectors),
     };
