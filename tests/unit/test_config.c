@@ -1353,7 +1353,7 @@ static void test_example(void **state)
                                           : line + is_option);
     }
     fclose(file);
-    assert_int_equal(options, 37);
+    assert_int_equal(options, 47);
     c = load_text(text);
     char *dump = dump_of(c);
     assert_string_equal(dump, expected);
