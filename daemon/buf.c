@@ -307,6 +307,16 @@ void buf_add_json(struct buf *b, const char *s, size_t n)
     add(b, "\"", 1);
 }
 
+void buf_add_json_part(struct buf *b, const char *s, size_t n)
+{
+    if (n == 0 || !ensure(b, n))
+        return;
+    size_t plain = copy_plain(b->data + b->len, s, n);
+    b->len += plain;
+    if (plain < n)
+        add_json_rest(b, s + plain, s + n);
+}
+
 void buf_add_json_str(struct buf *b, const char *s)
 {
     if (s)

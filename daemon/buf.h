@@ -64,6 +64,9 @@ void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 void buf_add_json(struct buf *b, const char *s, size_t n);
 void buf_add_json_str(struct buf *b, const char *s); /* NUL-terminated; NULL writes null */
 
+/* A part of a JSON string, without quotes. Cut on a code point's boundary by the caller. */
+void buf_add_json_part(struct buf *b, const char *s, size_t n);
+
 /* Base64 (RFC 4648, padded), and lower-case hex. */
 void buf_add_base64(struct buf *b, const void *data, size_t n);
 void buf_add_hex(struct buf *b, const void *data, size_t n);

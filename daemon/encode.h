@@ -3,7 +3,8 @@
  * encode - the views of a batch: one vtable a media type, and the choice by Accept or ?format=.
  *
  * An answer is begin, then item for each member, then end, all appended to one buffer that the
- * caller drains as the client reads, so no answer is ever held whole. Views with `streams` print a
+ * caller drains as the client reads, so no answer is ever held whole, nor is a member with a long
+ * body: that is written in pieces. Views with `streams` print a
  * member as it ends, before the summary is known; all others are called when the batch has ended,
  * in the order asked. Encoders never fail on bytes: output is valid in its own syntax whatever an
  * upstream sent.
@@ -17,12 +18,24 @@
 #include "buf.h"
 #include "view.h"
 
+/* Where the writing of one member stands; {.index = N} before its first call. */
+struct encode_at {
+    size_t index;
+    enum { ENCODE_FIELDS, ENCODE_TEXT, ENCODE_BASE64 } part; /* the next call begins in it */
+    size_t done; /* bytes of the body that are written */
+    size_t len;  /* and that will be */
+};
+
+#define ENCODE_BODY_PIECE 8190 /* bytes of a body that a call takes; three go into four of base64 */
+
 struct encoder {
     const char *name;       /* ?format= */
     const char *media_type; /* Content-Type of the answer, with parameters */
     bool streams;
     void (*begin)(struct buf *out, const struct batch_view *v);
-    void (*item)(struct buf *out, const struct batch_view *v, size_t index);
+    /* Writes a member, of a long body a piece. True when the member is complete, else it is called again
+     * with the same *at, and with nothing written between. */
+    bool (*item)(struct buf *out, const struct batch_view *v, struct encode_at *at);
     void (*end)(struct buf *out, const struct batch_view *v);
 };
 
@@ -37,9 +50,9 @@ const struct encoder *encode_pick(const char *accept, const char *format);
 /* "application/json, application/x-ndjson, ..." for the 406 message; static. */
 const char *encode_media_types(void);
 
-/* The writers that JSON and NDJSON share: one member's object, and the fields of the summary
+/* The writers that JSON and NDJSON share: one member's object (as item()), and the fields of the summary
  * (without braces, from "schema_version" to "daemon"). */
-void encode_member_object(struct buf *out, const struct batch_view *v, size_t index,
+bool encode_member_object(struct buf *out, const struct batch_view *v, struct encode_at *at,
                           const char *type /* "result": written first as "type"; NULL = not */);
 void encode_summary_fields(struct buf *out, const struct batch_view *v);
 

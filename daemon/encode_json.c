@@ -193,11 +193,11 @@ static void json_begin(struct buf *out, const struct batch_view *v)
     BUF_ADD_LITERAL(out, ",\n\"results\":[\n");
 }
 
-static void json_item(struct buf *out, const struct batch_view *v, size_t index)
+static bool json_item(struct buf *out, const struct batch_view *v, struct encode_at *at)
 {
-    if (index > 0)
+    if (at->index > 0 && at->part == ENCODE_FIELDS)
         BUF_ADD_LITERAL(out, ",\n");
-    encode_member_object(out, v, index, NULL);
+    return encode_member_object(out, v, at, NULL);
 }
 
 static void json_end(struct buf *out, const struct batch_view *v)

@@ -254,7 +254,8 @@ static size_t whole_characters(const char *s, size_t n)
     return n;
 }
 
-static void add_body(struct buf *out, const struct result *r)
+/* Decides how the body is written and writes what comes before it. */
+static void begin_body(struct buf *out, const struct result *r, struct encode_at *at)
 {
     const struct result_extra *x = r->extra;
     if (x == NULL || !x->has_body || x->body_cut) {
@@ -263,14 +264,37 @@ static void add_body(struct buf *out, const struct result *r)
     }
     const char *data = x->body.len > 0 ? x->body.data : "";
     size_t text_len = r->truncated ? whole_characters(data, x->body.len) : x->body.len;
+    at->done = 0;
     if (utf8_valid(data, text_len)) {
-        BUF_ADD_LITERAL(out, ",\"body\":");
-        buf_add_json(out, data, text_len);
+        BUF_ADD_LITERAL(out, ",\"body\":\"");
+        at->part = ENCODE_TEXT;
+        at->len = text_len;
     } else {
         BUF_ADD_LITERAL(out, ",\"body_base64\":\"");
-        buf_add_base64(out, data, x->body.len);
-        buf_add_char(out, '"');
+        at->part = ENCODE_BASE64;
+        at->len = x->body.len;
     }
+}
+
+/* The next piece of it; true when there is no more. */
+static bool add_body(struct buf *out, const struct result *r, struct encode_at *at)
+{
+    if (at->part == ENCODE_FIELDS)
+        return true;
+    size_t left = at->len - at->done;
+    const char *from = left > 0 ? r->extra->body.data + at->done : "";
+    size_t n = left < ENCODE_BODY_PIECE ? left : ENCODE_BODY_PIECE;
+    if (at->part == ENCODE_BASE64) {
+        buf_add_base64(out, from, n);
+    } else {
+        n = utf8_prefix(from, left, n);
+        buf_add_json_part(out, from, n);
+    }
+    at->done += n;
+    if (at->done < at->len && !out->failed)
+        return false;
+    buf_add_char(out, '"');
+    return true;
 }
 
 static void add_sha256(struct buf *out, const struct result_extra *x)
@@ -351,12 +375,9 @@ static void add_curl(struct buf *out, const struct result_extra *x)
     run_end(&run, put_char(to, '}'));
 }
 
-static void add_included(struct buf *out, const struct result *r, unsigned include)
+/* What stands behind the body. */
+static void add_rest(struct buf *out, const struct result *r, unsigned include)
 {
-    if (include & INCLUDE_HEADERS)
-        add_headers(out, r->extra);
-    if (include & INCLUDE_BODY)
-        add_body(out, r);
     if (include & INCLUDE_BODY_SHA256)
         add_sha256(out, r->extra);
     if (include & INCLUDE_TEXT_LENGTH)
@@ -367,12 +388,11 @@ static void add_included(struct buf *out, const struct result *r, unsigned inclu
         add_curl(out, r->extra);
 }
 
-void encode_member_object(struct buf *out, const struct batch_view *v, size_t index,
-                          const char *type)
+/* All fields that every member has. */
+static void add_fields(struct buf *out, const struct batch_view *v, size_t index, const char *type)
 {
     const struct result *r = view_result(v, index);
     const int64_t work_us = result_work_us(r);
-    const unsigned include = v->spec->include;
     struct run run;
     run.out = out; /* and not its block: that is filled as far as it is used */
     char *to = put_char(run_begin(&run), '{');
@@ -385,11 +405,28 @@ void encode_member_object(struct buf *out, const struct batch_view *v, size_t in
     to = put_times(to, v, r, work_us);
     to = put_sizes(to, r);
     to = PUT_LITERAL(to, ",\"truncated\":");
-    to = put_bool(to, is_truncated(r, include));
+    to = put_bool(to, is_truncated(r, v->spec->include));
     to = put_speed(to, r, work_us);
     to = write_outcome(&run, to, r);
     run_end(&run, to);
+}
+
+bool encode_member_object(struct buf *out, const struct batch_view *v, struct encode_at *at,
+                          const char *type)
+{
+    const struct result *r = view_result(v, at->index);
+    const unsigned include = v->spec->include;
+    if (at->part == ENCODE_FIELDS) {
+        add_fields(out, v, at->index, type);
+        if (include & INCLUDE_HEADERS)
+            add_headers(out, r->extra);
+        if (include & INCLUDE_BODY)
+            begin_body(out, r, at);
+    }
+    if (!add_body(out, r, at))
+        return false;
     if (include != 0)
-        add_included(out, r, include);
+        add_rest(out, r, include);
     buf_add_char(out, '}');
+    return true;
 }

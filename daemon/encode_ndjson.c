@@ -13,10 +13,12 @@ static void ndjson_begin(struct buf *out, const struct batch_view *v)
     (void)v;
 }
 
-static void ndjson_item(struct buf *out, const struct batch_view *v, size_t index)
+static bool ndjson_item(struct buf *out, const struct batch_view *v, struct encode_at *at)
 {
-    encode_member_object(out, v, index, "result");
+    if (!encode_member_object(out, v, at, "result"))
+        return false;
     buf_add_char(out, '\n');
+    return true;
 }
 
 static void ndjson_end(struct buf *out, const struct batch_view *v)

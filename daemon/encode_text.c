@@ -260,8 +260,9 @@ static void add_bar(struct buf *out, const struct batch_view *v, const struct re
     buf_add(out, bar, sizeof bar);
 }
 
-static void text_item(struct buf *out, const struct batch_view *v, size_t index)
+static bool text_item(struct buf *out, const struct batch_view *v, struct encode_at *at)
 {
+    const size_t index = at->index;
     const struct result *r = view_result(v, index);
     struct layout l = layout_of(v);
     char status[SMALL], size[SMALL] = "-", total[SMALL] = "-";
@@ -279,6 +280,7 @@ static void text_item(struct buf *out, const struct batch_view *v, size_t index)
     BUF_ADD_LITERAL(out, "  ");
     add_url(out, &v->spec->members[index], l.url);
     buf_add_char(out, '\n');
+    return true;
 }
 
 static void add_error_line(struct buf *out, const struct batch_view *v, size_t index)

@@ -204,7 +204,7 @@ static void on_finished(void *arg, struct exchange *ex)
         return;
     routes_batch_release(c);
     list_remove(&c->node);
-    buf_fini(&c->pending);
+    free(c->ready);
     free(c);
 }
 

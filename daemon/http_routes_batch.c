@@ -4,10 +4,11 @@
  * and its answer. Called by http_routes (head, request, release) and by batch (item, end), on the
  * loop's thread.
  *
- * A call ties exchange, encoder and batch together. The answer is never held whole: a view that
- * streams is encoded member by member as they end, and its batch is paused while the client leaves
- * 1 MiB unread; every other view is encoded piece by piece as the client takes it, or sent at once
- * when it fits one piece.
+ * A call ties exchange, encoder and batch together. The answer is never held whole: every view is
+ * encoded piece by piece as the client takes it, or sent at once when it fits one piece. A view that
+ * streams takes the members in the order in which they end, and its batch is paused while the client
+ * leaves 1 MiB unread. What is held meanwhile are the bodies as they came, which limits.answer_bytes
+ * counts, and for each client at most a piece and what one field may take beyond it.
  */
 #include "http_routes_internal.h"
 
@@ -235,13 +236,18 @@ static int envelope_status(const struct call *c, const struct view_summary *s)
     return failed ? 502 : 200;
 }
 
+/* Writes members until a piece is full. A member's content is given up as soon as it is written. */
 static enum fill fill_whole(void *arg, struct buf *out)
 {
     struct call *c = arg;
     const struct batch_view *v = batch_view(c->batch);
-    while (c->next < v->spec->count && out->len < PIECE_BYTES - MEMBER_BYTES)
-        c->encoder->item(out, v, c->next++);
-    if (c->next < v->spec->count)
+    while (c->at.index < v->spec->count && out->len < PIECE_BYTES - MEMBER_BYTES) {
+        if (!c->encoder->item(out, v, &c->at))
+            continue;
+        batch_drop_content(c->batch, c->at.index);
+        c->at = (struct encode_at){.index = c->at.index + 1};
+    }
+    if (c->at.index < v->spec->count)
         return FILL_MORE;
     c->encoder->end(out, v);
     return FILL_END;
@@ -278,29 +284,52 @@ static void answer_whole(struct call *c)
     routes_answer(c, &a);
 }
 
-/* Streaming: what was encoded since the last piece. */
+/* About what a member takes of the answer; the same for as long as its content is there. */
+static size_t member_weight(const struct call *c, size_t index)
+{
+    const struct result_extra *x = view_result(batch_view(c->batch), index)->extra;
+    return MEMBER_BYTES + (x != NULL ? x->headers.len + x->body.len : 0);
+}
+
+/* Writes a piece of the member whose turn it is. */
+static void stream_member(struct call *c, struct buf *out)
+{
+    c->at.index = c->ready[c->ready_taken];
+    if (!c->encoder->item(out, batch_view(c->batch), &c->at))
+        return;
+    c->unread_bytes -= member_weight(c, c->at.index);
+    batch_drop_content(c->batch, c->at.index);
+    c->at = (struct encode_at){0};
+    c->ready_taken++;
+}
+
+/* Streaming: members are written when the client takes them, not when they end, so that what it
+ * leaves unread is held once, and where limits.answer_bytes counts it. */
 static enum fill fill_stream(void *arg, struct buf *out)
 {
     struct call *c = arg;
-    struct buf taken = c->pending;
-    c->pending = *out;
-    *out = taken;
-    if (c->pending.cap > PIECE_BYTES) /* a stream may be quiet for long now */
-        buf_fini(&c->pending);
-    buf_clear(&c->pending);
-    if (c->paused && out->len <= UNREAD_RESUME) {
+    while (c->ready_taken < c->ready_count && out->len < PIECE_BYTES - MEMBER_BYTES)
+        stream_member(c, out);
+    if (c->paused && c->unread_bytes <= UNREAD_RESUME) {
         c->paused = false;
         batch_pause(c->batch, false);
     }
-    if (out->len > 0)
-        return c->ended ? FILL_END : FILL_MORE;
-    return c->ended ? FILL_END : FILL_WAIT;
+    if (c->ready_taken < c->ready_count)
+        return FILL_MORE;
+    if (c->ended) {
+        c->encoder->end(out, batch_view(c->batch));
+        return FILL_END;
+    }
+    if (c->ping)
+        BUF_ADD_LITERAL(out, "{\"type\":\"ping\"}\n");
+    c->ping = false;
+    return out->len > 0 ? FILL_MORE : FILL_WAIT;
 }
 
 static void stream_wrote(struct call *c)
 {
     c->last_write_us = clock_us();
-    if (!c->paused && !c->ended && c->pending.len > UNREAD_PAUSE) {
+    if (!c->paused && !c->ended && c->unread_bytes > UNREAD_PAUSE) {
         c->paused = true;
         batch_pause(c->batch, true);
     }
@@ -310,8 +339,8 @@ static void stream_wrote(struct call *c)
 static void on_item(void *arg, size_t index)
 {
     struct call *c = arg;
-    c->encoder->item(&c->pending, batch_view(c->batch), index);
-    batch_drop_content(c->batch, index);
+    c->ready[c->ready_count++] = (uint32_t)index;
+    c->unread_bytes += member_weight(c, index);
     stream_wrote(c);
 }
 
@@ -324,9 +353,9 @@ static void on_ping_timer(uv_timer_t *timer)
         uv_timer_stop(timer);
     LIST_FOREACH_SAFE(node, next, &r->streams) {
         struct call *c = LIST_CONTAINER(node, struct call, node);
-        if (c->ended || c->pending.len > 0 || now - c->last_write_us < PING_AFTER_US)
+        if (c->ended || c->ready_taken < c->ready_count || now - c->last_write_us < PING_AFTER_US)
             continue;
-        BUF_ADD_LITERAL(&c->pending, "{\"type\":\"ping\"}\n");
+        c->ping = true;
         stream_wrote(c);
     }
 }
@@ -338,8 +367,7 @@ static void begin_stream(struct call *c)
                        .fill = fill_stream,
                        .arg = c};
     buf_init(&a.body, 0);
-    buf_init(&c->pending, 0);
-    c->encoder->begin(&c->pending, batch_view(c->batch));
+    c->encoder->begin(&a.body, batch_view(c->batch));
     c->last_write_us = clock_us();
     list_append(&c->routes->streams, &c->node);
     if (!uv_is_active((uv_handle_t *)&c->routes->ping_timer))
@@ -355,7 +383,6 @@ static void on_batch_end(void *arg)
         answer_whole(c);
         return;
     }
-    c->encoder->end(&c->pending, batch_view(c->batch));
     c->ended = true;
     stream_wrote(c);
 }
@@ -466,6 +493,14 @@ static void take_trace(struct call *c, struct batch_spec *spec)
         spec->traceparent = arena_strndup(&spec->arena, f->value, f->value_len);
 }
 
+/* What the call itself needs for so many members. */
+static bool reserve(struct call *c, size_t count)
+{
+    if (c->encoder->streams && (c->ready = calloc(count, sizeof *c->ready)) == NULL)
+        return false;
+    return take_quota(c, count);
+}
+
 static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_us)
 {
     const struct batch_params params = {
@@ -478,9 +513,10 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
         .arg = c,
     };
     struct problem p;
+    const size_t count = spec->count;
     c->fail = spec->fail;
     take_trace(c, spec);
-    if (take_quota(c, spec->count))
+    if (reserve(c, count))
         c->batch = batch_start(c->routes->params.batches, &params);
     else
         spec_destroy(spec);

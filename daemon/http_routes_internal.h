@@ -37,12 +37,14 @@ struct call {
     const struct encoder *encoder;
     enum request_type type;
     struct batch *batch;
-    struct quota *quota;  /* what its identity has of it; NULL = none, or given back */
+    struct quota *quota; /* what its identity has of it; NULL = none, or given back */
     size_t quota_members;
-    struct buf pending; /* streaming: encoded, not yet taken */
-    bool paused, ended;
+    struct encode_at at; /* the member that is being written */
+    uint32_t *ready; /* streaming: the members that have ended, in that order */
+    size_t ready_count, ready_taken;
+    size_t unread_bytes; /* of those not yet written, about */
+    bool paused, ended, ping;
     int64_t last_write_us;
-    size_t next; /* other views: the next member to encode */
     enum fail_mode fail;
 };
 

@@ -319,6 +319,13 @@ static bool hold(struct transfer *t, struct result_extra *x, size_t n)
     return false;
 }
 
+/* They are not held any more. */
+static void let_go(struct transfer *t, struct result_extra *x, size_t n)
+{
+    x->held_bytes -= n;
+    atomic_fetch_sub_explicit(t->env->answer_held, (long long)n, memory_order_relaxed);
+}
+
 static void keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
                         size_t value_len)
 {
@@ -466,8 +473,10 @@ static void keep_body(struct transfer *t, const char *data, size_t n)
         buf_add(&x->body, data, n);
         if (!x->body.failed)
             return;
+        let_go(t, x, n);
     }
     x->body_cut = true;
+    let_go(t, x, x->body.len);
     buf_fini(&x->body);
 }
 

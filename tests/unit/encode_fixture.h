@@ -111,6 +111,14 @@ static inline struct result *add_done(const char *url, int status)
     return r;
 }
 
+/* All pieces of a member. */
+static inline void add_item(const struct encoder *e, struct buf *to, size_t index)
+{
+    struct encode_at at = {.index = index};
+    while (!e->item(to, &view, &at))
+        ;
+}
+
 static inline const char *render(const struct encoder *e)
 {
     assert_true(summary_compute(&summary, &view, &input));
@@ -118,7 +126,7 @@ static inline const char *render(const struct encoder *e)
     buf_clear(&out);
     e->begin(&out, &view);
     for (size_t i = 0; i < spec.count; i++)
-        e->item(&out, &view, i);
+        add_item(e, &out, i);
     e->end(&out, &view);
     assert_false(out.failed);
     assert_int_equal(strlen(buf_cstr(&out)), out.len);

@@ -128,7 +128,7 @@ static void test_every_limit(void **state)
             buf_init(&small, limit);
             all[i]->begin(&small, &view);
             for (size_t k = 0; k < spec.count; k++)
-                all[i]->item(&small, &view, k);
+                add_item(all[i], &small, k);
             all[i]->end(&small, &view);
             assert_in_range(small.len, 0, limit);
             if (limit == whole)

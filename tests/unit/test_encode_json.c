@@ -13,8 +13,10 @@
 
 static const char *render_member(size_t index)
 {
+    struct encode_at at = {.index = index};
     buf_clear(&out);
-    encode_member_object(&out, &view, index, NULL);
+    while (!encode_member_object(&out, &view, &at, NULL))
+        ;
     return buf_cstr(&out);
 }
 
@@ -125,9 +127,9 @@ static void test_ndjson_view(void **state)
     assert_null(view.summary);
     encode_ndjson.begin(&out, &view);
     assert_int_equal(out.len, 0);
-    encode_ndjson.item(&out, &view, 2);
-    encode_ndjson.item(&out, &view, 0);
-    encode_ndjson.item(&out, &view, 1);
+    add_item(&encode_ndjson, &out, 2);
+    add_item(&encode_ndjson, &out, 0);
+    add_item(&encode_ndjson, &out, 1);
     assert_true(summary_compute(&summary, &view, &input));
     view.summary = &summary;
     encode_ndjson.end(&out, &view);
@@ -355,6 +357,40 @@ static void test_include_body(void **state)
 }
 
 /* Cut at max_response_bytes, within a character: still text. Rubbish elsewhere: still base64. */
+/* A long body comes in pieces of a bounded size, and they are what it would be in one. */
+static void test_body_in_pieces(void **state)
+{
+    (void)state;
+    static const char *const fill[] = {"a", "\x01", "\xC3\xA4", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xFF"};
+    struct result_extra *x = add_extra();
+    struct buf want;
+    x->has_body = true;
+    spec.include = INCLUDE_BODY | INCLUDE_BODY_SHA256;
+    for (size_t k = 0; k < sizeof fill / sizeof *fill; k++) {
+        for (size_t lead = 0; lead < 5; lead++) {
+            buf_clear(&x->body);
+            for (size_t i = 0; i < lead; i++)
+                buf_add_char(&x->body, 'x');
+            for (size_t i = 0; i < 3 * ENCODE_BODY_PIECE; i++)
+                buf_add_str(&x->body, fill[k]);
+            buf_init(&want, 0);
+            if (fill[k][0] == '\xFF')
+                buf_add_base64(&want, x->body.data, x->body.len);
+            else
+                buf_add_json_part(&want, x->body.data, x->body.len);
+            struct encode_at at = {.index = 0};
+            size_t pieces = 1, before = 0;
+            buf_clear(&out);
+            for (; !encode_json.item(&out, &view, &at); pieces++, before = out.len)
+                assert_in_range(out.len - before, 1, 6 * ENCODE_BODY_PIECE + 2000);
+            assert_in_range(pieces, 3, 13);
+            assert_non_null(strstr(buf_cstr(&out), buf_cstr(&want)));
+            assert_non_null(strstr(buf_cstr(&out), "\",\"body_sha256\":null}"));
+            buf_fini(&want);
+        }
+    }
+}
+
 static void test_include_truncated_body(void **state)
 {
     (void)state;
@@ -657,6 +693,7 @@ int main(void)
         TEST(test_include_headers),
         TEST(test_include_broken_headers),
         TEST(test_include_body),
+        TEST(test_body_in_pieces),
         TEST(test_include_truncated_body),
         TEST(test_include_digest_and_length),
         TEST(test_include_redirects),

@@ -95,7 +95,7 @@ static void test_text_sizes(void **state)
         char text[400];
         results[i].sizes.delivered = cases[i].bytes;
         buf_clear(&out);
-        encode_text.item(&out, &view, i);
+        add_item(&encode_text, &out, i);
         snprintf(text, sizeof text, "%s", buf_cstr(&out));
         if (strstr(text, cases[i].text) == NULL)
             fail_msg("%lld bytes: %s", (long long)cases[i].bytes, text);
