@@ -43,6 +43,7 @@ struct batch {
     struct heap_node deadline;
     size_t submitted;  /* jobs handed to the fetch loops */
     size_t unfinished; /* results not yet final */
+    size_t unread;     /* final ones, until the batch is released */
     bool complete;     /* until something is cut */
     bool was_cut;      /* the fetch loops were told, and what they did not have is cancelled */
     bool cancel_asked; /* do it in the next turn */
@@ -57,7 +58,7 @@ struct batch {
 struct batches {
     struct batches_params params;
     struct list submitting, running, ended, work;
-    size_t running_count, alive, unsubmitted;
+    size_t running_count, alive, unsubmitted, unread;
     struct heap deadlines;
     uv_timer_t timer;
     uint8_t ids[IDS_AT_ONCE][ID_BYTES];
@@ -152,6 +153,10 @@ static void end_batch(struct batch *b)
 static void report(struct batch *b, const struct fetch_job *job)
 {
     b->unfinished--;
+    if (!b->released) {
+        b->unread++;
+        b->all->unread++;
+    }
     if (job->result.end_us > b->last_end_us)
         b->last_end_us = job->result.end_us;
     if (b->params.on_item != NULL && !b->released)
@@ -311,6 +316,8 @@ void batch_release(struct batch *b)
 {
     b->released = true;
     b->cancel_asked = true;
+    b->all->unread -= b->unread;
+    b->unread = 0;
     touch(b);
 }
 
@@ -479,6 +486,11 @@ size_t batches_running(const struct batches *all)
 size_t batches_alive(const struct batches *all)
 {
     return all->alive;
+}
+
+size_t batches_unread(const struct batches *all)
+{
+    return all->unread;
 }
 
 size_t batches_unsubmitted(const struct batches *all)

@@ -82,6 +82,10 @@ size_t batches_alive(const struct batches *all);   /* not yet freed */
 /* Members that were accepted and have not been handed to the queue yet; part of what is queued. */
 size_t batches_unsubmitted(const struct batches *all);
 
+/* Members whose results are final, of batches that are not released: nobody has read all of their
+ * answer yet. */
+size_t batches_unread(const struct batches *all);
+
 /* Cancels all that run (second SIGTERM, drain timeout). */
 void batches_cancel_all(struct batches *all);
 

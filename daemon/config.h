@@ -75,6 +75,7 @@ struct config_policy {
 struct config_limits { /* defaults in the table; ranges too */
     int64_t clients;             /* 4096 open client connections */
     int64_t body_bytes;          /* 4M request body */
+    int64_t request_bytes;       /* 256M request bodies held for all clients; at least body_bytes */
     int64_t requests;            /* 10000 members a batch */
     int64_t in_flight;           /* 256 transfers at once, all batches */
     int64_t queued;              /* 100000 members waiting, all batches */

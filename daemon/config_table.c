@@ -319,6 +319,7 @@ const struct config_option config_table[] = {
 
     COUNT(limits, clients, "4096", 1, 1000000, RESTART)
     SIZE(limits, body_bytes, "4M", KIB, GIB, RELOAD)
+    SIZE(limits, request_bytes, "256M", KIB, 1024 * GIB, RELOAD)
     COUNT(limits, requests, "10000", 1, 1000000, RELOAD)
     COUNT(limits, in_flight, "256", 1, 65536, RELOAD)
     COUNT(limits, queued, "100000", 1, 10000000, RELOAD)

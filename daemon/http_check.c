@@ -75,6 +75,17 @@ static bool check_framing(const struct http_head *head, struct problem *p)
     return false;
 }
 
+/* RFC 9110, 10.1.1: an expectation that is not met is better told than ignored. */
+static bool check_expect(const struct http_head *head, struct problem *p)
+{
+    const struct http_field *f = http_find(head, "Expect");
+    if (f == NULL || (count_fields(head, "Expect") == 1 &&
+                      parse_equal_nocase(f->value, f->value_len, "100-continue")))
+        return true;
+    problem_set(p, 417, "no expectation but 100-continue is met here");
+    return false;
+}
+
 static bool check_line(const struct http_head *head, struct problem *p)
 {
     bool one_one = strcmp(head->version, "HTTP/1.1") == 0;
@@ -105,12 +116,14 @@ static size_t blanks_before(const struct http_field *f)
 
 /* libmicrohttpd before 1.0 takes NUL bytes, folded lines and bare LF, and shows none of them. But it
  * parses in place: each line must end two bytes (CR, LF) before the next one begins, and all lines
- * together must be what was on the wire. */
+ * together must be what was on the wire. All that is left unseen are NULs and bare LFs that end the last
+ * field, where they cannot hide anything. */
 static bool check_bytes(const struct http_head *head, struct problem *p)
 {
     const char *end = head->version + strlen(head->version);
-    size_t sum = strlen(head->method) + strlen(head->target) + strlen(head->version) + 2 + 2 + 2;
-    bool good = true;
+    size_t line = strlen(head->method) + 1 + strlen(head->target) + 1; /* one blank after each */
+    size_t sum = line + strlen(head->version) + 2 + 2;
+    bool good = distance(head->method, head->version) == line;
     for (size_t i = 0; good && i < head->count; i++) {
         const struct http_field *f = &head->fields[i];
         size_t blanks = blanks_before(f);
@@ -127,7 +140,7 @@ static bool check_bytes(const struct http_head *head, struct problem *p)
 bool http_check_shape(const struct http_head *head, struct problem *p)
 {
     return check_fields(head, p) && check_line(head, p) && check_framing(head, p) &&
-           check_bytes(head, p);
+           check_bytes(head, p) && check_expect(head, p);
 }
 
 /* Cuts the port off a Host value. Returns the length of the host, brackets included. */

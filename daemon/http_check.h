@@ -26,8 +26,8 @@ struct http_head {
     const struct http_field *fields;
     size_t count;
     size_t head_bytes; /* of the whole head as it was on the wire */
-    bool in_place;     /* version, names and values lie where they came in, in one buffer: what stood
-                          between them on the wire can be measured (libmicrohttpd before 1.0) */
+    bool in_place;     /* method, version, names and values lie where they came in, in one buffer: what
+                          stood between them on the wire can be measured (libmicrohttpd before 1.0) */
 };
 
 /* The first field of that name (any case), or NULL. */
@@ -36,7 +36,7 @@ const struct http_field *http_find(const struct http_head *head, const char *nam
 /* Whether the head is one that every server on the way reads alike: at most one Content-Length and
  * digits only, Transfer-Encoding at most once, exactly "chunked", not both; one Host on HTTP/1.1;
  * names are tokens; no control bytes in values; no folding, no NUL; target in origin form; HTTP/1.0 or
- * 1.1. False with *p = 400, 431, 501 or 505. */
+ * 1.1; nothing expected but 100-continue. False with *p = 400, 417, 431, 501 or 505. */
 bool http_check_shape(const struct http_head *head, struct problem *p);
 
 /* Whether Host names this machine: localhost, any IP literal, or a name of `hosts` (port ignored).

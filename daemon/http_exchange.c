@@ -28,7 +28,7 @@
 enum {
     STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
-    VALUE_BYTES = 64,         /* libmicrohttpd's struct for a field, parameter or cookie */
+    VALUE_BYTES = 64,         /* libmicrohttpd's struct for a field or cookie */
     ANSWER_HEAD_BYTES = 1024, /* it has 450 at most; the rest for chunks of a body */
     WATCHES_A_TICK = 256,
     BODY_RESERVE = 65536,   /* for an announced body at its first byte, at most */
@@ -172,11 +172,15 @@ void answer_header(struct answer *a, const char *name, const char *fmt, ...)
     a->header_count++;
 }
 
-static void count_answer(struct front *f, int status)
+void front_count_answer(struct front *f, int status)
 {
     metrics_add(f->params.metrics, status < 400   ? METRIC_HTTP_2XX
                                    : status < 500 ? METRIC_HTTP_4XX
                                                   : METRIC_HTTP_5XX, 1);
+    if (status == 414 || status == 431)
+        metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_HEAD, 1);
+    else if (status == 413)
+        metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_BODY, 1);
 }
 
 void front_answer(struct exchange *ex, struct answer *a)
@@ -185,7 +189,7 @@ void front_answer(struct exchange *ex, struct answer *a)
     ex->answer = *a;
     ex->answered = true;
     a->body = (struct buf){0};
-    count_answer(ex->front, a->status);
+    front_count_answer(ex->front, a->status);
     exchange_resume(ex);
 }
 
@@ -202,6 +206,8 @@ static void answer_problem(struct exchange *ex, const struct problem *p)
     problem_print(p, &a.body);
     if (p->status == 401)
         answer_header(&a, "WWW-Authenticate", "Bearer");
+    if (p->retry_after_s > 0)
+        answer_header(&a, "Retry-After", "%d", p->retry_after_s);
     front_answer(ex, &a);
 }
 
@@ -257,7 +263,7 @@ static struct MHD_Response *make_response(struct exchange *ex)
         MHD_add_response_header(r, a->headers[i].name, a->headers[i].value);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(r, "Cache-Control", "no-store");
-    if (a->close || ex->front->draining)
+    if (a->close || ex->chunked || ex->front->draining)
         MHD_add_response_header(r, "Connection", "close");
     return r;
 }
@@ -366,14 +372,47 @@ static bool check_room(struct exchange *ex, struct problem *p)
 {
     const struct http_field *cookie = http_find(&ex->head, "Cookie"); /* is copied */
     int values = MHD_get_connection_values(
-        ex->connection, MHD_HEADER_KIND | MHD_GET_ARGUMENT_KIND | MHD_COOKIE_KIND, NULL, NULL);
+        ex->connection, MHD_HEADER_KIND | MHD_COOKIE_KIND, NULL, NULL);
     size_t used = ex->head.head_bytes + (cookie != NULL ? cookie->value_len : 0) +
                   (size_t)values * VALUE_BYTES;
     if (used + ANSWER_HEAD_BYTES <= ex->client->server->pool_bytes)
         return true;
-    problem_set(p, 431, "the request's head has %zu bytes and %d header fields, parameters and "
-                        "cookies, each of which takes %d bytes more: that is too much together",
+    problem_set(p, 431, "the request's head has %zu bytes and %d header fields and cookies, each of "
+                        "which takes %d bytes more: that is too much together",
                 ex->head.head_bytes, values, VALUE_BYTES);
+    return false;
+}
+
+/* Whether n more bytes of bodies may be held, of all clients together. */
+static bool has_memory(const struct front *f, size_t n)
+{
+    const struct config_limits *l = f->params.limits;
+    int64_t limit = l->request_bytes > l->body_bytes ? l->request_bytes : l->body_bytes;
+    return n == 0 || f->request_bytes + n <= (size_t)limit;
+}
+
+static void refuse_memory(const struct exchange *ex, struct problem *p)
+{
+    const struct front *f = ex->front;
+    problem_set(p, 503, "request bodies of %zu bytes are held, limits.request_bytes is %lld",
+                f->request_bytes, (long long)f->params.limits->request_bytes);
+    p->retry_after_s = 1;
+    metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_MEMORY, 1);
+}
+
+/* What a body's announced length says before it is read. */
+static bool check_length(struct exchange *ex, struct problem *p)
+{
+    const struct front *f = ex->front;
+    int64_t length = ex->body_bytes = http_content_length(&ex->head);
+    ex->chunked = http_find(&ex->head, "Transfer-Encoding") != NULL;
+    if (length > f->params.limits->body_bytes)
+        problem_set(p, 413, "the body has %lld bytes, limits.body_bytes is %lld", (long long)length,
+                    (long long)f->params.limits->body_bytes);
+    else if (length > 0 && !has_memory(f, (size_t)length))
+        refuse_memory(ex, p);
+    else
+        return true;
     return false;
 }
 
@@ -390,14 +429,7 @@ static bool check_head(struct exchange *ex, struct problem *p)
                     ex->head.head_bytes, (long long)ex->front->params.limits->head_bytes);
         return false;
     }
-    if (!check_room(ex, p))
-        return false;
-    int64_t length = ex->body_bytes = http_content_length(&ex->head);
-    if (length <= ex->front->params.limits->body_bytes)
-        return true;
-    problem_set(p, 413, "the body has %lld bytes, limits.body_bytes is %lld", (long long)length,
-                (long long)ex->front->params.limits->body_bytes);
-    return false;
+    return check_room(ex, p) && check_length(ex, p);
 }
 
 static void split_target(struct exchange *ex)
@@ -429,19 +461,30 @@ static enum MHD_Result on_head(struct exchange *ex, const char *method, const ch
 
 /* --- the body --- */
 
+static void uncharge(struct exchange *ex)
+{
+    ex->front->request_bytes -= ex->charged;
+    ex->charged = 0;
+}
+
 static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
 {
-    size_t limit = (size_t)ex->front->params.limits->body_bytes;
-    ex->front->moved |= ex->body_bytes < 0 || ex->body.len + n < (size_t)ex->body_bytes;
-    if (ex->body_too_large) {
+    struct front *f = ex->front;
+    size_t limit = (size_t)f->params.limits->body_bytes;
+    f->moved |= ex->body_bytes < 0 || ex->body.len + n < (size_t)ex->body_bytes;
+    ex->stuck = 0;
+    if (ex->body_refused != 0) {
         ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
         return ex->unread_from > limit + OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
     }
-    if (ex->body.len + n > limit) {
-        ex->body_too_large = true;
+    if (ex->body.len + n > limit || !has_memory(f, n)) {
+        ex->body_refused = ex->body.len + n > limit ? 413 : 503;
+        uncharge(ex);
         buf_fini(&ex->body);
         return MHD_YES;
     }
+    ex->charged += n;
+    f->request_bytes += n;
     if (ex->body.len == 0 && ex->body_bytes > 0)
         buf_reserve(&ex->body, (size_t)(ex->body_bytes < BODY_RESERVE ? ex->body_bytes : BODY_RESERVE));
     buf_add(&ex->body, data, n);
@@ -454,9 +497,12 @@ static void on_body_end(struct exchange *ex, const char *method, const char *ver
     struct problem p;
     ex->asked_handler = true;
     client_clear_deadline(ex->client);
-    if (ex->body_too_large) {
-        problem_set(&p, 413, "the body is larger than limits.body_bytes (%lld)",
-                    (long long)ex->front->params.limits->body_bytes);
+    if (ex->body_refused != 0) {
+        if (ex->body_refused == 413)
+            problem_set(&p, 413, "the body is larger than limits.body_bytes (%lld)",
+                        (long long)ex->front->params.limits->body_bytes);
+        else
+            refuse_memory(ex, &p);
         ex->unread_from = 0;
         answer_problem(ex, &p);
         return;
@@ -496,6 +542,16 @@ enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection,
 
 /* --- life --- */
 
+/* libmicrohttpd would make a list of the parameters, 64 bytes for each from the connection's memory; and
+ * when they do not fit, its error answer is lost. Nobody asks for the list. What it parses next is
+ * what stands behind the question mark here, in its own, writable buffer. */
+static void hide_parameters(const char *target)
+{
+    char *mark = strchr((char *)(uintptr_t)target, '?');
+    if (mark != NULL)
+        mark[1] = '\0';
+}
+
 /* The request line is in: the exchange begins here, with the target as it was sent. */
 void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connection *connection)
 {
@@ -511,6 +567,7 @@ void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connect
         free(ex);
         return NULL;
     }
+    hide_parameters(target);
     ex->front = s->front;
     ex->client = c;
     ex->connection = connection;
@@ -526,6 +583,7 @@ void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connect
 static void exchange_free(struct exchange *ex)
 {
     exchange_stop_watch(ex);
+    uncharge(ex);
     linger_end(ex);
     list_remove(&ex->node);
     buf_fini(&ex->body);

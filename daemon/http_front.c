@@ -21,12 +21,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "clock.h"
 #include "log.h"
 
 enum {
+    IDLE_RUNS_MAX = 16, /* of MHD_run() in a row, before something is wrong */
+    STUCK_LOOKS = 4,
     POOL_OVER_HEAD = 2560, /* connection memory beyond limits.head_bytes; see pool_bytes() */
     POOL_LEAST = 9216,
     DEADLINES_A_TURN = 256,
@@ -59,6 +62,30 @@ void client_clear_deadline(struct client *c)
     c->deadline_us = INT64_MAX;
 }
 
+static enum metric cut_reason(const struct client *c)
+{
+    const struct exchange *ex = c->exchange;
+    if (ex == NULL)
+        return c->requests > 0 ? METRIC_CLIENTS_CUT_IDLE : METRIC_CLIENTS_CUT_HEAD;
+    if (!ex->head_seen)
+        return METRIC_CLIENTS_CUT_HEAD;
+    return ex->queued ? METRIC_CLIENTS_CUT_ANSWER : METRIC_CLIENTS_CUT_BODY;
+}
+
+/* libmicrohttpd sees the end in its next run. What the client did not take of an answer is not kept for
+ * it by the kernel either. */
+static void client_cut(struct client *c)
+{
+    static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    enum metric reason = cut_reason(c);
+    LOG_DEBUG("front", "client=%s closed=deadline", c->address);
+    metrics_add(c->front->params.metrics, reason, 1);
+    if (reason == METRIC_CLIENTS_CUT_ANSWER)
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    shutdown(c->fd, SHUT_RDWR);
+    c->front->dirty = true;
+}
+
 static void client_wake(struct client *c)
 {
     struct front *f = c->front;
@@ -66,11 +93,8 @@ static void client_wake(struct client *c)
     if (wait && heap_set(&f->deadlines, &c->wake, c->deadline_us)) /* in place: never fails */
         return;
     heap_remove(&f->deadlines, &c->wake);
-    if (c->deadline_us > f->now_us)
-        return;
-    LOG_DEBUG("front", "client=%s closed=deadline", c->address);
-    shutdown(c->fd, SHUT_RDWR);
-    f->dirty = true;
+    if (c->deadline_us <= f->now_us)
+        client_cut(c);
 }
 
 /* True while more are due. */
@@ -216,8 +240,15 @@ static size_t on_unescape(void *arg, struct MHD_Connection *connection, char *te
 static void on_mhd_log(void *arg, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 static void on_mhd_log(void *arg, const char *fmt, va_list args)
 {
+    static const char own_answer[] = "Error processing request (HTTP response code is %u";
     char line[256];
-    (void)arg;
+    struct server *s = arg;
+    if (strncmp(fmt, own_answer, sizeof own_answer - 1) == 0) { /* nothing else tells of it */
+        va_list copy;
+        va_copy(copy, args);
+        front_count_answer(s->front, (int)va_arg(copy, unsigned));
+        va_end(copy);
+    }
     if (!log_enabled(LOG_LEVEL_DEBUG))
         return;
     vsnprintf(line, sizeof line, fmt, args);
@@ -264,7 +295,7 @@ static struct MHD_Daemon *start_daemon(struct server *s)
     const struct config_limits *l = s->front->params.limits;
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, exchange_on_access, s,
-        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
+        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s,
         MHD_OPTION_LISTEN_SOCKET, s->socket.fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)l->clients,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, s->pool_bytes,
@@ -380,9 +411,40 @@ static bool server_timeout(struct server *s, uint64_t *ms)
 #endif
 }
 
-/* Runs it and asks when it wants to be run again; true = at once. It always does while an exchange
- * lingers, so then it is run at once only if this run moved something; else after a millisecond, in
- * case that the rest of a long head waits too. */
+/* Whether the kernel has bytes of a chunked body that libmicrohttpd leaves there. */
+static bool is_stuck(const struct client *c)
+{
+    const struct exchange *ex = c->exchange;
+    int waiting = 0;
+    return ex != NULL && ex->chunked && ex->head_seen && !ex->answered && !ex->asked_handler &&
+           ioctl(c->fd, FIONREAD, &waiting) == 0 && waiting > 0;
+}
+
+/* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a chunk
+ * does not fit its buffer. A client found so in several looks in a row, with a run between them, is cut. */
+static void cut_stuck(struct server *s)
+{
+    struct list *node, *next;
+    LIST_FOREACH_SAFE(node, next, &s->front->clients) {
+        struct client *c = LIST_CONTAINER(node, struct client, node);
+        if (c->server != s || !is_stuck(c))
+            continue;
+        if (++c->exchange->stuck == STUCK_LOOKS)
+            client_cut(c);
+    }
+}
+
+/* When a run moved nothing, another one at once would not either; in a millisecond, in case that the rest
+ * of a long head waits. That is so while an exchange lingers; without one, only after several. */
+static bool should_wait(struct server *s)
+{
+    s->idle_runs = s->front->moved ? 0 : s->idle_runs + 1;
+    if (s->idle_runs >= IDLE_RUNS_MAX)
+        cut_stuck(s);
+    return s->idle_runs >= IDLE_RUNS_MAX || (s->front->lingering > 0 && !s->front->moved);
+}
+
+/* Runs it and asks when it wants to be run again; true = at once. */
 static bool server_run(struct server *s)
 {
     uint64_t ms;
@@ -390,9 +452,12 @@ static bool server_run(struct server *s)
     MHD_run(s->daemon);
     if (!server_timeout(s, &ms)) {
         uv_timer_stop(&s->timer);
+        s->idle_runs = 0;
         return false;
     }
-    if (ms == 0 && s->front->lingering > 0 && !s->front->moved)
+    if (ms > 0)
+        s->idle_runs = 0;
+    else if (should_wait(s))
         ms = LINGER_TICK_MS;
     if (ms > 0)
         uv_timer_start(&s->timer, on_server_timer, ms, 0);
@@ -524,6 +589,11 @@ void front_drain(struct front *f)
 size_t front_clients(const struct front *f)
 {
     return f->client_count;
+}
+
+size_t front_request_bytes(const struct front *f)
+{
+    return f->request_bytes;
 }
 
 size_t front_exchanges(const struct front *f)

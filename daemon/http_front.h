@@ -116,6 +116,7 @@ void front_drain(struct front *f);
 
 size_t front_clients(const struct front *f);
 size_t front_exchanges(const struct front *f); /* requests in work */
+size_t front_request_bytes(const struct front *f); /* bodies of requests in work, bytes */
 
 /* An engine has freed what it kept for later: memory is given back in a moment, when no request is in
  * work. */

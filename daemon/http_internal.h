@@ -30,6 +30,7 @@ struct server { /* one listening socket */
     void *data;
     char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
+    unsigned idle_runs; /* in a row that asked for another one at once, and moved nothing */
 };
 
 struct client { /* one connection */
@@ -61,9 +62,13 @@ struct exchange {
     char *query;  /* in target */
     struct http_head head;
     struct buf body;
-    int64_t body_bytes; /* as announced; -1 = chunked */
+    int64_t body_bytes; /* as announced; -1 = chunked, or none */
+    bool chunked;
+    unsigned stuck; /* how often bytes of the body were found waiting that libmicrohttpd does not take */
+    size_t charged; /* of the body, to front->request_bytes */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
-    bool head_seen, body_too_large, told_handler, asked_handler, answered, queued, gone;
+    int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
+    bool head_seen, told_handler, asked_handler, answered, queued, gone;
     bool suspended, lingers; /* while it waits for its answer, or for more of it */
     int64_t waits_since_us;
     struct watch *watch;
@@ -82,6 +87,7 @@ struct front {
     struct list watched;   /* and with one */
     struct list resuming;
     size_t client_count, exchange_count, lingering;
+    size_t request_bytes; /* bodies of exchanges; a batch keeps about as much until they end */
     size_t suspended_count;   /* as libmicrohttpd has it: resuming ones are still in it */
     int64_t resumes_from_us;  /* none before */
     struct heap deadlines;
@@ -107,6 +113,9 @@ void front_freed(struct front *f); /* memory became free: in a while, when idle,
 void client_set_deadline(struct client *c, int64_t after_us);
 void client_clear_deadline(struct client *c);
 struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not accounted for */
+
+/* An answer of that status goes out, ours or libmicrohttpd's own. */
+void front_count_answer(struct front *f, int status);
 
 /* --- http_exchange.c --- */
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,10 @@
 
 #include "log.h"
 #include "peers.h"
+
+enum {
+    UNSENT_BYTES = 256 << 10, /* of an answer in the kernel before a client takes more of it */
+};
 
 static bool fail(const char *step, const char *text)
 {
@@ -40,7 +45,7 @@ static void name_socket(struct http_socket *s)
 static bool open_tcp(const char *text, const struct config_bind *bind_to, struct http_socket *s)
 {
     struct sockaddr_storage to;
-    const int one = 1;
+    const int one = 1, unsent = UNSENT_BYTES;
     s->address = bind_to->ip;
     s->port = bind_to->port;
     s->family = s->address.family == 6 ? AF_INET6 : AF_INET;
@@ -49,6 +54,7 @@ static bool open_tcp(const char *text, const struct config_bind *bind_to, struct
     if (s->fd < 0)
         return fail("socket", text);
     setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent); /* clients inherit it */
     if (s->family == AF_INET6)
         setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
     if (bind(s->fd, (struct sockaddr *)&to, n) != 0)

@@ -37,7 +37,7 @@ void routes_answer_problem(struct call *c, const struct problem *p)
         answer_header(&a, "Retry-After", "%d", p->retry_after_s);
     if (p->allow != NULL)
         answer_header(&a, "Allow", "%s", p->allow);
-    a.close = c->routes->draining;
+    a.close = true;
     routes_answer(c, &a);
 }
 
@@ -94,8 +94,12 @@ static void on_metrics(struct call *c)
     struct buf body;
     metrics_sum(&sum, r->params.metrics);
     shard_metrics(r->params.shard, &sum);
+    metrics_set(&sum, METRIC_MEMBERS_UNREAD, (int64_t)batches_unread(r->params.batches));
     metrics_set(&sum, METRIC_BATCHES_RUNNING, (int64_t)batches_running(r->params.batches));
-    metrics_set(&sum, METRIC_CLIENTS, r->front != NULL ? (int64_t)front_clients(r->front) : 0);
+    if (r->front != NULL) {
+        metrics_set(&sum, METRIC_CLIENTS, (int64_t)front_clients(r->front));
+        metrics_set(&sum, METRIC_REQUEST_BYTES_HELD, (int64_t)front_request_bytes(r->front));
+    }
     buf_init(&body, 0);
     metrics_print(&sum, &body);
     answer_text(c, 200, "text/plain; version=0.0.4; charset=utf-8", &body);

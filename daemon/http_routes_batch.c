@@ -455,12 +455,27 @@ static struct batch_spec *read_spec(struct call *c, struct problem *p)
     return spec;
 }
 
+/* A member takes memory until its answer is read; clients that do not read may hold as many as may
+ * wait. */
+static bool answers_are_read(struct call *c, struct problem *p)
+{
+    struct routes *r = c->routes;
+    size_t unread = batches_unread(r->params.batches);
+    if (unread < (size_t)r->params.config->limits.queued)
+        return true;
+    problem_set(p, 503, "the answers of %zu members are not read yet, limits.queued is %lld", unread,
+                (long long)r->params.config->limits.queued);
+    p->retry_after_s = 1;
+    metrics_add(r->params.metrics, METRIC_BATCHES_REFUSED_UNREAD, 1);
+    return false;
+}
+
 static bool admit(struct call *c, const struct batch_spec *spec, struct problem *p)
 {
     struct routes *r = c->routes;
     size_t limit = (size_t)r->params.config->limits.queued;
     size_t wanted = routes_members_queued(r) + spec->count;
-    if (!not_draining(c, p) || !within_quota(c, spec->count, p))
+    if (!not_draining(c, p) || !within_quota(c, spec->count, p) || !answers_are_read(c, p))
         return false;
     if (wanted <= limit)
         return true;

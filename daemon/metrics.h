@@ -27,6 +27,7 @@
     X(BATCHES_REFUSED_DRAINING, COUNTER, "gatherd_batches_refused_total", "reason=\"draining\"", \
       "") \
     X(BATCHES_REFUSED_QUOTA, COUNTER, "gatherd_batches_refused_total", "reason=\"quota\"", "") \
+    X(BATCHES_REFUSED_UNREAD, COUNTER, "gatherd_batches_refused_total", "reason=\"unread\"", "") \
     X(BATCHES_CLIENT_GONE, COUNTER, "gatherd_batches_client_gone_total", "", \
       "Batches cancelled because the client hung up.") \
     X(BATCHES_RUNNING, GAUGE, "gatherd_batches_running", "", "Batches not yet answered.") \
@@ -61,6 +62,19 @@
       "Requests answered, by class of status.") \
     X(HTTP_4XX, COUNTER, "gatherd_http_requests_total", "code=\"4xx\"", "") \
     X(HTTP_5XX, COUNTER, "gatherd_http_requests_total", "code=\"5xx\"", "") \
+    X(HTTP_REFUSED_HEAD, COUNTER, "gatherd_http_refused_total", "reason=\"head\"", \
+      "Requests refused because a limit of their size was met.") \
+    X(HTTP_REFUSED_BODY, COUNTER, "gatherd_http_refused_total", "reason=\"body\"", "") \
+    X(HTTP_REFUSED_MEMORY, COUNTER, "gatherd_http_refused_total", "reason=\"memory\"", "") \
+    X(CLIENTS_CUT_HEAD, COUNTER, "gatherd_clients_cut_total", "reason=\"head\"", \
+      "Connections of clients closed at a deadline.") \
+    X(CLIENTS_CUT_BODY, COUNTER, "gatherd_clients_cut_total", "reason=\"body\"", "") \
+    X(CLIENTS_CUT_ANSWER, COUNTER, "gatherd_clients_cut_total", "reason=\"answer\"", "") \
+    X(CLIENTS_CUT_IDLE, COUNTER, "gatherd_clients_cut_total", "reason=\"idle\"", "") \
+    X(REQUEST_BYTES_HELD, GAUGE, "gatherd_request_bytes", "", \
+      "Request bodies held until their answer is sent, bytes.") \
+    X(MEMBERS_UNREAD, GAUGE, "gatherd_members_unread", "", \
+      "Members that are final and whose answer is not read to its end.") \
     X(ANSWER_BYTES_HELD, GAUGE, "gatherd_answer_bytes", "", \
       "Bodies and headers held for answers, bytes.")
 

@@ -34,6 +34,7 @@ const char *problem_title(int status)
         {405, "Method Not Allowed"},   {406, "Not Acceptable"},
         {408, "Request Timeout"},      {411, "Length Required"},
         {413, "Content Too Large"},    {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
         {421, "Misdirected Request"},  {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"}, {501, "Not Implemented"},

@@ -187,6 +187,7 @@ static void assert_default_limits(const struct config_limits *l)
 {
     assert_int_equal(l->clients, 4096);
     assert_int_equal(l->body_bytes, 4 << 20);
+    assert_int_equal(l->request_bytes, 256 << 20);
     assert_int_equal(l->requests, 10000);
     assert_int_equal(l->in_flight, 256);
     assert_int_equal(l->queued, 100000);
@@ -360,6 +361,7 @@ static void test_ranges(void **state)
         {"daemon.loops", "0", "64", "-1", "65", NULL},
         {"limits.clients", "1", "1000000", "0", "1000001", NULL},
         {"limits.body_bytes", "1K", "1G", "1023", "1073741825", NULL},
+        {"limits.request_bytes", "1K", "1024G", "1023", "1025G", NULL},
         {"limits.requests", "1", "1000000", "0", "1000001", "limits.queued=10000000"},
         {"limits.in_flight", "1", "65536", "0", "65537", "limits.per_host=1"},
         {"limits.queued", "1", "10000000", "0", "10000001", "limits.requests=1"},
@@ -1220,7 +1222,7 @@ static void test_each_option(void **state)
     for (const char *p = dump; (p = strstr(p, " =")); p++)
         lines++;
     assert_int_equal(config_table_count, lines);
-    assert_int_equal(lines, 47);
+    assert_int_equal(lines, 48);
     free(dump);
     config_destroy(c);
 }
@@ -1353,7 +1355,7 @@ static void test_example(void **state)
                                           : line + is_option);
     }
     fclose(file);
-    assert_int_equal(options, 47);
+    assert_int_equal(options, 48);
     c = load_text(text);
     char *dump = dump_of(c);
     assert_string_equal(dump, expected);

@@ -183,6 +183,13 @@ static void test_shape_matrix(void **state)
         {{LINE_11, {HOST, CODING("chunked"), LENGTH("0")}}, 400},
         {{LINE_10, {HOST, CODING("chunked"), LENGTH("5")}}, 400},
         /* names and values */
+        /* Expect */
+        {{LINE_11, {HOST, {"Expect", "100-Continue"}}}, 0},
+        {{LINE_11, {HOST, {"Expect", ""}}}, 417},
+        {{LINE_11, {HOST, {"Expect", "100-continue, x"}}}, 417},
+        {{LINE_11, {HOST, {"Expect", "200-ok"}}}, 417},
+        {{LINE_11, {HOST, {"expect", "100-continue"}, {"Expect", "100-continue"}}}, 417},
+        /* names and values */
         {{LINE_11, {HOST, {"X", ""}}}, 0},
         {{LINE_11, {HOST, {"X", "a\tb \xC3\xA9\xFF"}}}, 0},
         {{LINE_11, {HOST, {"", "x"}}}, 400},
@@ -298,7 +305,9 @@ static int judge_wire(const char *wire, size_t n)
     memset(h.wire, 0, sizeof h.wire);
     memcpy(h.wire, wire, n);
     line = cut_line(&at, end);
-    char *target = cut_word(line, at), *version = cut_word(target, at);
+    char *target = cut_word(line, at);
+    target += strspn(target, " ");
+    char *version = cut_word(target, at);
     init(&h.head, line, target, version);
     while ((line = cut_line(&at, end))[0] != '\0')
         cut_field(&h, line);
@@ -327,6 +336,10 @@ static void test_bytes_between(void **state)
     assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\r\nA: b\r\n\n"), 400);
     assert_int_equal(WIRE("GET / HTTP/1.1\nHost: box\nA: b\n\n"), 400);
     assert_int_equal(WIRE("GET / HTTP/1.0\r\n\n"), 400);
+    /* two blanks, also where a bare LF makes up for them */
+    assert_int_equal(WIRE("GET  / HTTP/1.1\r\nHost: box\r\n\r\n"), 400);
+    assert_int_equal(WIRE("GET  / HTTP/1.1\r\nHost: box\r\n\n"), 400);
+    assert_int_equal(WIRE("GET   / HTTP/1.1\r\nHost: box\n\n"), 400);
     /* NUL: what is behind it is hidden */
     assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\0\r\n\r\n"), 400);
     assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\0.evil.test\r\nA:b\r\n\r\n"), 400);
