@@ -86,6 +86,15 @@ static bool check_expect(const struct http_head *head, struct problem *p)
     return false;
 }
 
+/* libmicrohttpd takes all between the first blank of the line and the last one for the target, a bare CR
+ * in it as well, where the next server may see the end of the line. */
+static bool is_target(const char *s)
+{
+    while ((unsigned char)*s > 0x20 && *s != 0x7f)
+        s++;
+    return *s == '\0';
+}
+
 static bool check_line(const struct http_head *head, struct problem *p)
 {
     bool one_one = strcmp(head->version, "HTTP/1.1") == 0;
@@ -96,6 +105,8 @@ static bool check_line(const struct http_head *head, struct problem *p)
         problem_set(p, 400, "the method is no token");
     else if (head->target[0] != '/')
         problem_set(p, 400, "the request target must begin with /");
+    else if (!is_target(head->target))
+        problem_set(p, 400, "the request target has a blank or a control byte: percent-encode it");
     else if (hosts > 1 || (one_one && hosts == 0))
         problem_set(p, 400, hosts > 1 ? "Host stands twice" : "Host is missing");
     else

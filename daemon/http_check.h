@@ -35,8 +35,9 @@ const struct http_field *http_find(const struct http_head *head, const char *nam
 
 /* Whether the head is one that every server on the way reads alike: at most one Content-Length and
  * digits only, Transfer-Encoding at most once, exactly "chunked", not both; one Host on HTTP/1.1;
- * names are tokens; no control bytes in values; no folding, no NUL; target in origin form; HTTP/1.0 or
- * 1.1; nothing expected but 100-continue. False with *p = 400, 417, 431, 501 or 505. */
+ * names are tokens; no control bytes in values; no folding, no NUL; target in origin form, without
+ * blanks and control bytes; HTTP/1.0 or 1.1; nothing expected but 100-continue. False with *p = 400, 417,
+ * 431, 501 or 505. */
 bool http_check_shape(const struct http_head *head, struct problem *p);
 
 /* Whether Host names this machine: localhost, any IP literal, or a name of `hosts` (port ignored).
