@@ -116,7 +116,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->body_read = 0;
     t->head_bytes = t->delivered = 0;
     t->in_head = true;
-    t->field_seen = t->body_started = false;
+    t->head_begun = t->field_seen = t->body_started = false;
     t->message[0] = '\0';
 }
 
@@ -284,12 +284,13 @@ static void forbid_downgrade(struct transfer *t, const char *line)
         forbid_reuse(t);
 }
 
-/* A status line. A status of four digits is refused here: libcurl 8 reads the first three. */
+/* A status line. What is no status of three digits is refused here: of four libcurl 8 reads the first three,
+ * and "HTTP/x y" it takes for an answer without one. */
 static bool begin_head(struct transfer *t, const char *line, size_t n)
 {
     const char *space = memchr(line, ' ', n);
     long status = space != NULL && n - (size_t)(space - line) > 3 ? strtol(space, NULL, 10) : 0;
-    bool sound = status >= 0 && status <= 999;
+    bool sound = status >= 100 && status <= 999;
     t->status = sound ? (int)status : 0;
     free(t->location);
     t->location = NULL;
@@ -418,7 +419,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         t->cut = CUT_HEAD;
         return 0;
     }
-    if (!t->body_started && n > 5 && memcmp(line, "HTTP/", 5) == 0) {
+    if (t->in_head && !t->head_begun && n > 5 && memcmp(line, "HTTP/", 5) == 0) {
+        t->head_begun = true;
         forbid_downgrade(t, line);
         return begin_head(t, line, n) ? n : 0;
     }
@@ -426,10 +428,12 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         t->cut = CUT_FOLDED;
         return 0;
     }
-    if (line[0] == '\r' || line[0] == '\n')
+    if (line[0] == '\r' || line[0] == '\n') {
         t->in_head = t->in_head && t->status < 200;
-    else
+        t->head_begun = false;
+    } else {
         t->field_seen = true;
+    }
     const char *colon = memchr(line, ':', n);
     if (colon == NULL || colon == line)
         return n;

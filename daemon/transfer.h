@@ -51,7 +51,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict, which no callback changes then */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
-    CUT_STATUS,   /* a status below 0 or above 999 */
+    CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63 */
     CUT_MEMORY,
@@ -121,6 +121,7 @@ struct transfer {
     int64_t delivered;
     int status;         /* of the last status line seen */
     bool in_head;       /* until the blank line of the final answer's head */
+    bool head_begun;    /* its status line, or that of a 1xx one, was seen: what comes are fields */
     bool field_seen;    /* libcurl has stored a header field of this hop */
     bool body_started;
     char *location;     /* owned */

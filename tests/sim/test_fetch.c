@@ -684,6 +684,30 @@ static void test_head_that_begins_with_a_folded_line(void **state)
     close_test(t);
 }
 
+/* Only the first line of a head tells the status, and it has to. */
+static void test_status_line(void **state)
+{
+    (void)state;
+    struct test *t = open_test(1);
+    t->pages[0] = (struct page){
+        .path = "/none", .reply = "HTTP/text/plain; x\r\nA: b\r\n\r\nbody", .close = true};
+    t->pages[1] = (struct page){
+        .path = "/field",
+        .reply = "HTTP/1.1 200 OK\r\nHTTP/1.1 404: x\r\nContent-Length: 0\r\n\r\n"};
+    t->pages[2] = (struct page){
+        .path = "/trailer",
+        .reply = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 "0\r\nHTTP/1.1 404: x\r\n\r\n"};
+    check_failed(fetched(t, "/none"), ERR_HTTP_PROTOCOL_ERROR, PHASE_RECEIVE);
+    const struct result *r = fetched(t, "/field");
+    assert_int_equal(r->state, MEMBER_DONE);
+    assert_int_equal(r->status, 200);
+    r = fetched(t, "/trailer");
+    assert_int_equal(r->state, MEMBER_DONE);
+    assert_int_equal(r->status, 201);
+    close_test(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -710,6 +734,7 @@ int main(void)
         cmocka_unit_test(test_body_cap),
         cmocka_unit_test(test_answer_bytes),
         cmocka_unit_test(test_head_that_begins_with_a_folded_line),
+        cmocka_unit_test(test_status_line),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests_name("fetch", tests, libraries_up, libraries_down);
