@@ -206,36 +206,37 @@ static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase l
 
 /* --- a transfer has ended --- */
 
+/* What is told of an answer that we refused; NULL = the error type says all there is. */
+static const struct {
+    enum err_type type;
+    const char *message;
+} refusals[] = {
+    [CUT_HEAD] = {ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, NULL},
+    [CUT_FIELDS] = {ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE,
+                    "the answer's head and trailers have more than 1000 fields"},
+    [CUT_LOCATION] = {ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, "Location is longer than 16 KiB"},
+    [CUT_STATUS] = {ERR_HTTP_PROTOCOL_ERROR, "the status is no number of three digits"},
+    [CUT_UPGRADE] = {ERR_HTTP_PROTOCOL_ERROR, "status 101, but no upgrade was asked for"},
+    [CUT_FOLDED] = {ERR_HTTP_PROTOCOL_ERROR, "the head begins with a folded line"},
+    [CUT_LENGTH] = {ERR_HTTP_PROTOCOL_ERROR,
+                    "Content-Length is no number below 2^63, or two of them differ"},
+    [CUT_CODINGS] = {ERR_HTTP_RESPONSE_CONTENT_CODING,
+                     "more content codings than two, or two that are not gzip or deflate"},
+    [CUT_RESENT] = {ERR_CONNECTION_TERMINATED,
+                    "the connection died after the request was sent; it is not idempotent, so it "
+                    "was not sent again"},
+    [CUT_MEMORY] = {ERR_PROXY_INTERNAL_ERROR, "out of memory"},
+};
+
 static void end_cut(struct fetch *f, struct fetch_job *job, enum phase last)
 {
     struct transfer *t = job->transfer;
-    switch (t->cut) {
-    case CUT_POLICY:
+    if (t->cut == CUT_POLICY) {
         fetch_set_denial(f, job, &t->verdict, last);
         fetch_end_job(f, job);
         return;
-    case CUT_HEAD:
-        fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, last, NULL);
-        return;
-    case CUT_STATUS:
-        fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last,
-                            "the status is no number of three digits");
-        return;
-    case CUT_FOLDED:
-        fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last, "the head begins with a folded line");
-        return;
-    case CUT_LENGTH:
-        fetch_finish_failed(f, job, ERR_HTTP_PROTOCOL_ERROR, last,
-                            "Content-Length is no number below 2^63");
-        return;
-    case CUT_RESENT:
-        fetch_finish_failed(f, job, ERR_CONNECTION_TERMINATED, last,
-                      "the connection died after the request was sent; it is not idempotent, so it "
-                      "was not sent again");
-        return;
-    default:
-        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last, "out of memory");
     }
+    fetch_finish_failed(f, job, refusals[t->cut].type, last, refusals[t->cut].message);
 }
 
 /* libcurl keeps the errno of earlier transfers of a handle: only a failed system call has one. */

@@ -116,6 +116,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->body_read = 0;
     t->head_bytes = t->delivered = 0;
     t->in_head = true;
+    reply_begin(&t->reply);
     t->head_begun = t->field_seen = t->body_started = false;
     t->message[0] = '\0';
 }
@@ -284,6 +285,12 @@ static void forbid_downgrade(struct transfer *t, const char *line)
         forbid_reuse(t);
 }
 
+static bool refuse(struct transfer *t, enum transfer_cut why)
+{
+    t->cut = why;
+    return false;
+}
+
 /* A status line. What is no status of three digits is refused here: of four libcurl 8 reads the first three,
  * and "HTTP/x y" it takes for an answer without one. */
 static bool begin_head(struct transfer *t, const char *line, size_t n)
@@ -292,13 +299,14 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     long status = space != NULL && n - (size_t)(space - line) > 3 ? strtol(space, NULL, 10) : 0;
     bool sound = status >= 100 && status <= 999;
     t->status = sound ? (int)status : 0;
+    t->reply.length = -1;
     free(t->location);
     t->location = NULL;
     t->retry_after_us = TIME_NULL;
     drop_headers(t->result);
     if (!sound)
-        t->cut = CUT_STATUS;
-    return sound;
+        return refuse(t, CUT_STATUS);
+    return status != 101 || refuse(t, CUT_UPGRADE);
 }
 
 /* A continuation with nothing before it (RFC 9112, 5.2: to be rejected or ignored). */
@@ -354,20 +362,6 @@ static char *copy_bytes(const char *s, size_t n)
     return copy;
 }
 
-/* RFC 9112, 6.3: framing that cannot be understood is an error; libcurl reads such an answer to the end
- * of the connection. A list of equal numbers is its business. */
-static bool length_is_sound(const char *value, size_t n)
-{
-    size_t digits = 0;
-    while (digits < n && value[digits] >= '0' && value[digits] <= '9')
-        digits++;
-    while (digits > 0 && value[0] == '0') {
-        value++;
-        digits--;
-    }
-    return digits < 19 || (digits == 19 && memcmp(value, "9223372036854775807", 19) <= 0);
-}
-
 #define FIELD_NAME(text) (text), sizeof(text) - 1
 
 /* Of the fields of an answer few are ours: their length tells most of them apart. */
@@ -376,28 +370,60 @@ static bool is_field(const char *name, size_t name_len, const char *wanted, size
     return name_len == wanted_len && strncasecmp(name, wanted, wanted_len) == 0;
 }
 
-/* One header field, name and value trimmed. The first Location counts, as in browsers. */
+/* libcurl undoes transfer codings whatever was asked, content codings unless the member brings an
+ * Accept-Encoding of its own. */
+static bool undoes_content_codings(const struct transfer *t)
+{
+    for (size_t i = 0; i < t->opts->header_count; i++)
+        if (strcasecmp(t->opts->headers[i].name, "Accept-Encoding") == 0)
+            return false;
+    return true;
+}
+
+static bool take_location(struct transfer *t, const char *value, size_t n)
+{
+    if (n > REPLY_LOCATION_MAX && t->may_follow && is_redirect(t->status))
+        return refuse(t, CUT_LOCATION);
+    t->location = copy_bytes(value, n);
+    return t->location != NULL || refuse(t, CUT_MEMORY);
+}
+
+static void take_retry_after(struct transfer *t, const char *value, size_t n)
+{
+    char text[64];
+    if (n >= sizeof text)
+        return;
+    memcpy(text, value, n);
+    text[n] = '\0';
+    t->retry_after_us = parse_retry_after(text);
+}
+
+/* What a field of the head says to us; trailers say nothing. The first Location counts, as in browsers. */
+static bool heed_field(struct transfer *t, const char *name, size_t name_len, const char *value,
+                       size_t n)
+{
+    if (is_field(name, name_len, FIELD_NAME("Location")))
+        return t->location != NULL || take_location(t, value, n);
+    if (is_field(name, name_len, FIELD_NAME("Content-Length")))
+        return reply_take_length(&t->reply, value, n) || refuse(t, CUT_LENGTH);
+    if (is_field(name, name_len, FIELD_NAME("Transfer-Encoding")) ||
+        (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t)))
+        return reply_take_codings(&t->reply, value, n) || refuse(t, CUT_CODINGS);
+    if (is_field(name, name_len, FIELD_NAME("Retry-After")))
+        take_retry_after(t, value, n);
+    return true;
+}
+
+/* One header field or trailer, name and value trimmed. */
 static bool take_field(struct transfer *t, const char *name, size_t name_len, const char *value,
                        size_t value_len)
 {
-    t->cut = CUT_MEMORY; /* until it went well */
-    if (t->location == NULL && is_field(name, name_len, FIELD_NAME("Location"))) {
-        t->location = copy_bytes(value, value_len);
-        if (t->location == NULL)
-            return false;
-    } else if (is_field(name, name_len, FIELD_NAME("Content-Length"))) {
-        t->cut = CUT_LENGTH;
-        if (!length_is_sound(value, value_len))
-            return false;
-    } else if (is_field(name, name_len, FIELD_NAME("Retry-After")) && value_len < 64) {
-        char text[64];
-        memcpy(text, value, value_len);
-        text[value_len] = '\0';
-        t->retry_after_us = parse_retry_after(text);
-    }
+    if (!reply_take_field(&t->reply))
+        return refuse(t, CUT_FIELDS);
+    if (t->in_head && !heed_field(t, name, name_len, value, value_len))
+        return false;
     if (t->include & INCLUDE_HEADERS)
         keep_header(t, name, name_len, value, value_len);
-    t->cut = CUT_NONE;
     return true;
 }
 

@@ -20,6 +20,7 @@
 #include "curl_uv.h"
 #include "hop.h"
 #include "policy.h"
+#include "reply.h"
 #include "resolve.h"
 #include "result.h"
 #include "sched.h"
@@ -53,7 +54,11 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
-    CUT_LENGTH,   /* a Content-Length that is no number below 2^63 */
+    CUT_LENGTH,   /* a Content-Length that is no number below 2^63, or two that differ */
+    CUT_FIELDS,   /* more fields than REPLY_FIELDS_MAX */
+    CUT_LOCATION, /* a Location longer than REPLY_LOCATION_MAX that would be followed */
+    CUT_CODINGS,  /* layers of content codings; see reply_take_codings() */
+    CUT_UPGRADE,  /* a 101, which we never ask for */
     CUT_MEMORY,
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
@@ -118,6 +123,7 @@ struct transfer {
     char would_deny[POLICY_RULE_MAX]; /* the rule of a policy that only reports; "" = none */
     size_t body_read;
     int64_t head_bytes;
+    struct reply_count reply; /* what was counted of head and trailers */
     int64_t delivered;
     int status;         /* of the last status line seen */
     bool in_head;       /* until the blank line of the final answer's head */

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * reply: which lengths and codings of an upstream's head are taken, and how many fields.
+ */
+#include "reply.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static bool length(struct reply_count *r, const char *value)
+{
+    return reply_take_length(r, value, strlen(value));
+}
+
+static bool length_alone(const char *value)
+{
+    struct reply_count r;
+    reply_begin(&r);
+    return length(&r, value);
+}
+
+static void test_lengths(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "0",     "42",       "00042",   "9223372036854775807",
+        "42,42", "42 ,\t42", "030, 30", "00000000000000000000000000042"};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "-1",
+                                      "+2",
+                                      "0x20",
+                                      "42s",
+                                      "4 2",
+                                      "42,",
+                                      ",42",
+                                      "4,2",
+                                      "42,43",
+                                      "42;42",
+                                      "two",
+                                      "1e3",
+                                      "2.0",
+                                      "9223372036854775808",
+                                      "99999999999999999999999"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(length_alone(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(length_alone(bad[i]));
+    assert_false(reply_take_length(&(struct reply_count){.length = -1}, "4\0002", 3));
+}
+
+static void test_two_lengths(void **state)
+{
+    (void)state;
+    struct reply_count r;
+    reply_begin(&r);
+    assert_true(length(&r, "42"));
+    assert_true(length(&r, "42, 42"));
+    assert_int_equal(r.length, 42);
+    assert_false(length(&r, "43"));
+    assert_false(length(&r, ""));
+}
+
+static bool codings(struct reply_count *r, const char *value)
+{
+    return reply_take_codings(r, value, strlen(value));
+}
+
+static bool codings_alone(const char *value)
+{
+    struct reply_count r;
+    reply_begin(&r);
+    return codings(&r, value);
+}
+
+static void test_codings(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"",
+                                       "gzip",
+                                       "br",
+                                       "zstd",
+                                       "rot13",
+                                       "identity",
+                                       "gzip, gzip",
+                                       "deflate ,GZIP",
+                                       "x-gzip,gzip",
+                                       "chunked, gzip",
+                                       ",,gzip,,",
+                                       "identity, identity, identity, br",
+                                       "none,chunked,zstd"};
+    static const char *const bad[] = {"gzip, gzip, gzip", "br, gzip",    "gzip,zstd", "zstd,zstd",
+                                      "gzip,gzipp",       "deflate, br", "gzi,gzip"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(codings_alone(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(codings_alone(bad[i]));
+}
+
+/* Content-Encoding, Transfer-Encoding and lines of their own are all layers. */
+static void test_codings_add_up(void **state)
+{
+    (void)state;
+    struct reply_count r;
+    reply_begin(&r);
+    assert_true(codings(&r, "gzip"));
+    assert_true(codings(&r, "chunked"));
+    assert_true(codings(&r, "deflate"));
+    assert_false(codings(&r, "gzip"));
+    reply_begin(&r);
+    assert_true(codings(&r, "br"));
+    assert_false(codings(&r, "gzip"));
+}
+
+static void test_fields(void **state)
+{
+    (void)state;
+    struct reply_count r;
+    reply_begin(&r);
+    for (int i = 0; i < REPLY_FIELDS_MAX; i++)
+        assert_true(reply_take_field(&r));
+    assert_false(reply_take_field(&r));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lengths), cmocka_unit_test(test_two_lengths),
+        cmocka_unit_test(test_codings), cmocka_unit_test(test_codings_add_up),
+        cmocka_unit_test(test_fields),
+    };
+    return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
+}
