@@ -63,6 +63,7 @@ struct socket_watch {
     int wanted; /* what libcurl wants: UV_READABLE | UV_WRITABLE */
     int armed;  /* what the watcher waits for */
     int events; /* what has come and libcurl was not told yet */
+    size_t at_most; /* bytes that a read may take, see curl_uv_recv.h */
     bool ours;  /* opened by curl_uv_open_socket() */
     bool settled; /* was let go once and stayed open */
     bool handshaking; /* to have TLS, and does not have it yet */
@@ -156,6 +157,7 @@ static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bo
     w->fd = fd;
     w->inode = inode_of(fd);
     w->ours = ours;
+    w->at_most = CURL_UV_RECV_FIRST;
     w->poll.data = w;
     list_init(&w->node);
     list_init(&w->ready);
@@ -205,9 +207,14 @@ static void settle(struct curl_uv *m)
 static void act(struct curl_uv *m, curl_socket_t fd, int action)
 {
     int running;
-    curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS); /* CURL_SOCKET_TIMEOUT is negative */
+    const struct socket_watch *before = watch_find(m, fd); /* CURL_SOCKET_TIMEOUT is negative */
+    size_t at_most = before != NULL ? before->at_most : CURL_UV_RECV_FIRST;
+    curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most);
     curl_multi_socket_action(m->handle, fd, action, &running);
-    curl_uv_recv_end();
+    at_most = curl_uv_recv_end();
+    struct socket_watch *w = watch_find(m, fd);
+    if (w != NULL && w->wanted != 0)
+        w->at_most = at_most;
     settle(m);
     m->may_have_msg = true;
 }
@@ -296,6 +303,7 @@ static void watch_want(struct socket_watch *w, int wanted)
 static void watch_let_go(struct socket_watch *w)
 {
     w->wanted = 0;
+    w->at_most = CURL_UV_RECV_FIRST;
     if (!w->settled && !list_linked(&w->node))
         list_append(&w->multi->unsettled, &w->node);
 }

@@ -23,6 +23,9 @@ static _Thread_local struct {
     uint64_t until_ns; /* 0 = no bound */
     int fd;            /* who is read from first; negative = anybody */
     bool begun;        /* it was */
+    size_t at_most;    /* bytes of a read */
+    size_t taken;      /* since begin */
+    uint64_t call;     /* how many begins there were */
 } bound;
 
 static _Thread_local struct {
@@ -31,17 +34,32 @@ static _Thread_local struct {
     bool lost;
 } last;
 
-void curl_uv_recv_begin(int fd, uint64_t until_ns)
+void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most)
 {
     bound.until_ns = until_ns;
     bound.fd = fd;
     bound.begun = false;
+    bound.at_most = at_most;
+    bound.taken = 0;
+    bound.call++;
     last.lost = false;
 }
 
-void curl_uv_recv_end(void)
+size_t curl_uv_recv_end(void)
 {
     bound.until_ns = 0;
+    return bound.at_most;
+}
+
+void curl_uv_recv_at_most(size_t n)
+{
+    bound.at_most = n;
+}
+
+size_t curl_uv_recv_taken(uint64_t *call)
+{
+    *call = bound.call;
+    return bound.taken;
 }
 
 bool curl_uv_recv_lost(int *os_errno)
@@ -59,6 +77,7 @@ void curl_uv_recv_forget(int fd)
 static void take_note(int fd, ssize_t n)
 {
     last.fd = fd;
+    bound.taken += n > 0 ? (size_t)n : 0;
     last.os_errno = n < 0 ? errno : 0;
     last.lost = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
@@ -83,6 +102,8 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
         errno = EAGAIN;
         return -1;
     }
+    if (bounded && n > bound.at_most)
+        n = bound.at_most;
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
     if (bounded && n > 0)
         take_note(fd, got);

@@ -6,7 +6,8 @@
  * libcurl reads on while there is something to be read: 101 times BUFFERSIZE in one
  * curl_multi_socket_action() with 7.88, 11 times with 8.14; 6.6 MB of one-byte chunks are 90 ms. No
  * option bounds that and a write callback sees only what is a body, so the bound is put where the
- * bytes come from.
+ * bytes come from. So is one for what a single read brings: libcurl unpacks all of it before it looks at a
+ * clock again, and pausing does not stop its decoder.
  *
  * It is also the one place that knows for certain whether a connection was lost. libcurl gives bad chunks
  * the code of a lost connection; its message is that of the first failure of a transfer, also when the
@@ -16,13 +17,27 @@
 #define GATHERD_CURL_UV_RECV_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+/* The most that the first read of an answer takes. What an upstream packed is unpacked in the same call of
+ * libcurl, and 64 KiB can be 64 MiB then; see curl_uv_recv_at_most(). */
+#define CURL_UV_RECV_FIRST 2048
 
 /* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all where fd is
  * negative) and those that come after it before the monotonic clock (uv_hrtime()) reaches until_ns. It is as if
- * the other sockets were empty; a level-triggered watcher comes back to them. */
-void curl_uv_recv_begin(int fd, uint64_t until_ns);
-void curl_uv_recv_end(void);
+ * the other sockets were empty; a level-triggered watcher comes back to them. A call takes at most so many
+ * bytes. */
+void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
+
+/* Returns what a call would take by now: for the socket's next begin. */
+size_t curl_uv_recv_end(void);
+
+/* In a callback of a transfer that read: the next calls take at most n bytes. */
+void curl_uv_recv_at_most(size_t n);
+
+/* How many bytes were taken since begin; *call is another number for each begin of this thread. */
+size_t curl_uv_recv_taken(uint64_t *call);
 
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how, 0 =
  * the other side had closed it. Of interest in a callback of the transfer that read, before libcurl reads

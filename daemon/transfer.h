@@ -125,6 +125,8 @@ struct transfer {
     int64_t head_bytes;
     struct reply_count reply; /* what was counted of head and trailers */
     int64_t delivered;
+    uint64_t recv_call; /* in which `unpacked` body bytes came, see curl_uv_recv.h */
+    size_t unpacked;
     int status;         /* of the last status line seen */
     bool in_head;       /* until the blank line of the final answer's head */
     bool head_begun;    /* its status line, or that of a 1xx one, was seen: what comes are fields */

@@ -80,14 +80,14 @@ static void test_the_first_is_let_through(void **state)
     char byte;
     for (int i = 0; i < 4; i++)
         say(&p);
-    curl_uv_recv_begin(ANYBODY, PAST);
+    curl_uv_recv_begin(ANYBODY, PAST, SIZE_MAX);
     assert_true(reads(p.ours));
     assert_false(reads(p.ours));
     assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 1); /* a look takes nothing */
-    curl_uv_recv_begin(ANYBODY, FAR);
+    curl_uv_recv_begin(ANYBODY, FAR, SIZE_MAX);
     assert_true(reads(p.ours));
     assert_true(reads(p.ours));
-    curl_uv_recv_begin(ANYBODY, PAST);
+    curl_uv_recv_begin(ANYBODY, PAST, SIZE_MAX);
     curl_uv_recv_end();
     assert_true(reads(p.ours));
     close(p.ours);
@@ -103,11 +103,11 @@ static void test_the_one_that_was_ready_is_the_first(void **state)
         say(&p);
         say(&other);
     }
-    curl_uv_recv_begin(p.ours, FAR);
+    curl_uv_recv_begin(p.ours, FAR, SIZE_MAX);
     assert_false(reads(other.ours));
     assert_true(reads(p.ours));
     assert_true(reads(other.ours));
-    curl_uv_recv_begin(p.ours, PAST);
+    curl_uv_recv_begin(p.ours, PAST, SIZE_MAX);
     assert_false(reads(other.ours));
     assert_true(reads(p.ours));
     assert_false(reads(other.ours));
@@ -119,6 +119,38 @@ static void test_the_one_that_was_ready_is_the_first(void **state)
     close(other.theirs);
 }
 
+static ssize_t take(int fd, size_t n)
+{
+    char bytes[16];
+    return recv(fd, bytes, n, 0);
+}
+
+/* How much a call takes is what was said last; the next begin is told by the one before. */
+static void test_a_read_takes_at_most_so_much(void **state)
+{
+    (void)state;
+    struct pair p = pair_open();
+    uint64_t call, next;
+    for (int i = 0; i < 12; i++)
+        say(&p);
+    curl_uv_recv_begin(p.ours, FAR, 3);
+    assert_int_equal(curl_uv_recv_taken(&call), 0);
+    assert_int_equal(take(p.ours, 16), 3);
+    assert_int_equal(take(p.ours, 2), 2);
+    curl_uv_recv_at_most(4);
+    assert_int_equal(take(p.ours, 16), 4);
+    assert_int_equal(curl_uv_recv_taken(&next), 9);
+    assert_true(next == call);
+    assert_int_equal(curl_uv_recv_end(), 4);
+    curl_uv_recv_begin(p.ours, FAR, 1);
+    assert_int_equal(curl_uv_recv_taken(&next), 0);
+    assert_true(next != call);
+    assert_int_equal(curl_uv_recv_end(), 1);
+    assert_int_equal(take(p.ours, 16), 3); /* not bounded outside */
+    close(p.ours);
+    close(p.theirs);
+}
+
 static void test_lost_by_close(void **state)
 {
     (void)state;
@@ -126,7 +158,7 @@ static void test_lost_by_close(void **state)
     char byte;
     say(&p);
     close(p.theirs);
-    curl_uv_recv_begin(p.ours, FAR);
+    curl_uv_recv_begin(p.ours, FAR, SIZE_MAX);
     check_lost(false, 0);
     assert_int_equal(recv(p.ours, &byte, 0, 0), 0); /* asks for nothing */
     check_lost(false, 0);
@@ -148,7 +180,7 @@ static void test_lost_by_reset(void **state)
     struct pair p = pair_open(), other = pair_open();
     char byte;
     say(&other);
-    curl_uv_recv_begin(ANYBODY, FAR);
+    curl_uv_recv_begin(ANYBODY, FAR, SIZE_MAX);
     assert_int_equal(recv(p.ours, &byte, 1, MSG_DONTWAIT), -1);
     assert_int_equal(errno, EAGAIN);
     check_lost(false, 0);
@@ -160,7 +192,7 @@ static void test_lost_by_reset(void **state)
     check_lost(false, 0);
     assert_int_equal(recv(p.ours, &byte, 1, 0), 0); /* a second time it is closed */
     check_lost(true, 0);
-    curl_uv_recv_begin(ANYBODY, FAR);
+    curl_uv_recv_begin(ANYBODY, FAR, SIZE_MAX);
     check_lost(false, 0);
     curl_uv_recv_end();
     close(p.ours);
@@ -186,7 +218,7 @@ static void test_threads_are_apart(void **state)
     close(gone.theirs);
     say(&p);
     say(&p);
-    curl_uv_recv_begin(ANYBODY, PAST);
+    curl_uv_recv_begin(ANYBODY, PAST, SIZE_MAX);
     assert_int_equal(recv(gone.ours, &byte, 1, 0), 0);
     assert_int_equal(pthread_create(&thread, NULL, look_from_elsewhere, &p), 0);
     pthread_join(thread, NULL);
@@ -202,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_first_is_let_through),
         cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
+        cmocka_unit_test(test_a_read_takes_at_most_so_much),
         cmocka_unit_test(test_lost_by_close),
         cmocka_unit_test(test_lost_by_reset),
         cmocka_unit_test(test_threads_are_apart),
