@@ -214,6 +214,15 @@ static enum err_type answer_error(CURLcode code, const struct curl_err_facts *fa
     }
 }
 
+/* The handshake failed: by what was said in it, or because the other side left. What a write that failed
+ * says stands in the message alone. */
+static enum err_type handshake_error(const struct curl_err_facts *facts)
+{
+    static const char unsent[] = "Send failure:";
+    bool lost = facts->lost || strncmp(facts->message, unsent, sizeof unsent - 1) == 0;
+    return lost ? ERR_CONNECTION_TERMINATED : ERR_TLS_PROTOCOL_ERROR;
+}
+
 enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts)
 {
     const enum phase phase = facts->phase;
@@ -223,6 +232,8 @@ enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts)
         return connect_error(facts->os_errno);
     if (code == CURLE_OPERATION_TIMEDOUT && phase <= PHASE_TLS)
         return phase == PHASE_DNS ? ERR_DNS_TIMEOUT : ERR_CONNECTION_TIMEOUT;
+    if (code == CURLE_SSL_CONNECT_ERROR)
+        return handshake_error(facts);
     if (phase >= PHASE_SEND)
         return answer_error(code, facts);
     return (enum err_type)code_types[code];

@@ -217,6 +217,25 @@ static void test_http2(void **state)
     }
 }
 
+static enum err_type type_of_handshake(bool lost, const char *message)
+{
+    const struct curl_err_facts facts = {.phase = PHASE_TLS, .lost = lost, .message = message};
+    return curl_err_type(CURLE_SSL_CONNECT_ERROR, &facts);
+}
+
+/* Whoever leaves in the handshake has said nothing wrong. */
+static void test_handshake_errors(void **state)
+{
+    (void)state;
+    static const char alert[] = "OpenSSL/3.0: error:0A000410:SSL routines::sslv3 alert handshake failure";
+    assert_int_equal(type_of_handshake(false, alert), ERR_TLS_PROTOCOL_ERROR);
+    assert_int_equal(type_of_handshake(false, ""), ERR_TLS_PROTOCOL_ERROR);
+    assert_int_equal(type_of_handshake(true, ""), ERR_CONNECTION_TERMINATED);
+    assert_int_equal(type_of_handshake(true, "SSL_ERROR_SYSCALL"), ERR_CONNECTION_TERMINATED);
+    assert_int_equal(type_of_handshake(false, "Send failure: Connection reset by peer"),
+                     ERR_CONNECTION_TERMINATED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_remote_bytes_say_out_of_memory),
         cmocka_unit_test(test_read_errors),
         cmocka_unit_test(test_http2),
+        cmocka_unit_test(test_handshake_errors),
     };
     return cmocka_run_group_tests_name("curl_err", tests, NULL, NULL);
 }
