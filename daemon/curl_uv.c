@@ -211,7 +211,7 @@ static void act(struct curl_uv *m, curl_socket_t fd, int action)
     size_t at_most = before != NULL ? before->at_most : CURL_UV_RECV_FIRST;
     curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most);
     curl_multi_socket_action(m->handle, fd, action, &running);
-    at_most = curl_uv_recv_end();
+    at_most = curl_uv_recv_end(&fd);
     struct socket_watch *w = watch_find(m, fd);
     if (w != NULL && w->wanted != 0)
         w->at_most = at_most;

@@ -8,10 +8,12 @@
  * for a look that takes nothing (MSG_PEEK) it is the system call and nothing else. Where it does not
  * get between (a static libcurl, another C library) nothing is bounded and no connection is known to be
  * lost; tests/unit/test_curl_uv says whether it does. TLS reads come this way, too: libcurl gives OpenSSL
- * a BIO that reads as it does itself.
+ * a BIO that reads as it does itself. inflate(), which libcurl calls for gzip and deflate, is got between in
+ * the same way; the real one is the next of that name.
  */
 #include "curl_uv_recv.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <sys/socket.h>
@@ -25,6 +27,8 @@ static _Thread_local struct {
     bool begun;        /* it was */
     size_t at_most;    /* bytes of a read */
     size_t taken;      /* since begin */
+    size_t inflated;   /* bytes that inflate() was given since begin */
+    int read;          /* the socket that was read from last; negative = none */
     uint64_t call;     /* how many begins there were */
 } bound;
 
@@ -40,20 +44,23 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most)
     bound.fd = fd;
     bound.begun = false;
     bound.at_most = at_most;
-    bound.taken = 0;
+    bound.taken = bound.inflated = 0;
+    bound.read = -1;
     bound.call++;
     last.lost = false;
 }
 
-size_t curl_uv_recv_end(void)
+size_t curl_uv_recv_end(int *fd)
 {
     bound.until_ns = 0;
+    *fd = bound.read;
     return bound.at_most;
 }
 
 void curl_uv_recv_at_most(size_t n)
 {
-    bound.at_most = n;
+    if (bound.at_most > CURL_UV_RECV_LAYERS)
+        bound.at_most = n;
 }
 
 size_t curl_uv_recv_taken(uint64_t *call)
@@ -78,6 +85,7 @@ static void take_note(int fd, ssize_t n)
 {
     last.fd = fd;
     bound.taken += n > 0 ? (size_t)n : 0;
+    bound.read = fd;
     last.os_errno = n < 0 ? errno : 0;
     last.lost = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
@@ -108,4 +116,43 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
     if (bounded && n > 0)
         take_note(fd, got);
     return got;
+}
+
+/* The beginning of zlib's z_stream, which is as old as zlib; the rest is not ours to know. */
+struct stream {
+    const unsigned char *next_in;
+    unsigned avail_in;
+};
+
+typedef int inflate_fn(struct stream *s, int flush);
+
+#define INFLATE_DATA_ERROR (-3)
+
+/* A TLS record and a piece of libcurl's, which is no gain. */
+#define INFLATED_FREE ((size_t)32768)
+
+/* Looked up once a thread. */
+static inflate_fn *next_inflate(void)
+{
+    static _Thread_local union {
+        void *found;
+        inflate_fn *call;
+    } next;
+    if (next.found == NULL)
+        next.found = dlsym(RTLD_NEXT, "inflate");
+    return next.call;
+}
+
+inflate_fn curl_uv_inflate __asm__("inflate");
+
+int curl_uv_inflate(struct stream *s, int flush)
+{
+    const unsigned given = s->avail_in;
+    const bool bounded = bound.until_ns > 0 && bound.at_most <= CURL_UV_RECV_LAYERS;
+    inflate_fn *next = next_inflate();
+    if (next == NULL || (bounded && bound.inflated > INFLATED_FREE + 4 * bound.taken))
+        return INFLATE_DATA_ERROR;
+    int rc = next(s, flush);
+    bound.inflated += given - s->avail_in;
+    return rc;
 }

@@ -30,11 +30,18 @@
  * bytes. */
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
 
-/* Returns what a call would take by now: for the socket's next begin. */
-size_t curl_uv_recv_end(void);
+/* Returns what a call would take by now: for the next begin of *fd, the socket that was read from last;
+ * negative = none was. */
+size_t curl_uv_recv_end(int *fd);
 
 /* In a callback of a transfer that read: the next calls take at most n bytes. */
 void curl_uv_recv_at_most(size_t n);
+
+/* So much for a body in two layers, for as long as its connection is in use: what is said later is not
+ * heard. zlib's inflate() then fails when what it is given in one call of libcurl comes to four times what
+ * was read, and a little: packing twice gains nothing, but what is between the layers would be bounded by
+ * nobody. 2 KiB are 640 KiB there, and 200 ms of zlib, of which not one byte is delivered. */
+#define CURL_UV_RECV_LAYERS 256
 
 /* How many bytes were taken since begin; *call is another number for each begin of this thread. */
 size_t curl_uv_recv_taken(uint64_t *call);

@@ -35,7 +35,7 @@
 #define CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
 
 /* What one read of a packed body shall come to unpacked (some 0.7 ms of zlib), and the bounds of such a
- * read. Of a body in two layers only one is seen: it is read in the smallest pieces. */
+ * read. */
 #define UNPACKED_BYTES 262144
 #define PACKED_READ_MIN 512
 #define PACKED_READ_MAX 65536
@@ -439,6 +439,17 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/* A blank line: of an informational head, or of the final one. */
+static void end_head(struct transfer *t)
+{
+    t->head_begun = false;
+    if (!t->in_head || t->status < 200)
+        return;
+    t->in_head = false;
+    if (t->reply.codings > 1)
+        curl_uv_recv_at_most(CURL_UV_RECV_LAYERS);
+}
+
 static size_t on_header(char *line, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
@@ -461,12 +472,10 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         t->cut = CUT_FOLDED;
         return 0;
     }
-    if (line[0] == '\r' || line[0] == '\n') {
-        t->in_head = t->in_head && t->status < 200;
-        t->head_begun = false;
-    } else {
+    if (line[0] != '\r' && line[0] != '\n')
         t->field_seen = true;
-    }
+    else
+        end_head(t);
     const char *colon = memchr(line, ':', n);
     if (colon == NULL || colon == line)
         return n;
@@ -553,9 +562,7 @@ static void bound_reads(struct transfer *t, size_t n)
         t->unpacked = 0;
     t->recv_call = call;
     t->unpacked += n;
-    size_t most = PACKED_READ_MIN;
-    if (t->reply.codings == 1 && t->unpacked > 0)
-        most = taken * UNPACKED_BYTES / t->unpacked;
+    size_t most = t->unpacked > 0 ? taken * UNPACKED_BYTES / t->unpacked : PACKED_READ_MAX;
     curl_uv_recv_at_most(most < PACKED_READ_MIN   ? PACKED_READ_MIN
                          : most > PACKED_READ_MAX ? PACKED_READ_MAX
                                                   : most);

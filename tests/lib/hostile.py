@@ -11,6 +11,11 @@ is said by the tests, not here.
 import gzip as _gzip
 import zlib
 
+if __package__:
+    from . import bombs
+else:
+    import bombs
+
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 UNKNOWN = (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "keep")
@@ -62,6 +67,7 @@ def _gzip_layers(count, body):
 
 
 _GZ = _gzip.compress(b"hello gzip " * 100, mtime=0)
+_GZIP_BOMB = bombs.deflated(64 << 20)
 _DEFLATE_BOMB = _gzip.compress(bytes(4 << 20), mtime=0)
 
 WEIRD = {
@@ -95,6 +101,8 @@ WEIRD = {
         0.05,
         "fin",
     ),
+    "101-stall": (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", "stall"),
+    "101-then-200": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + _with(), "keep"),
     "lf-only": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "keep"),
     "blank-lines-first": (b"\r\n\r\n" + _with(), "fin"),
     # head
@@ -105,6 +113,9 @@ WEIRD = {
     "head-60k": (_with(b"X-Big: " + b"a" * 60000), "keep"),
     "head-70k": (_with(b"X-Big: " + b"a" * 70000), "keep"),
     "head-drip": _endless(OK, b"X-A: b\r\n"),
+    "fields-900": (_with(*[b"a: b"] * 900), "keep"),
+    "fields-1001": (_with(*[b"a: b"] * 1000), "keep"),
+    "cookie-flood": _many(OK, b"Set-Cookie: a=b\r\n" * 100, 100, b"Content-Length: 2\r\n\r\nok"),
     "header-nul": (_with(b"X-Nul: a\0b"), "keep"),
     "header-cr": (_with(b"X-Cr: a\rb"), "keep"),
     "header-folded": (_with(b"X-Folded: a\r\n b"), "keep"),
@@ -131,6 +142,11 @@ WEIRD = {
     "cl-two": (_framed(b"Content-Length: 2", b"Content-Length: 3"), "fin"),
     "cl-two-same": (_framed(b"Content-Length: 2", b"Content-Length: 2"), "keep"),
     "cl-list": (_framed(b"Content-Length: 2, 2"), "fin"),
+    "cl-two-short": (_framed(b"Content-Length: 3", b"Content-Length: 2"), "fin"),
+    "cl-list-differs": (_framed(b"Content-Length: 2, 3"), "fin"),
+    "cl-list-empty": (_framed(b"Content-Length: 2,"), "fin"),
+    "cl-digits-and-text": (_framed(b"Content-Length: 2s"), "fin"),
+    "cl-zeros": (_framed(b"Content-Length: 0000000000000000000000002"), "keep"),
     "cl-text": (_framed(b"Content-Length: two"), "fin"),
     "cl-plus": (_framed(b"Content-Length: +2"), "fin"),
     "cl-hex": (_framed(b"Content-Length: 0x2"), "fin"),
@@ -190,6 +206,13 @@ WEIRD = {
     "chunk-1-byte-endless": _endless(CHUNKED, b"1\r\nx\r\n" * 1000),
     "trailer-flood": _endless(CHUNKED + b"2\r\nok\r\n0\r\n", b"X-Trailer: a\r\n" * 100),
     "trailer-endless-line": _endless(CHUNKED + b"2\r\nok\r\n0\r\nX-Trailer: ", b"a" * 4096),
+    "trailer-location": (
+        b"HTTP/1.1 302 Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nLocation: /size/1\r\n\r\n",
+        "keep",
+    ),
+    "trailer-length": (CHUNKED + b"2\r\nok\r\n0\r\nContent-Length: 77\r\n\r\n", "keep"),
+    "trailer-status": (CHUNKED + b"0\r\nHTTP/1.1 404 x: Not Found\r\n\r\n", "keep"),
+    "trailer-coding": (CHUNKED + b"2\r\nok\r\n0\r\nContent-Encoding: br, br, br\r\n\r\n", "keep"),
     "trailer-bad": (CHUNKED + b"2\r\nok\r\n0\r\nno colon\r\n\r\n", "fin"),
     # content coding
     "gzip-empty": _coded(b"gzip", b""),
@@ -203,6 +226,27 @@ WEIRD = {
     "gzip-1000": _coded(b", ".join([b"gzip"] * 1000), _GZ),
     "gzip-bomb-4m": _coded(b"gzip", _DEFLATE_BOMB),
     "gzip-bomb-twice": _coded(b"gzip, gzip", _gzip.compress(_DEFLATE_BOMB, mtime=0)),
+    "gzip-bomb-1000": _coded(b"gzip", _GZIP_BOMB),
+    "deflate-bomb": _coded(b"deflate", bombs.deflated(64 << 20, 15)),
+    "br-bomb": _coded(b"br", bombs.brotli(4)),
+    "zstd-bomb": _coded(b"zstd", bombs.zstd(64 << 20)),
+    "br-truncated": _coded(b"br", bombs.brotli(1)[:20]),
+    "zstd-truncated": _coded(b"zstd", bombs.zstd(262144)[:10]),
+    "gzip-three": _coded(b"gzip, gzip, gzip", _gzip_layers(3, b"three")),
+    "gzip-three-fields": _coded(b"gzip", _gzip_layers(3, b"three"), *[b"Content-Encoding: gzip"] * 2),
+    "gzip-in-br": _coded(b"gzip, br", b"never looked at"),
+    "zstd-twice": _coded(b"zstd, zstd", b"never looked at"),
+    "te-and-ce-three": (
+        _framed(
+            b"Content-Encoding: gzip, gzip",
+            b"Transfer-Encoding: gzip, chunked",
+            body=b"3\r\nabc\r\n0\r\n\r\n",
+        ),
+        "fin",
+    ),
+    "gzip-name-three": _coded(b"gzip, gzip, gzip", bombs.endless_name(64 << 20, 3)),
+    "gzip-name-twice": _coded(b"gzip, gzip", bombs.endless_name(64 << 20, 2)),
+    "gzip-empty-blocks": _coded(b"gzip", bombs.empty_blocks(8000)),
     "gzip-plain": _coded(b"gzip", zlib.compress(b"zlib, not gzip")),
     "x-gzip": _coded(b"x-gzip", _GZ),
     "deflate-garbage": _coded(b"deflate", b"\xff\xff\xff\xff not deflate"),
@@ -228,6 +272,9 @@ WEIRD = {
     "location-mapped": _location(b"http://[::ffff:169.254.169.254]/"),
     "location-userinfo": _location(b"http://user:secret@127.0.0.1/"),
     "location-64k": _location(b"/" + b"a" * 61000),
+    "location-16k": _location(b"/" + b"a" * 16000),
+    "location-20k": _location(b"/" + b"a" * 20000),
+    "location-64k-on-200": _location(b"/" + b"a" * 61000, b"200 OK"),
     "location-two": _location(b"/size/1", b"302 Found", b"Location: http://169.254.169.254/"),
     "location-crlf": _location(b"/size/1%0d%0aX-Injected:%20yes"),
     "location-space": _location(b"/size/5 with space"),
