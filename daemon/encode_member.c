@@ -153,7 +153,7 @@ static bool is_truncated(const struct result *r, unsigned include)
 {
     if (r->truncated || r->extra == NULL)
         return r->truncated;
-    return ((include & INCLUDE_BODY) && r->extra->body_cut) ||
+    return r->extra->lacks || ((include & INCLUDE_BODY) && r->extra->body_cut) ||
            ((include & INCLUDE_HEADERS) && r->extra->headers_cut);
 }
 

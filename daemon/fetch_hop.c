@@ -39,11 +39,17 @@ static struct result_hop *add_hop(struct result *r)
 static void record_hop(struct fetch_job *job, const struct transfer *t, enum phase last)
 {
     struct result *r = &job->result;
-    struct result_hop *hop = (job->group->include & INCLUDE_REDIRECTS) != 0 ? add_hop(r) : NULL;
-    if (hop == NULL)
+    if ((job->group->include & INCLUDE_REDIRECTS) == 0)
         return;
+    char *url = strdup(fetch_target(job).text);
+    struct result_hop *hop = url != NULL ? add_hop(r) : NULL;
+    if (hop == NULL) {
+        free(url);
+        r->extra->lacks = true; /* made when the hop began */
+        return;
+    }
     *hop = (struct result_hop){
-        .url = strdup(fetch_target(job).text),
+        .url = url,
         .status = t->status,
         .remote_ip = r->remote_ip,
         .remote_port = r->remote_port,
@@ -429,6 +435,8 @@ int fetch_launch_named(struct fetch *f, struct fetch_job *job)
 static bool begin_hop(struct fetch *f, struct fetch_job *job)
 {
     const struct member_opts *opts = job->member->opts;
+    if (job->group->include != 0 && result_extra(&job->result) == NULL)
+        return false;
     const struct transfer_hop hop = {
         .target = fetch_target(job),
         .opts = opts,

@@ -63,7 +63,7 @@ struct gatherd {
     uv_timer_t mode_timer, watchdog;
     uv_signal_t sigterm, sigint, sighup;
     enum mode mode;
-    bool engine_closing;
+    bool loop_open, engine_closing;
     struct metrics metrics;
     struct lag lag;
     struct notify notify;
@@ -404,8 +404,12 @@ static int up_loop(struct gatherd *g)
         .arg = g,
         .metrics = &g->metrics,
     };
-    if (uv_loop_init(&g->loop) != 0)
+    int rc = uv_loop_init(&g->loop);
+    if (rc != 0) {
+        LOG_ERROR("gatherd", "step=loop_init error=\"%s\"", uv_strerror(rc));
         return EX_OSERR;
+    }
+    g->loop_open = true;
     turn_init(&g->turn, &turn);
     uv_timer_init(&g->loop, &g->mode_timer);
     uv_timer_init(&g->loop, &g->watchdog);
@@ -423,6 +427,8 @@ static int up_loop(struct gatherd *g)
 /* Also the way down from a start that failed half-way: whatever is open is closed, and run to its end. */
 static void down_loop(struct gatherd *g)
 {
+    if (!g->loop_open)
+        return;
     on_engine_closed(g);
     uv_run(&g->loop, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&g->loop);

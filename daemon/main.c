@@ -139,10 +139,11 @@ int main(int argc, char **argv)
     buf_init(&errors, 0);
     struct config *config =
         config_load(options.path, options.overrides, options.override_count, &errors);
-    fputs(buf_cstr(&errors), stderr);
+    bool no_memory = config == NULL && errors.failed;
+    fputs(no_memory ? "gatherd: out of memory\n" : buf_cstr(&errors), stderr);
     buf_fini(&errors);
     if (config == NULL)
-        return EX_CONFIG;
+        return no_memory ? EX_OSERR : EX_CONFIG;
     log_setup((enum log_level)config->daemon.log_level, (enum log_format)config->daemon.log_format);
     const struct config_source source = {options.path, options.overrides, options.override_count};
     if (options.test)

@@ -12,6 +12,10 @@
  * asked only when the timer fires, and not at each question and answer: these see to it that the
  * timer fires within the shortest time a new try can have. With nothing in flight it is off.
  *
+ * c-ares does not say twice that it wants a socket watched, and keeps a UDP socket for as long as the
+ * channel lives: one that could not be watched (no memory, no room in epoll) makes the channel blind,
+ * and it is tried again before the next question, and by the timer.
+ *
  * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
  * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server
  * that the configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and
@@ -55,6 +59,7 @@ struct resolve_ares {
     size_t handles;   /* open: the timer and the sockets */
     size_t in_flight;
     bool closing;
+    bool blind; /* a socket that c-ares has is not watched */
     bool ipv6_first;
     uint64_t interfaces_ms; /* loop time of the last look; 0 = none yet */
 };
@@ -223,10 +228,13 @@ static void timer_keep(struct resolve_ares *c)
         uv_timer_start(&c->timer, on_timer, TRY_SHORTEST_MS, 0);
 }
 
+static void watch_again(struct resolve_ares *c);
+
 static void on_timer(uv_timer_t *timer)
 {
     struct resolve_ares *c = timer->data;
     struct timeval longest = {.tv_sec = TRY_MS / 1000, .tv_usec = 0}, tv;
+    watch_again(c);
     ares_process_fd(c->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
     if (c->in_flight == 0)
         return;
@@ -310,10 +318,26 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
         uv_poll_stop(&s->poll);
         uv_close((uv_handle_t *)&s->poll, on_socket_closed);
     }
-    if (events == 0 || (!s && !(s = socket_open(c, fd))))
+    if (events == 0)
         return;
-    if (events != s->events && uv_poll_start(&s->poll, events, on_socket) == 0)
+    if (!s)
+        s = socket_open(c, fd);
+    if (s && events != s->events && uv_poll_start(&s->poll, events, on_socket) == 0)
         s->events = events;
+    c->blind |= !s || s->events != events;
+}
+
+static void watch_again(struct resolve_ares *c)
+{
+    ares_socket_t fds[ARES_GETSOCK_MAXNUM];
+    if (!c->blind)
+        return;
+    c->blind = false;
+    unsigned wanted = (unsigned)ares_getsock(c->channel, fds, ARES_GETSOCK_MAXNUM);
+    for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; i++)
+        if (ARES_GETSOCK_READABLE(wanted, i) || ARES_GETSOCK_WRITABLE(wanted, i))
+            on_sock_state(c, fds[i], ARES_GETSOCK_READABLE(wanted, i) != 0,
+                          ARES_GETSOCK_WRITABLE(wanted, i) != 0);
 }
 
 /* Life */
@@ -444,6 +468,7 @@ void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question,
     hints.ai_family = AF_UNSPEC;
     question->channel = c;
     c->in_flight++;
+    watch_again(c);
     ares_getaddrinfo(c->channel, name, NULL, &hints, on_addrinfo, question);
     timer_keep(c);
 }

@@ -98,6 +98,7 @@ struct result_extra {
     int64_t text_length; /* characters; -1 = unknown charset */
     struct result_hop *hops;
     size_t hop_count;
+    bool lacks; /* something that was asked for had no memory: printed as null, and truncated */
     bool has_curl;
     struct result_curl curl;
     size_t held_bytes; /* what is charged to limits.answer_bytes */

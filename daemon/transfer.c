@@ -345,8 +345,8 @@ static void let_go(struct transfer *t, struct result_extra *x, size_t n)
 static void keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
                         size_t value_len)
 {
-    struct result_extra *x = result_extra(t->result);
-    if (x == NULL || x->headers_cut)
+    struct result_extra *x = t->result->extra;
+    if (x->headers_cut)
         return;
     if (!hold(t, x, name_len + value_len + 2)) {
         x->headers_cut = true;
@@ -357,6 +357,7 @@ static void keep_header(struct transfer *t, const char *name, size_t name_len, c
     buf_add_char(&x->headers, '\0');
     buf_add(&x->headers, value, value_len);
     buf_add_char(&x->headers, '\0');
+    x->headers_cut = x->headers.failed;
 }
 
 static char *copy_bytes(const char *s, size_t n)
@@ -512,8 +513,8 @@ static bool begin_body(struct transfer *t)
 
 static void keep_body(struct transfer *t, const char *data, size_t n)
 {
-    struct result_extra *x = result_extra(t->result);
-    if (x == NULL || x->body_cut)
+    struct result_extra *x = t->result->extra;
+    if (x->body_cut)
         return;
     if (hold(t, x, n)) {
         buf_add(&x->body, data, n);
@@ -696,9 +697,11 @@ const char *transfer_finish_content(struct transfer *t)
     r->retry_after_us = t->retry_after_us;
     if ((t->include & (asked | INCLUDE_HEADERS)) == 0 || t->status == 0)
         return type;
-    struct result_extra *x = result_extra(r);
-    if (x == NULL || (!t->body_started && !begin_body(t)))
+    struct result_extra *x = r->extra;
+    if (!t->body_started && !begin_body(t)) {
+        x->lacks = true;
         return type;
+    }
     x->has_body = (t->include & INCLUDE_BODY) != 0;
     if (t->sha256 != NULL && EVP_DigestFinal_ex(t->sha256, x->sha256, NULL) == 1)
         x->has_sha256 = true;

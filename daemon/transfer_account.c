@@ -174,11 +174,8 @@ enum phase transfer_account(struct transfer *t, int64_t end_us)
     mark_sending(t);
     note_connection(t);
     add_sizes(t, &t->result->sizes);
-    if (t->include & INCLUDE_CURL) {
-        struct result_extra *x = result_extra(t->result);
-        if (x != NULL)
-            note_curl_marks(t, x);
-    }
+    if (t->include & INCLUDE_CURL)
+        note_curl_marks(t, t->result->extra);
     if (t->marks.first_byte != TIME_NULL) {
         t->result->http_version = http_version_of(t);
         t->result->status = t->status;

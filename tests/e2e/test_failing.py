@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: MIT
+"""Every allocation outside libuv and every system call that can fail, fails once: the Nth call since it
+was armed, N = 1 to the end of each main scenario (the short form takes the first ones and every 37th).
+
+Allowed is a clean error: no answer and a closed connection, a 5xx, a member with an error. Never: a
+crash, a hang, a 200 that claims what did not happen, or a daemon that does not serve the next
+batch. Leaks are the address sanitizer's to find, which sees the same tests."""
+import http.client
+import signal
+import socket
+import time
+
+import pytest
+
+from lib import contract, failing, proc
+
+FIRST, STEP = 20, 37
+LIMITS = {"timeout_ms": 3000, "connect_timeout_ms": 2000}
+KINDS = {"memory": failing.MEMORY, "system": failing.SYSTEM}
+EXITS = (69, 71, 78, 1)  # what a start that fails may say
+
+pytestmark = pytest.mark.skipif(failing.library() is None, reason="tests/lib/fail.so is not built")
+
+
+def numbers(end):
+    """Which calls of `end` are made to fail."""
+    return [n for n in range(1, end + 1) if proc.form(n <= FIRST or n % STEP == 0, True)]
+
+
+class Scene:
+    """What the scenarios work with: a daemon that can be armed, its upstreams, a counter."""
+
+    def __init__(self, daemon, control, notify, origin, tls_origin, dns):
+        self.daemon, self.control, self.notify = daemon, control, notify
+        self.origin, self.tls_origin, self.dns = origin, tls_origin, dns
+        self.turn = 0
+
+    def post(self, members, query="", headers=None, **fields):
+        """The reply, or None where the connection ended without one."""
+        fields = dict(fields, requests=members, deadline_ms=6000)
+        fields.setdefault("defaults", LIMITS)
+        try:
+            return self.daemon.post(fields, query, headers, timeout=20)
+        except (ConnectionError, http.client.HTTPException):
+            return None
+
+    def judge(self, members, bodies, query="include=body", **fields):
+        """Posts a batch; a member that is done has the body that its upstream sent."""
+        reply = self.post(members, query, **fields)
+        if reply is None or reply.status >= 500:
+            return False
+        assert reply.status == 200, reply
+        try:
+            document = contract.check(reply.body, members, fields, query)
+        except (ValueError, KeyError) as fault:
+            raise AssertionError("%r of %r" % (fault, reply)) from fault
+        good = 0
+        for result, body in zip(document["results"], bodies):
+            if result["state"] != "done":
+                assert result["error"]["type"] in contract.ERROR_TYPES
+                continue
+            assert result["status"] == 200, result
+            if body is not None and result["body"] is not None:
+                assert result["body"] == body, result
+                good += 1
+            else:
+                assert body is None or result["truncated"], result
+                good += body is None
+        return good == len(bodies)
+
+
+def text(size):
+    return (b"abcdefghijklmnopqrstuvwxyz0123456789" * (size // 36 + 1))[:size].decode()
+
+
+def three(scene):
+    sizes = (10, 2000, 30000)
+    urls = [scene.origin.url("/size/%d?n=%d" % (size, scene.turn)) for size in sizes]
+    return scene.judge(urls, [text(size) for size in sizes], "include=body,headers")
+
+
+def fresh(scene):
+    member = {"url": scene.origin.url("/chunked/5000"), "fresh_connection": True}
+    return scene.judge([member], [text(5000)])
+
+
+def json_body(scene):
+    member = {
+        "url": scene.origin.url("/echo"),
+        "json": {"a": [1, 2, {"b": "c" * 300}], "n": scene.turn},
+        "headers": {"X-One": ["1", "2"], "Authorization": "Bearer x"},
+        "id": "the only one",
+    }
+    return scene.judge([member], [None], "include=body,text_length,body_sha256")
+
+
+def redirects(scene):
+    member = {"url": scene.origin.url("/redirect/3/to/size/70"), "max_redirects": 5}
+    return scene.judge([member], [text(70)], "include=body,redirects")
+
+
+def encoded(scene):
+    urls = [scene.origin.url("/%s/size/9000" % name) for name in ("gzip", "br", "zstd", "deflate")]
+    return scene.judge(urls, [text(9000)] * 4, "include=body,text_length")
+
+
+def named(scene):
+    name = "failing-%d.test" % scene.turn
+    scene.dns.add(name, a=["127.0.0.1"])
+    return scene.judge([scene.origin.url("/size/9", host=name)], [text(9)])
+
+
+def tls(scene):
+    member = {"url": scene.tls_origin.url("/size/40"), "fresh_connection": True}
+    return scene.judge([member], [text(40)])
+
+
+def many(scene):
+    urls = [scene.origin.url("/close-after/size/12?n=%d" % n) for n in range(40)]
+    return scene.judge(urls, [text(12)] * 40, concurrency=7, concurrency_per_host=5)
+
+
+def waiting(scene):
+    """Long enough for the connection to be suspended and watched."""
+    return scene.judge([scene.origin.url("/delay/60/size/8")], [text(8)])
+
+
+def stream(scene):
+    urls = [scene.origin.url("/size/%d" % n) for n in range(12)]
+    reply = scene.post(urls, "format=ndjson&include=body")
+    if reply is None or reply.status >= 500:
+        return False
+    assert reply.status == 200, reply
+    lines = reply.lines
+    done = [line for line in lines if line["type"] == "result" and line["state"] == "done"]
+    for line in done:
+        assert line["body"] == text(line["index"]) or line["truncated"], line
+    if not lines or lines[-1]["type"] != "summary":
+        return False  # no summary: the client sees that the stream was cut
+    assert lines[-1]["counts"]["done"] == len(done), reply
+    return len(done) == len(urls)
+
+
+def tables(scene):
+    good = True
+    for query in ("format=text", "format=csv", "format=har"):
+        reply = scene.post([scene.origin.url("/size/5")], query)
+        good &= reply is not None and reply.status in (200, 400, 406)
+    try:
+        good &= scene.daemon.get("/metrics").status == 200
+    except (ConnectionError, http.client.HTTPException):
+        return False
+    return good
+
+
+def reload(scene):
+    """The daemon says READY=1 again; not where the failed call was that word's socket."""
+    scene.daemon.signal(signal.SIGHUP)
+    said, deadline = b"", time.monotonic() + 1
+    while b"READY=1" not in said and time.monotonic() < deadline:
+        try:
+            said = scene.notify.recv(4096)
+        except TimeoutError:
+            pass
+    try:
+        return scene.daemon.get("/-/healthy").status == 200
+    except (ConnectionError, http.client.HTTPException):
+        return False
+
+
+SCENARIOS = [
+    three,
+    fresh,
+    json_body,
+    redirects,
+    encoded,
+    named,
+    tls,
+    many,
+    waiting,
+    stream,
+    tables,
+    reload,
+]
+
+CONF = """[daemon]
+drain_timeout = 2s
+[listener other]
+bind = 127.0.0.1:0
+token_file = %s
+policy = second
+[policy second]
+allow = 127.0.0.1 10.0.0.0/8:80
+deny = 10.1.0.0/16 192.0.2.0/24
+"""
+
+
+@pytest.fixture
+def armed(tmp_path, origin, tls_origin, dns, base_options):
+    """Starts daemons that can be armed; `armed.scene()` has a fresh one running."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("somebody:0123456789abcdef0123456789abcdef\n")
+    tokens.chmod(0o600)
+    conf = tmp_path / "gatherd.conf"
+    conf.write_text(CONF % tokens)
+    control = failing.Control(tmp_path / "fail")
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(tmp_path / "notify"))
+    notify.settimeout(0.2)
+    environment = dict(control.environment(), NOTIFY_SOCKET=str(tmp_path / "notify"))
+    options = [*base_options, "policy.default.allow=127.0.0.1", "policy.default.allow=::1"]
+
+    class Armed:
+        running = []
+
+        def daemon(self, loops, start=True):
+            daemon = proc.Gatherd(
+                *options,
+                "daemon.loops=%d" % loops,
+                args=("-c", str(conf)),
+                env=environment,
+                allow_log=(".",),
+                start=start,
+            )
+            self.running.append(daemon)
+            return daemon
+
+        def scene(self, loops):
+            return Scene(self.daemon(loops), control, notify, origin, tls_origin, dns)
+
+    armed = Armed()
+    armed.control = control
+    yield armed
+    notify.close()
+    for daemon in armed.running:
+        daemon.kill()
+
+
+def count(scene, scenario, kinds):
+    """How many calls the scenario makes; its best of three is taken, the first ones warm up."""
+    counted = []
+    for _ in range(3):
+        scene.turn += 1
+        scene.control.arm(kinds)
+        assert scenario(scene) is not False, "the scenario does not work at all"
+        counted.append(scene.control.disarm())
+    return max(counted)
+
+
+def recovers(scene, scenario):
+    """The next one must be right, whatever failed before; a broken upstream connection that was kept may
+    cost one more."""
+    scene.turn += 1
+    if scenario(scene) is False:
+        scene.turn += 1
+        assert scenario(scene) is not False, "does not recover"
+
+
+def one_failure(scene, scenario, kinds, at):
+    """Words about what went wrong, or None."""
+    scene.turn += 1
+    scene.control.arm(kinds, at)
+    try:
+        scenario(scene)
+        scene.control.disarm()
+        recovers(scene, scenario)
+    except (AssertionError, OSError) as fault:
+        scene.control.disarm()
+        what = "%s: %s" % (type(fault).__name__, str(fault)[:1500])
+        if scene.daemon.process.poll() is not None:
+            scene.daemon.reader.join(5)
+            what = "died with status %s\n%s" % (scene.daemon.process.poll(), scene.daemon.tail())
+        return "%s %d: %s: %s" % (scenario.__name__, at, scene.control.where, what)
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loops", [0, 2])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+def test_nth_call_fails(armed, scenario, loops, kind):
+    scene = armed.scene(loops)
+    end = count(scene, scenario, KINDS[kind])
+    faults, failed = [], 0
+    for at in numbers(end):
+        fault = one_failure(scene, scenario, KINDS[kind], at)
+        failed += scene.control.failed
+        if fault is not None:
+            faults.append(fault)
+            scene.daemon.kill()
+            scene = armed.scene(loops)
+    print("%s loops=%d %s: %d calls, %d failed" % (scenario.__name__, loops, kind, end, failed))
+    scene.daemon.stop()
+    assert not faults, "%d of %d:\n%s" % (len(faults), failed, "\n\n".join(faults[:8]))
+
+
+def start_once(armed, loops, kinds, at):
+    """A start with one failure: a clean end with a word about it, or a daemon that works."""
+    daemon = armed.daemon(loops, start=False)
+    armed.control.arm(kinds, at)
+    daemon.start_nowait()
+    try:
+        daemon.start = lambda: None
+        deadline = time.monotonic() + 15 * proc.scale()
+        while daemon.process.poll() is None and not any(" ready " in x for x in daemon.lines):
+            assert time.monotonic() < deadline, "neither ready nor gone"
+            time.sleep(0.002)
+        counted = armed.control.disarm()
+        if daemon.process.poll() is None:
+            daemon.signal()
+        status = daemon.wait_exit(20 * proc.scale())
+        if status != 0:
+            assert status in EXITS and daemon.lines, "status %d\n%s" % (status, daemon.tail())
+        assert not proc.SANITIZER.search(daemon.log()), daemon.tail()
+        return counted, None
+    except AssertionError as fault:
+        where = armed.control.where
+        armed.control.disarm()
+        return 0, "start %d: %s: %s" % (at, where, str(fault)[:3000])
+    finally:
+        daemon.kill()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loops", [0, 2])
+def test_nth_call_of_the_start_fails(armed, loops, kind):
+    end, fault = start_once(armed, loops, KINDS[kind], 0)
+    assert fault is None and end > 0
+    faults = []
+    for at in numbers(end):
+        fault = start_once(armed, loops, KINDS[kind], at)[1]
+        if fault is not None:
+            faults.append(fault)
+    print("start loops=%d %s: %d calls" % (loops, kind, end))
+    assert not faults, "%d:\n%s" % (len(faults), "\n\n".join(faults[:8]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nth_call_of_the_stop_fails(armed, kind):
+    """With a batch that is cut: its answer is whole or there is none, and the status is 0."""
+    at, faults = 0, []
+    while True:
+        at += 1
+        scene = armed.scene(at % 2 * 2)
+        scene.judge([scene.origin.url("/size/3")], [text(3)])
+        scene.control.arm(KINDS[kind], at)
+        scene.daemon.signal()
+        status = scene.daemon.wait_exit(20 * proc.scale())
+        reached = scene.control.failed
+        scene.control.disarm()
+        if status != 0 or proc.SANITIZER.search(scene.daemon.log()):
+            faults.append("stop %d: %s\n%s" % (at, scene.control.where, scene.daemon.tail()))
+        if not reached or at > proc.form(20, 1000):
+            break
+    print("stop %s: %d calls" % (kind, at - 1))
+    assert not faults, "\n\n".join(faults[:8])
