@@ -101,6 +101,7 @@ struct config_fetch {
     int64_t idle_connections;   /* 512 kept-alive upstream connections */
     int64_t idle_time_us;       /* 60s: an unused one is closed after that */
     struct str_list dns_servers; /* ADDRESS[:PORT]; empty = /etc/resolv.conf */
+    bool few_descriptors;        /* no option: descriptors_fit() had to lower something */
 };
 
 struct config {

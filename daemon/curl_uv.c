@@ -88,6 +88,7 @@ struct curl_uv {
     size_t peak;         /* the most of them since the last sweep */
     size_t opened;       /* sockets since the last sweep */
     long max_idle, max_connects;
+    bool few;            /* descriptors: max_idle bounds all that are not in use */
     bool starved;        /* no descriptor was left for a socket */
     bool closing;
     void (*wake)(void *arg);
@@ -451,11 +452,18 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s)
 
 /* libcurl bounds connections, running and idle together, when one becomes idle. Those that transfers used
  * a moment ago are not idle yet: else a thousand hosts that take turns would lose theirs each time. */
+static long most_connects(const struct curl_uv *m)
+{
+    if (m->few) /* what is in use is bounded elsewhere; 0 would be no bound */
+        return m->max_idle > 0 ? m->max_idle : 1;
+    return (long)m->peak + m->max_idle;
+}
+
 static void bound_connects(struct curl_uv *m)
 {
     if (m->transfers > m->peak)
         m->peak = m->transfers;
-    long max = (long)m->peak + m->max_idle;
+    long max = most_connects(m);
     if (max == m->max_connects)
         return;
     m->max_connects = max;
@@ -477,6 +485,7 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     m->socket_closed = params->socket_closed;
     m->arg = params->arg;
     m->max_idle = params->max_idle;
+    m->few = params->few;
     m->due_ms = m->armed_ms = NEVER;
     list_init(&m->unsettled);
     list_init(&m->ready);
@@ -579,7 +588,7 @@ bool curl_uv_sweep_is_due(const struct curl_uv *m)
 
 bool curl_uv_is_full(const struct curl_uv *m)
 {
-    return m->sockets >= m->peak + (size_t)m->max_idle;
+    return m->sockets >= (size_t)most_connects(m);
 }
 
 size_t curl_uv_sockets(const struct curl_uv *m)

@@ -21,6 +21,7 @@ struct curl_uv;
 
 struct curl_uv_params {
     uv_loop_t *loop;
+    bool few;      /* descriptors: max_idle bounds all that are not in use */
     long max_idle;             /* connections kept beyond those that transfers used since the last sweep */
     void (*wake)(void *arg);   /* curl_uv_turn() has work */
     void (*socket_closed)(void *arg, void *tag); /* of a socket that was opened with a tag */

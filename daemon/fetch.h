@@ -140,6 +140,7 @@ struct fetch_params {
      * engine) and returns true, or false: it stays here. */
     bool (*moves)(void *arg, struct fetch_job *job, const struct origin *origin);
     void (*rested)(void *arg); /* the last idle connection is closed, and what was kept is freed */
+    void (*starved)(void *arg); /* no descriptor was left for a connection: fetch_make_room(), everywhere */
     void (*wake_others)(void *arg, uint64_t engines); /* slots came free that these wait for */
 };
 
@@ -180,6 +181,9 @@ void fetch_pause(struct fetch *f, struct fetch_group *group, bool paused);
 
 /* Slots came free that this engine waited for. */
 void fetch_wake(struct fetch *f);
+
+/* Descriptors have run out: for a while each start first closes what is idle, here. */
+void fetch_make_room(struct fetch *f);
 
 /* The engine's part of a turn's end: names, finished transfers, deadlines, cancels, closings, `done`
  * calls, launches; bounded. Returns true while work is left that should not wait for an event. */

@@ -83,6 +83,7 @@ static struct curl_uv *create_multi(struct fetch *f)
 {
     const struct curl_uv_params params = {
         .loop = f->params.loop,
+        .few = f->params.config->few_descriptors,
         .max_idle = max_idle(f),
         .wake = f->params.wake,
         .socket_closed = on_socket_closed,
@@ -220,9 +221,8 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 
 /* --- the turn --- */
 
-/* No descriptor was left for a connection: for a while each start first closes what is idle. (libcurl looks
- * once a second, when a transfer starts, so a sweep now would come to nothing.) */
-static void make_room(struct fetch *f)
+/* libcurl looks once a second, when a transfer starts, so a sweep now would come to nothing. */
+void fetch_make_room(struct fetch *f)
 {
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
         f->pools[i].env.starved_until_us = clock_us() + STARVED_US;
@@ -258,7 +258,7 @@ bool fetch_run_pools(struct fetch *f)
             pending |= run_retired(f, &f->pools[i]);
     }
     if (starved)
-        make_room(f);
+        f->params.starved(f->params.arg);
     return pending;
 }
 

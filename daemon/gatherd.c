@@ -30,6 +30,7 @@
 #include "batch.h"
 #include "build.h"
 #include "clock.h"
+#include "descriptors.h"
 #include "http_front.h"
 #include "http_routes.h"
 #include "lag.h"
@@ -42,9 +43,6 @@
 enum {
     ABORT_GRACE_MS = 500, /* for clients to take their cut answers */
     ENDPOINTS_MAX = 64,
-    SPARE_DESCRIPTORS = 64,
-    LOOP_DESCRIPTORS = 8,   /* of a fetch loop: epoll, wake-up, signals, name servers */
-    POLICY_DESCRIPTORS = 6, /* and its multis, three a policy, each with two to wake it */
 };
 
 enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
@@ -63,6 +61,7 @@ struct gatherd {
     uv_timer_t mode_timer, watchdog;
     uv_signal_t sigterm, sigint, sighup;
     enum mode mode;
+    int64_t descriptors; /* RLIMIT_NOFILE */
     bool loop_open, engine_closing;
     struct metrics metrics;
     struct lag lag;
@@ -242,6 +241,8 @@ static void reload(struct gatherd *g)
     buf_init(&errors, 0);
     struct config *next =
         config_load(g->source->path, g->source->overrides, g->source->override_count, &errors);
+    if (next != NULL)
+        descriptors_fit(next, g->descriptors);
     bool ok = next != NULL && can_take(g, next) && access_load(&access, next, &errors);
     log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
     buf_fini(&errors);
@@ -353,16 +354,12 @@ static void on_watchdog(uv_timer_t *timer)
 
 /* --- stages of the start --- */
 
+/* As many descriptors as may be needed, or less of what needs them. */
 static int up_process(struct gatherd *g)
 {
     struct rlimit files;
-    const struct config_limits *l = &g->config->limits;
-    int64_t loops = g->config->daemon.loops == CONFIG_AUTO ? uv_available_parallelism()
-                                                           : g->config->daemon.loops;
-    int64_t policies = (int64_t)g->config->policy_count;
-    rlim_t wanted = (rlim_t)(l->clients * 2 + l->in_flight + g->config->fetch.idle_connections +
-                             SPARE_DESCRIPTORS +
-                             loops * (LOOP_DESCRIPTORS + POLICY_DESCRIPTORS * policies));
+    struct config *c = g->config;
+    rlim_t wanted = (rlim_t)descriptors_wanted(c);
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
         return EX_OSERR;
@@ -371,9 +368,12 @@ static int up_process(struct gatherd *g)
                                                                                     : files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    if (files.rlim_cur < wanted)
-        LOG_WARN("gatherd", "descriptors=%llu wanted=%llu hint=\"LimitNOFILE= or fewer clients\"",
-                 (unsigned long long)files.rlim_cur, (unsigned long long)wanted);
+    g->descriptors = files.rlim_cur < INT64_MAX ? (int64_t)files.rlim_cur : INT64_MAX;
+    if (descriptors_fit(c, g->descriptors))
+        LOG_WARN("gatherd", "descriptors=%lld wanted=%llu clients=%lld in_flight=%lld "
+                 "idle_connections=%lld hint=\"LimitNOFILE= or fewer clients\"",
+                 (long long)g->descriptors, (unsigned long long)wanted, (long long)c->limits.clients,
+                 (long long)c->limits.in_flight, (long long)c->fetch.idle_connections);
     return 0;
 }
 

@@ -37,6 +37,7 @@ enum {
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
     RESUME_WAIT_MAX_US = 5000,
+    ACCEPT_PAUSE_MS = 100, /* after an accept() that found no descriptor */
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
 
@@ -249,6 +250,7 @@ static void on_mhd_log(void *arg, const char *fmt, va_list args)
         front_count_answer(s->front, (int)va_arg(copy, unsigned));
         va_end(copy);
     }
+    s->busy_waits |= strstr(fmt, "resource limit at FIRST connection") != NULL;
     if (!log_enabled(LOG_LEVEL_DEBUG))
         return;
     vsnprintf(line, sizeof line, fmt, args);
@@ -269,7 +271,22 @@ static void on_server_event(uv_poll_t *poll, int status, int events)
 static void on_server_timer(uv_timer_t *timer)
 {
     struct server *s = timer->data;
+    if (!uv_is_active((uv_handle_t *)&s->poll)) /* it paused */
+        uv_poll_start(&s->poll, UV_READABLE, on_server_event);
     front_wake_loop(s->front);
+}
+
+/* Where accept() has no descriptor libmicrohttpd waits until one of its connections closes; when it has
+ * none it tries again and again, as it says in its log only. It is asked a few times a second then. */
+static bool server_pauses(struct server *s)
+{
+    if (!s->busy_waits)
+        return false;
+    s->busy_waits = false;
+    LOG_WARN("front", "address=%s error=\"no descriptor left for a client\"", s->socket.name);
+    uv_poll_stop(&s->poll);
+    uv_timer_start(&s->timer, on_server_timer, ACCEPT_PAUSE_MS, 0);
+    return true;
 }
 
 /* From 1.0 on libmicrohttpd can refuse folded lines and bare LF by itself, and must: it unfolds a line
@@ -450,6 +467,8 @@ static bool server_run(struct server *s)
     uint64_t ms;
     s->front->moved = false;
     MHD_run(s->daemon);
+    if (server_pauses(s))
+        return false;
     if (!server_timeout(s, &ms)) {
         uv_timer_stop(&s->timer);
         s->idle_runs = 0;

@@ -31,6 +31,7 @@ struct server { /* one listening socket */
     char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
     unsigned idle_runs; /* in a row that asked for another one at once, and moved nothing */
+    bool busy_waits; /* libmicrohttpd has no connection and no descriptor for one */
 };
 
 struct client { /* one connection */

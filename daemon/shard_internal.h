@@ -37,6 +37,7 @@ struct lane {
     struct call *call;      /* under lock */
     struct lag lag;         /* under lock */
     atomic_bool slots_came; /* fetch_wake() is wanted */
+    atomic_bool starved;    /* fetch_make_room() is */
 
     /* of a lane with a thread */
     uv_loop_t loop;

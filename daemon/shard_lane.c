@@ -127,6 +127,9 @@ static void take_mail(struct lane *lane)
     if (atomic_exchange_explicit(&lane->slots_came, false, memory_order_acquire) &&
         lane->engine != NULL)
         fetch_wake(lane->engine);
+    if (atomic_exchange_explicit(&lane->starved, false, memory_order_acquire) &&
+        lane->engine != NULL)
+        fetch_make_room(lane->engine);
     if (flags)
         take_flags(lane);
     if (called)
@@ -229,6 +232,16 @@ static void on_wake_others(void *arg, uint64_t engines)
     }
 }
 
+/* The descriptors are the process's: idle connections of each lane give theirs up. */
+static void on_starved(void *arg)
+{
+    struct shard *s = ((struct lane *)arg)->shard;
+    for (unsigned i = 0; i < s->lane_count; i++) {
+        atomic_store_explicit(&s->lanes[i].starved, true, memory_order_release);
+        signal_lane(&s->lanes[i]);
+    }
+}
+
 /* --- life of a lane --- */
 
 static void lane_main(void *arg)
@@ -265,6 +278,7 @@ bool lane_create_engine(struct lane *lane, uv_loop_t *loop, struct metrics *metr
         .done = on_done,
         .moves = on_moves,
         .rested = on_rested,
+        .starved = on_starved,
         .wake_others = on_wake_others,
     };
     lane->engine = fetch_create(&params, why);

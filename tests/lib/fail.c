@@ -12,6 +12,7 @@
  * The one trick: until the dynamic linker is through (and the address sanitizer, whose allocator may be
  * the real one) memory comes from a small array, which free() knows by its address.
  */
+#undef _FILE_OFFSET_BITS /* open() and open64() are two functions here */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

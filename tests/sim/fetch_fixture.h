@@ -371,6 +371,11 @@ static inline bool on_moves(void *arg, struct fetch_job *job, const struct origi
     return true;
 }
 
+static inline void on_starved(void *arg)
+{
+    (void)arg;
+}
+
 static inline void on_rested(void *arg)
 {
     (void)arg;
@@ -423,6 +428,7 @@ static inline void engine_open(struct test *t, unsigned index)
         .done = on_done,
         .moves = on_moves,
         .rested = on_rested,
+        .starved = on_starved,
         .wake_others = on_wake_others,
     };
     e->t = t;

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * descriptors - see descriptors.h. Called by gatherd at the start and at each reload, on the front's
+ * thread. Pure but for the number of processors.
+ *
+ * The process itself has some for its loops, for libcurl's multis (each wakes itself by two) and for
+ * the listeners. Of the rest a client takes two (the second one watches for its hang-up), a transfer
+ * one, and each multi keeps at least one idle connection, because libcurl knows no smaller bound. A
+ * transfer that tries two addresses has two for a moment: for that, and for files that a reload reads,
+ * a few are left over.
+ */
+#include "descriptors.h"
+
+#include <uv.h>
+
+enum {
+    PROCESS = 11,      /* standard streams, the front's loop, signals, the service manager */
+    FILES = 8,         /* of a reload, of a second address */
+    SPARE = 64,        /* where there are enough */
+    LOOP = 6,          /* of a fetch loop: epoll, wake-up, signals, two name servers */
+    MULTIS = 3,        /* a policy has them in each loop */
+    MULTI = 2,         /* each to wake it */
+    LISTENING = 2,     /* a listening socket and its epoll */
+    CLIENT = 2,
+    LOOPS_SHARE = 3,   /* loops = auto may take one in three */
+};
+
+static int64_t loops_of(const struct config *c)
+{
+    int64_t n = c->daemon.loops == CONFIG_AUTO ? uv_available_parallelism() : c->daemon.loops;
+    return n > 0 ? n : 1;
+}
+
+static int64_t addresses_of(const struct config *c)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < c->listener_count; i++)
+        n += (int64_t)c->listeners[i].bind.count;
+    return n > 0 ? n : 1;
+}
+
+static int64_t multis_of(const struct config *c)
+{
+    return loops_of(c) * MULTIS * (int64_t)c->policy_count;
+}
+
+static int64_t of_loops(const struct config *c)
+{
+    return loops_of(c) * LOOP + multis_of(c) * MULTI;
+}
+
+static int64_t of_process(const struct config *c)
+{
+    return PROCESS + FILES + addresses_of(c) * LISTENING + of_loops(c);
+}
+
+int64_t descriptors_wanted(const struct config *c)
+{
+    return of_process(c) + SPARE + addresses_of(c) * c->limits.clients * CLIENT +
+           c->limits.in_flight + c->fetch.idle_connections;
+}
+
+static int64_t between(int64_t n, int64_t most)
+{
+    if (n > most)
+        return most;
+    return n < 1 ? 1 : n;
+}
+
+bool descriptors_fit(struct config *c, int64_t available)
+{
+    if (descriptors_wanted(c) <= available)
+        return false;
+    while (c->daemon.loops == CONFIG_AUTO && loops_of(c) > 1 &&
+           of_loops(c) > available / LOOPS_SHARE)
+        c->daemon.loops = loops_of(c) - 1;
+    int64_t left = available - of_process(c), multis = multis_of(c);
+    int64_t idle = between(left / 4 / multis, c->fetch.idle_connections / multis + 1); /* a multi */
+    left -= idle * multis;
+    c->fetch.few_descriptors = true;
+    c->fetch.idle_connections = idle * loops_of(c); /* each loop gives every multi its share */
+    c->limits.in_flight = between(left / 3, c->limits.in_flight);
+    left -= c->limits.in_flight;
+    c->limits.clients = between(left / CLIENT / addresses_of(c), c->limits.clients);
+    return true;
+}

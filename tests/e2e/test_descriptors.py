@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""Descriptors run out: with 64, 128 or 256 of them and many times as many clients and URLs the daemon does
+not spin, loses no answer, and is as before within a second when the pressure ends."""
+import asyncio
+import json
+import resource
+import time
+
+import pytest
+
+from lib import contract, proc
+
+LIMITS = (64, 128, 256)
+CROWD = proc.form(400, 2000)
+STARVED_S = proc.form(1.5, 5.0)
+
+
+@pytest.fixture(autouse=True)
+def many_sockets():
+    """The tests' own limit: a client a socket, and the origin's side of the upstream connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 8192:
+        pytest.skip("RLIMIT_NOFILE is %d at most" % hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def limited(spawn):
+    def start(limit, *options):
+        return spawn(
+            "limits.clients=4000",
+            "listener.default.head_timeout=60s",
+            *options,
+            wrapper=("prlimit", "--nofile=%d:%d" % (limit, limit)),
+            allow_log=("descriptor", "Too many open files"),
+        )
+
+    return start
+
+
+def cpu_s(daemon):
+    with open("/proc/%d/stat" % daemon.pid, encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def share_of_a_core(daemon, seconds):
+    before, start = cpu_s(daemon), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_s(daemon) - before) / (time.monotonic() - start)
+
+
+def time_to_serve(daemon, origin):
+    """How long until a batch is answered as if nothing had been."""
+    start = time.monotonic()
+    while True:
+        try:
+            reply = daemon.post([origin.url("/size/5")], timeout=20)
+            if reply.status == 200 and reply.json()["ok"]:
+                return time.monotonic() - start
+        except OSError:
+            pass
+        assert time.monotonic() - start < 20, "does not recover"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_crowd_of_idle_clients(limited, origin, limit):
+    """They hold every descriptor there is, and more wait to be accepted."""
+    daemon = limited(limit)
+    crowd = [daemon.connect() for _ in range(CROWD)]
+    time.sleep(0.3)
+    share = share_of_a_core(daemon, STARVED_S)
+    for sock in crowd:
+        sock.close()
+    took = time_to_serve(daemon, origin)
+    print("limit %d: %.0f %% of a core, served after %.3f s" % (limit, share * 100, took))
+    assert share < 0.3 and took <= 1.0 * proc.scale()
+
+
+async def ask(port, body, replies):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = "POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += "Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    writer.write(head.encode() + body)
+    try:
+        replies.append(await reader.read())
+    finally:
+        writer.close()
+
+
+async def crowd_asks(daemon, bodies):
+    replies = []
+    await asyncio.gather(
+        *(ask(daemon.port, body, replies) for body in bodies), return_exceptions=True
+    )
+    return replies
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_crowd_with_a_batch_each(limited, origin, limit):
+    """No answer is lost: each has all its members, done, or the word that it is to come later."""
+    daemon = limited(limit)
+    ports = [origin.port] + [origin.listen() for _ in range(7)]
+    bodies = [
+        json.dumps([origin.url("/delay/20/size/9?n=%d" % n, port=ports[(n + k) % 8]) for k in range(2)])
+        for n in range(CROWD)
+    ]
+    before, start = cpu_s(daemon), time.monotonic()
+    replies = asyncio.run(crowd_asks(daemon, [body.encode() for body in bodies]))
+    took, cpu = time.monotonic() - start, cpu_s(daemon) - before
+    states, statuses = {}, {}
+    for data in replies:
+        reply = proc.parse_reply(data)
+        statuses[reply.status] = statuses.get(reply.status, 0) + 1
+        if reply.status != 200:
+            contract.problem(reply, 503)
+            continue
+        for result in contract.check(reply.body)["results"]:
+            what = result["error"]["type"] if result["error"] else result["state"]
+            states[what] = states.get(what, 0) + 1
+    print("limit %d: %d replies %r %r, %.2f s, CPU %.2f s" % (limit, len(replies), statuses, states, took, cpu))
+    assert len(replies) == CROWD
+    assert set(states) == {"done"}
+    assert time_to_serve(daemon, origin) <= 1.0 * proc.scale()
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_batch_with_more_urls_than_descriptors(limited, origin, limit):
+    daemon = limited(limit, "limits.in_flight=1000", "limits.per_host=1000")
+    ports = [origin.port] + [origin.listen() for _ in range(15)]
+    urls = [origin.url("/delay/50/size/9?n=%d" % n, port=ports[n % 16]) for n in range(CROWD)]
+    before, start = cpu_s(daemon), time.monotonic()
+    document = daemon.batch(urls, concurrency=1000)
+    took, cpu = time.monotonic() - start, cpu_s(daemon) - before
+    print("limit %d: %r %r, %.2f s, CPU %.2f s" % (limit, document["counts"], document["errors"], took, cpu))
+    assert document["counts"]["ok"] == CROWD
+    assert time_to_serve(daemon, origin) <= 1.0 * proc.scale()
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_waiting_for_upstreams_does_not_spin(limited, origin, limit):
+    """All that can be in flight hangs; more clients and URLs wait behind."""
+    daemon = limited(limit, "limits.in_flight=1000", "limits.per_host=1000")
+    urls = [origin.url("/gate/g/size/9?n=%d" % n) for n in range(CROWD)]
+    crowd = []
+    for n in range(CROWD):
+        sock = daemon.connect()
+        body = json.dumps([urls[n]]).encode()
+        sock.sendall(
+            b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        crowd.append(sock)
+    time.sleep(0.5)
+    share = share_of_a_core(daemon, STARVED_S)
+    origin.release("g")
+    start, states = time.monotonic(), {}
+    for sock in crowd:
+        reply = proc.parse_reply(proc.read_all(sock))
+        sock.close()
+        assert reply.status == 200, reply
+        result = reply.json()["results"][0]
+        what = result["error"]["type"] if result["error"] else result["state"]
+        states[what] = states.get(what, 0) + 1
+    took = time.monotonic() - start
+    again = time_to_serve(daemon, origin)
+    print("limit %d: %.0f %% of a core, %r in %.2f s, then %.3f s" % (limit, share * 100, states, took, again))
+    assert share < 0.3 and again <= 1.0 * proc.scale()
+    assert set(states) == {"done"}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * descriptors: what is lowered fits into what there is, and nothing is lowered without need.
+ */
+#include "descriptors.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "buf.h"
+
+static struct config *load(const char *const *options, size_t count)
+{
+    struct buf errors;
+    buf_init(&errors, 0);
+    struct config *c = config_load(NULL, options, count, &errors);
+    assert_string_equal(buf_cstr(&errors), "");
+    buf_fini(&errors);
+    assert_non_null(c);
+    return c;
+}
+
+#define LOAD(...)                                             \
+    load((const char *const[]){__VA_ARGS__},                  \
+         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static void test_enough(void **state)
+{
+    (void)state;
+    struct config *c = LOAD("daemon.loops=2");
+    int64_t wanted = descriptors_wanted(c);
+    assert_true(wanted > 2 * 2 * 4096 + 256 + 512); /* two addresses, two a client */
+    assert_false(descriptors_fit(c, wanted));
+    assert_int_equal(c->limits.clients, 4096);
+    assert_false(c->fetch.few_descriptors);
+    config_destroy(c);
+}
+
+/* The sum of all that may be open, counted another way than the module does. */
+static int64_t used_at_most(const struct config *c, int64_t addresses)
+{
+    int64_t multis = 3 * c->daemon.loops * (int64_t)c->policy_count;
+    int64_t idle = c->fetch.idle_connections / c->daemon.loops * multis;
+    return 3 + 4 + 2 + 2 * addresses + 6 * c->daemon.loops + 2 * multis +
+           2 * addresses * c->limits.clients + c->limits.in_flight + idle;
+}
+
+static void test_fits(void **state)
+{
+    (void)state;
+    for (int64_t available = 64; available < 17000; available += 61) {
+        struct config *c = LOAD("daemon.loops=2", "listener.default.bind=127.0.0.1:1 [::1]:1");
+        assert_true(descriptors_fit(c, available));
+        assert_true(used_at_most(c, 2) <= available);
+        assert_true(c->fetch.few_descriptors);
+        assert_true(c->limits.clients >= 1 && c->limits.clients <= 4096);
+        assert_true(c->limits.in_flight >= 1 && c->limits.in_flight <= 256);
+        config_destroy(c);
+    }
+}
+
+static void test_never_below_one(void **state)
+{
+    (void)state;
+    struct config *c = LOAD("daemon.loops=8");
+    assert_true(descriptors_fit(c, 20));
+    assert_int_equal(c->limits.clients, 1);
+    assert_int_equal(c->limits.in_flight, 1);
+    assert_int_equal(c->fetch.idle_connections, 8);
+    assert_int_equal(c->daemon.loops, 8); /* a number is not gatherd's to change */
+    config_destroy(c);
+}
+
+static void test_loops_auto(void **state)
+{
+    (void)state;
+    struct config *c = LOAD("limits.clients=10");
+    assert_true(descriptors_fit(c, 30));
+    assert_int_equal(c->daemon.loops == CONFIG_AUTO ? 1 : c->daemon.loops, 1);
+    config_destroy(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_fits),
+        cmocka_unit_test(test_never_below_one),
+        cmocka_unit_test(test_loops_auto),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
