@@ -1,0 +1,376 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The soak: good and hostile traffic mixed for a long while, `make soak SOAK_MINUTES=30`.
+
+A few workers throw dice: batches of all kinds, hostile upstreams, dead names, TLS, clients that hang up,
+drip or send garbage, reloads. Each second the daemon's memory and descriptors are read. Then all
+stops, and it is asserted: resident memory after the warm-up grows by less than 1 MB an hour (a line
+through the lowest of each minute, because what a batch holds for a moment is no leak), descriptors
+are what they were, the counters add up, and the daemon ends cleanly. Each answer is checked against
+the contract when it comes. Prints the figures; exit status 1 when one is out of bounds.
+"""
+import argparse
+import collections
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lib import contract, dns, hostile, origin, proc, tls  # noqa: E402
+
+WORKERS = 4
+PAUSE_S = 0.02  # between two things a worker does: the machine is for others, too
+WARM_UP = 0.2  # of the time
+SLOPE_MAX_KB_H = 1000
+SLOW = {"endless-head", "endless-line", "endless-status-line", "head-drip"}
+
+
+class Soak:
+    def __init__(self, daemon, server, names, secure, seed):
+        self.daemon, self.origin, self.names, self.secure = daemon, server, names, secure
+        self.random = random.Random(seed)
+        self.stop = threading.Event()
+        self.lock = threading.Lock()
+        self.done = collections.Counter()
+        self.faults = []
+        self.answered, self.doubtful, self.bodies = 0, 0, 0
+        self.turn = 0
+        self.weird = sorted(set(hostile.WEIRD) - SLOW)
+        self.closed = origin.ClosedPort()
+
+    # what is asked for
+    def url(self, path, **more):
+        return self.origin.url(path, **more)
+
+    def hostile_member(self):
+        dice = self.random.random()
+        self.turn += 1
+        path = self.random.choice(
+            [
+                "/reset",
+                "/close",
+                "/reset-after/100/size/1000",
+                "/cut-after/100/size/1000",
+                "/gzip/bomb/20000000",
+                "/infinite",
+                "/endless-head",
+                "/redirect/30/to/size/1",
+                "/never",
+                "/drip/20/20",
+                "/1xx/20/size/5",
+                "/trailers/50/size/5",
+            ]
+        )
+        url = self.url(path)
+        if dice < 0.4:
+            url = self.url("/weird/" + self.random.choice(self.weird))
+        elif dice < 0.5:
+            url = "http://127.0.0.1:%d/" % self.closed.port
+        elif dice < 0.6:
+            url = "http://nobody-%d.test/" % self.turn
+        elif dice < 0.65:
+            url = self.url("/size/5", host="dead.test")
+        elif dice < 0.75:
+            url = self.random.choice(["http://10.1.2.3/", "http://[::ffff:7f00:1]/", "file:///etc"])
+        return {"url": url, "timeout_ms": 300, "connect_timeout_ms": 200, "max_response_bytes": 20000}
+
+    def good_member(self):
+        self.turn += 1
+        dice = self.random.random()
+        if dice < 0.1:
+            return self.secure.url("/size/500")
+        if dice < 0.15:
+            return {"url": self.secure.url("/size/50"), "fresh_connection": True}
+        if dice < 0.25:
+            return self.url("/size/10", host="name-%d.test" % (self.turn % 50))
+        if dice < 0.35:
+            return {"url": self.url("/echo"), "json": {"n": self.turn, "text": "x" * 500}}
+        if dice < 0.45:
+            return self.url("/redirect/2/to/size/20")
+        if dice < 0.55:
+            return self.url("/gzip/size/20000")
+        return self.url("/size/%d" % self.random.choice([0, 10, 1000, 30000]))
+
+    def members(self):
+        count = self.random.choice([1, 1, 3, 3, 10, 40])
+        share = self.random.choice([0, 0, 0.2, 1])
+        return [
+            self.hostile_member() if self.random.random() < share else self.good_member()
+            for _ in range(count)
+        ]
+
+    # what is done
+    def batch(self):
+        members = self.members()
+        include = self.random.choice(["", "body", "headers,body", "body_sha256,text_length"])
+        fields = {"requests": members, "deadline_ms": self.random.choice([100, 5000, 5000])}
+        reply = self.daemon.post(fields, "include=" + include if include else "", timeout=30)
+        assert reply.status == 200, reply
+        document = contract.check(reply.body, members, fields, "include=" + include)
+        with self.lock:
+            self.answered += len(members)
+            self.bodies += document["sizes"]["size_delivered"]
+
+    def stream(self):
+        members = self.members()
+        reply = self.daemon.post(members, "format=ndjson", timeout=30)
+        assert reply.status == 200, reply
+        contract.ndjson(reply, members)
+        with self.lock:
+            self.answered += len(members)
+
+    def hang_up(self):
+        """At any moment between the first byte and the answer."""
+        members = self.members()
+        body = json.dumps(members).encode()
+        head = b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        data = head + body
+        if self.random.random() < 0.5:
+            data = data[: self.random.randrange(len(data))]
+        with self.lock:
+            self.doubtful += len(members)
+        with self.daemon.connect(10) as sock:
+            sock.sendall(data)
+            time.sleep(self.random.choice([0, 0.005, 0.05]))
+
+    def refused(self):
+        data = self.random.choice(
+            [
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"POST /v1/batch HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 2\r\n\r\n[]",
+                b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n[]",
+                b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n",
+                b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n[[[[[",
+                self.random.randbytes(300) + b"\r\n\r\n",
+                b"X" * 60000,
+            ]
+        )
+        with contextlib.suppress(TimeoutError):
+            self.daemon.raw(data, 3)
+
+    def slow(self):
+        """A few bytes, then silence: the daemon's deadline ends it."""
+        with self.daemon.connect(5) as sock:
+            sock.sendall(b"POST /v1/batch HTTP/1.1\r\nHost: loc")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(10):
+                    time.sleep(0.05)
+                    sock.sendall(b"a")
+
+    def look(self):
+        for path in ("/metrics", "/-/ready", "/-/healthy"):
+            assert self.daemon.get(path).status == 200
+
+    def reload(self):
+        self.daemon.signal(signal.SIGHUP)
+
+    ACTIONS = {batch: 60, stream: 12, hang_up: 12, refused: 8, slow: 1, look: 4, reload: 1}
+
+    def worker(self):
+        while not self.stop.is_set():
+            action = self.random.choices(list(self.ACTIONS), self.ACTIONS.values())[0]
+            try:
+                action(self)
+            except (ConnectionError, http.client.HTTPException, AssertionError, ValueError):
+                with self.lock:
+                    self.faults.append(action.__name__ + ": " + traceback.format_exc()[-2000:])
+            with self.lock:
+                self.done[action.__name__] += 1
+            time.sleep(PAUSE_S)
+
+
+def resident_kb(pid):
+    with open("/proc/%d/status" % pid, encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("VmRSS:")).split()[1])
+
+
+def slope(points):
+    """Of the line with the least squares through (x, y)."""
+    n = len(points)
+    if n < 2:
+        return 0.0
+    mx, my = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
+    return sum((x - mx) * (y - my) for x, y in points) / sum((x - mx) ** 2 for x, _ in points)
+
+
+def lowest(samples, bucket_s):
+    """[(time, lowest y)] of each bucket."""
+    buckets = {}
+    for t, y in samples:
+        at = int(t / bucket_s)
+        buckets[at] = min(y, buckets.get(at, y))
+    return [(at * bucket_s, y) for at, y in sorted(buckets.items())]
+
+
+def watch(soak, seconds):
+    """Samples until the time is over: [(seconds, kB, descriptors)]."""
+    samples, start = [], time.monotonic()
+    while time.monotonic() - start < seconds and soak.daemon.process.poll() is None:
+        time.sleep(1)
+        pid = soak.daemon.pid
+        samples.append(
+            (time.monotonic() - start, resident_kb(pid), len(os.listdir("/proc/%d/fd" % pid)))
+        )
+        soak.origin.seen.clear()
+        soak.origin.connections[:] = [c for c in soak.origin.connections if c in soak.origin.open]
+        del soak.names.queries[:]
+        if len(samples) % 60 == 0:
+            print("%5.0f s  %6d kB  %4d fds  %r" % (*samples[-1], dict(soak.done)), flush=True)
+    return samples
+
+
+def quiet_counters(soak):
+    """With nobody who hangs up every figure is exact: metrics, answers and the origin agree."""
+    def figures():
+        values = soak.daemon.metrics()
+        states = ("done", "failed", "denied", "cancelled")
+        return (
+            sum(values['gatherd_members_total{state="%s"}' % state] for state in states),
+            values["gatherd_fetch_requests_total"],
+            values["gatherd_fetch_connects_total"],
+            values["gatherd_fetch_delivered_bytes_total"],
+            values["gatherd_batches_total"],
+        )
+
+    before, members, hops, connects, delivered, batches = figures(), 0, 0, 0, 0, 0
+    for _ in range(50):
+        fresh = {"url": soak.url("/close-after/size/50"), "fresh_connection": True}
+        urls = [soak.url("/redirect/1/to/size/100"), fresh, "http://10.0.0.1/"]
+        document = soak.daemon.batch(urls)
+        batches += 1
+        members += document["counts"]["requests"]
+        delivered += document["sizes"]["size_delivered"]
+        for result in document["results"]:
+            connects += result["num_connects"] or 0
+            hops += result["num_redirects"] + (result["status"] is not None)
+    grown = tuple(after - at for after, at in zip(figures(), before))
+    return grown, (members, hops, connects, delivered, batches)
+
+
+def judge(soak, samples, first_fds):
+    """Words on what is out of bounds; prints the figures."""
+    wrong = list(soak.faults[:5])
+    time.sleep(3)  # deadlines of the last slow clients
+    end = samples[-1][0]
+    rss = lowest([(t, y) for t, y, _ in samples if t >= end * WARM_UP], max(10, end / 30))
+    kb_an_hour = slope(rss) * 3600
+    exact, expected = quiet_counters(soak)
+    values = soak.daemon.metrics()
+    states = ("done", "failed", "denied", "cancelled")
+    members = sum(values['gatherd_members_total{state="%s"}' % state] for state in states)
+    members -= expected[0]
+    fds = soak.daemon.descriptors()
+    print("actions %r, faults %d" % (dict(soak.done), len(soak.faults)))
+    print("RSS kB, lowest of each interval: %s" % [y for _, y in rss])
+    print("RSS slope after warm-up: %+.0f kB/h; peak %d kB" % (kb_an_hour, max(y for _, y, _ in samples)))
+    print("descriptors: %d before, %r after, at most %d" % (first_fds, dict(fds), max(n for _, _, n in samples)))
+    print("members: %d answered, %d of clients that left, %d counted" % (soak.answered, soak.doubtful, members))
+    print("quiet: (members, hops, connects, bytes, batches) grown %r, answered %r" % (exact, expected))
+    if abs(end) >= 600 and kb_an_hour >= SLOPE_MAX_KB_H:
+        wrong.append("memory grows by %.0f kB an hour" % kb_an_hour)
+    if not soak.answered <= members <= soak.answered + soak.doubtful:
+        wrong.append("members do not add up")
+    if tuple(int(x) for x in exact) != expected:
+        wrong.append("counters do not add up")
+    for name in ("gatherd_members_active", "gatherd_members_queued", "gatherd_batches_running"):
+        if values[name] != 0:
+            wrong.append("%s is %d at the end" % (name, values[name]))
+    return wrong
+
+
+class Secure:
+    def __init__(self, server, authority):
+        self.port, self.server = server.listen(tls=authority.context("good")), server
+
+    def url(self, path):
+        return self.server.url(path, port=self.port, scheme="https")
+
+
+def run(minutes, seed, loops):
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        server = stack.enter_context(origin.Origin())
+        names = stack.enter_context(dns.Server())
+        authority = tls.Authority(directory)
+        names.add("dead.test", silent=True)
+        for n in range(50):
+            names.add("name-%d.test" % n, a=["127.0.0.1"], ttl=1 + n)
+        conf = os.path.join(directory, "gatherd.conf")
+        with open(conf, "w", encoding="ascii") as file:
+            file.write("[listener default]\nhead_timeout = 1s\nbody_timeout = 1s\nkeep_alive = 2s\n")
+        daemon = proc.Gatherd(
+            "policy.default.allow=127.0.0.1",
+            "fetch.ca_file=" + authority.ca_file,
+            "fetch.dns_servers=" + names.address,
+            "fetch.idle_time=5s",
+            "daemon.loops=%d" % loops,
+            "daemon.log_level=warn",
+            args=("-c", conf),
+            start=False,
+        )
+        stack.callback(daemon.kill)
+        start_quiet(daemon)
+        soak = Soak(daemon, server, names, Secure(server, authority), seed)
+        first = sum(daemon.first.values())
+        workers = [threading.Thread(target=soak.worker, daemon=True) for _ in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        samples = watch(soak, minutes * 60)
+        soak.stop.set()
+        for worker in workers:
+            worker.join(60)
+        wrong = ["the daemon died: %s" % daemon.tail()] if daemon.process.poll() is not None else []
+        wrong = wrong or judge(soak, samples, first)
+        soak.closed.close()
+        try:
+            daemon.stop()
+        except AssertionError as fault:
+            wrong.append("the end: %s" % fault)
+        return wrong
+
+
+def start_quiet(daemon):
+    """The log level hides the line that says which port it is: one is chosen beforehand."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    at = daemon.command.index("listener.default.bind=127.0.0.1:0")
+    daemon.command[at] = "listener.default.bind=127.0.0.1:%d" % port
+    daemon.port, daemon.addresses = port, ["127.0.0.1:%d" % port]
+    daemon.start_nowait()
+    deadline = time.monotonic() + proc.READY_S
+    while True:
+        try:
+            if daemon.get("/-/ready").status == 200:
+                break
+        except OSError:
+            assert time.monotonic() < deadline, "gatherd is not ready\n" + daemon.tail()
+            time.sleep(0.05)
+    time.sleep(0.2)
+    daemon.first = daemon.descriptors()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--loops", type=int, default=2)
+    options = parser.parse_args()
+    wrong = run(options.minutes, options.seed, options.loops)
+    for words in wrong:
+        print("WRONG: " + words)
+    print("soak: %s" % ("FAILED" if wrong else "passed"))
+    sys.exit(1 if wrong else 0)
+
+
+main()
