@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: MIT
+"""Who may ask: the matrices of Host and of cross-site requests, the users and the group of a Unix
+socket, and what one client may have (quotas). Refused is refused before anything goes upstream."""
+import itertools
+import json
+import os
+import pwd
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lib import contract, proc
+
+
+def request(method, target, fields, body=b""):
+    """Bytes on the wire; fields are bytes or text, as they are."""
+    lines = [("%s %s HTTP/1.1" % (method, target)).encode("latin-1")]
+    lines += [f if isinstance(f, bytes) else f.encode("latin-1") for f in fields]
+    if body:
+        lines.append(b"Content-Length: %d" % len(body))
+    lines.append(b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def asking(origin, fields, target="/v1/batch", type="application/json", method="POST"):
+    body = json.dumps([origin.url("/ok")]).encode() if method == "POST" else b""
+    if method == "POST" and type is not None:
+        fields = [*fields, "Content-Type: " + type]
+    return request(method, target, fields, body)
+
+
+def status(daemon, data):
+    raw = daemon.raw(data)
+    return proc.parse_reply(raw).status if raw else None
+
+
+# --- Host: 64 vectors and their controls ---
+
+EVIL = ["evil.example", "EVIL.example", "xn--evil-.example", "evil"]
+HOSTS = [
+    # names, with every port, case and dot
+    *["%s%s%s" % x for x in itertools.product(EVIL, ["", "."], ["", ":80", ":4284"])],
+    # ours with something around it
+    "localhost.",
+    "localhost.:4284",
+    "localhost.evil.example",
+    "evil.localhost",
+    "xlocalhost",
+    "localhostx",
+    "localhost:80:80",
+    "localhost:",
+    "localhost:x",
+    "localhost:-1",
+    "localhost:1234567",
+    "localhost, evil.example",
+    "localhost,evil.example",
+    "localhost;evil.example",
+    "localhost evil.example",
+    "localhost\tevil.example",
+    "localhost@evil.example",
+    "evil.example@localhost",
+    "user:pw@localhost",
+    "http://localhost",
+    "localhost/",
+    "localhost?x",
+    "localhost#x",
+    b"localhost\0",
+    b"localhost\0.evil.example",
+    b"local\x01host",
+    b"localhost\xff",
+    # addresses that are none
+    "127.1",
+    "127.0.0.1.nip.io",
+    "127.0.0.01",
+    "0x7f000001",
+    "2130706433",
+    "127.0.0.256",
+    "[::1",
+    "::1",
+    "::1]",
+    "[::1]x",
+    "[::1]:",
+    "[::1%25lo]",
+    "[::1%lo]",
+    "[127.0.0.1]",
+    "[localhost]",
+    "[]",
+]
+TARGETS = [
+    # absolute forms: the authority in the target counts for nothing, and is refused
+    "http://evil.example/v1/batch",
+    "http://localhost/v1/batch",
+    "HTTP://127.0.0.1/v1/batch",
+    "//evil.example/v1/batch",
+]
+GOOD = [
+    "localhost",
+    "LocalHost:1",
+    "127.0.0.1",
+    "127.0.0.1:65535",
+    "[::1]",
+    "[::1]:4284",
+    "[::ffff:127.0.0.1]",
+    "10.1.2.3:80",
+    "  localhost",
+]
+
+
+def test_host_matrix(gatherd, origin, record_property):
+    refused = 0
+    for host in HOSTS:
+        value = host if isinstance(host, bytes) else host.encode("latin-1")
+        for target, method in (("/v1/batch", "POST"), ("/metrics", "GET")):
+            code = status(gatherd, asking(origin, [b"Host: " + value], target, method=method))
+            assert code in (400, 421), (host, target, code)
+            if value.replace(b".", b"").isalpha():
+                assert code == 421, (host, code)
+        refused += 1
+    for target in TARGETS:
+        code = status(gatherd, asking(origin, ["Host: localhost"], target))
+        assert code in (400, 404), (target, code)
+        refused += 1
+    for fields in ([], ["Host:"], ["Host: localhost", "Host: localhost"], ["Host: a", "host: b"]):
+        assert status(gatherd, asking(origin, fields)) in (400, 421), fields
+        refused += 1
+    record_property("vectors", refused)
+    assert refused >= 64 and not origin.seen and not origin.accepted
+    for host in GOOD:
+        assert status(gatherd, asking(origin, ["Host: " + host])) == 200, host
+    assert len(origin.seen) == len(GOOD)
+
+
+def test_host_of_a_unix_socket(spawn, origin, tmp_path):
+    """There is no name to rebind: Host is not looked at, its shape is."""
+    daemon = spawn(bind="unix:%s" % (tmp_path / "s"))
+    assert status(daemon, asking(origin, ["Host: evil.example"])) == 200
+    assert status(daemon, asking(origin, [])) == 400
+
+
+# --- cross-site: 300 vectors ---
+
+BAD_ORIGINS = [
+    "null",
+    "",
+    "http://evil.example",
+    "https://{host}",
+    "http://{host}.evil.example",
+    "http://{host}/",
+    "http://127.0.0.1:1",
+    "http://localhost:{port}",
+    "http://{host}, http://evil.example",
+    "chrome-extension://abcdef",
+]
+SITES = [None, "same-origin", "none", "same-site", "cross-site"]
+SHAPES = [
+    ("POST", "/v1/batch", "application/json"),
+    ("POST", "/v1/batch", "text/plain"),
+    ("POST", "/v1/batch", "application/x-www-form-urlencoded"),
+    ("POST", "/v1/batch", None),
+    ("GET", "/metrics", None),
+    ("OPTIONS", "/v1/batch", None),
+]
+
+
+def test_cross_site_matrix(gatherd, origin, record_property):
+    host = "127.0.0.1:%d" % gatherd.port
+    own = "http://" + host
+    vectors = [
+        (o.format(host=host, port=gatherd.port), site, shape)
+        for o, site, shape in itertools.product(BAD_ORIGINS, SITES, SHAPES)
+    ]
+    vectors += [
+        (o, site, shape)
+        for o, site, shape in itertools.product(
+            [None, own], ["same-site", "cross-site", "", "none, same-origin", "x"], SHAPES
+        )
+    ]
+    for who, site, (method, target, type) in vectors:
+        fields = ["Host: " + host]
+        fields += [] if who is None else ["Origin: " + who]
+        fields += [] if site is None else ["Sec-Fetch-Site: " + site]
+        raw = gatherd.raw(asking(origin, fields, target, type, method))
+        reply = proc.parse_reply(raw)
+        assert reply.status == 403, (who, site, method, target, reply)
+        contract.problem(reply, 403)
+        assert b"access-control" not in raw.lower()
+    for twice in (["Origin: " + own, "Origin: http://evil.example"],
+                  ["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"]):
+        assert status(gatherd, asking(origin, ["Host: " + host, *twice])) == 403
+    record_property("vectors", len(vectors))
+    assert len(vectors) >= 300 and not origin.seen and not origin.accepted
+    for who, site in itertools.product([None, own, own.upper()], [None, "same-origin", "none", "NONE"]):
+        fields = ["Host: " + host]
+        fields += [] if who is None else ["Origin: " + who]
+        fields += [] if site is None else ["Sec-Fetch-Site: " + site]
+        assert status(gatherd, asking(origin, fields)) == 200, (who, site)
+
+
+def test_cross_site_on_a_unix_socket(spawn, origin, tmp_path):
+    """A proxy before the socket passes a browser's fields on: they count here, too."""
+    daemon = spawn(bind="unix:%s" % (tmp_path / "s"))
+    for field in ("Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Origin: null"):
+        assert status(daemon, asking(origin, ["Host: gather.internal", field])) == 403
+    assert not origin.seen
+
+
+# --- the Unix socket ---
+
+
+def test_peers(spawn, origin, tmp_path):
+    me = pwd.getpwuid(os.getuid()).pw_name
+    for peers, good in (
+        (me, True),
+        (str(os.getuid()), True),
+        ("4242 %s" % me, True),
+        ("4242", False),
+        ("", True),
+    ):
+        path = tmp_path / ("s%d" % len(list(tmp_path.iterdir())))
+        options = ["listener.default.peers=" + peers, "listener.default.bind=unix:%s" % path]
+        other = "127.0.0.1:0"  # TCP has no users: nothing is said of it
+        daemon = proc.Gatherd("policy.default.allow=127.0.0.1", *options,
+                              bind=other, args=["-o", "listener.default.bind=" + other])
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(path))
+                sock.sendall(asking(origin, ["Host: x"]))
+                reply = proc.parse_reply(proc.read_all(sock))
+            assert reply.status == (200 if good else 403), (peers, reply)
+            if not good:
+                contract.problem(reply, 403)
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(path))
+                sock.sendall(request("GET", "/-/healthy", ["Host: x"]))
+                assert proc.parse_reply(proc.read_all(sock)).status == (200 if good else 403)
+            assert status(daemon, asking(origin, ["Host: localhost"])) == 200
+            daemon.stop()
+        finally:
+            daemon.kill()
+
+
+ASK = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+print(s.recv(100).split(b" ")[1].decode())
+"""
+
+
+def ask_as(uid, path):
+    """The status that another user gets, or the name of the error."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(path)],
+        user=uid, group=uid, extra_groups=[], capture_output=True, text=True, check=False,
+    )
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1].split(":")[0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be several users")
+def test_users_of_a_unix_socket(tmp_path_factory):
+    """Mode and group say who connects, peers who is answered; root is no exception."""
+    folder = tmp_path_factory.mktemp("sock")
+    for part in (folder, folder.parent, folder.parent.parent):
+        part.chmod(0o755)
+    path = folder / "s"
+    with proc.Gatherd(
+        "listener.default.mode=0660", "listener.default.group=4243",
+        "listener.default.peers=4243 0", bind="unix:%s" % path
+    ):
+        what = path.stat()
+        assert stat.S_IMODE(what.st_mode) == 0o660 and what.st_gid == 4243
+        assert ask_as(4243, path) == "200"
+        assert ask_as(4242, path) == "PermissionError"
+    with proc.Gatherd("listener.default.mode=0666", "listener.default.peers=4243 0",
+                      bind="unix:%s" % path) as daemon:
+        assert ask_as(4243, path) == "200"
+        assert ask_as(4242, path) == "403"
+        assert daemon.get("/-/healthy").status == 200
+
+
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        ("listener.default.peers=no-such-user", "there is no user no-such-user"),
+        ("listener.default.group=no-such-group", "there is no group no-such-group"),
+        ("listener.default.peers=a b c/d", '"c/d" is no account'),
+    ],
+)
+def test_unknown_accounts_are_refused_at_start(option, words):
+    done = subprocess.run([proc.program(), "-t", "-o", option], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 78 and words in done.stderr
+
+
+# --- quotas ---
+
+
+def refused_429(reply):
+    contract.problem(reply, 429)
+    assert int(reply.header("Retry-After")) >= 1
+    return reply.json()["detail"]
+
+
+def in_background(daemon, body, headers=None):
+    """A batch that is at work when this returns; its reply is appended to the list."""
+    replies = []
+    thread = threading.Thread(target=lambda: replies.append(daemon.post(body, headers=headers)))
+    thread.start()
+    return thread, replies
+
+
+def wait_running(daemon, count):
+    deadline = time.monotonic() + 10
+    while daemon.metrics()["gatherd_batches_running"] != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_quota_of_batches(spawn, origin):
+    daemon = spawn("limits.per_client_batches=2")
+    held = [in_background(daemon, [origin.url("/gate/%d/size/1" % i)]) for i in range(2)]
+    wait_running(daemon, 2)
+    assert "per_client_batches" in refused_429(daemon.post([origin.url("/ok")]))
+    assert daemon.metrics()['gatherd_batches_refused_total{reason="quota"}'] == 1
+    origin.release("0")
+    held[0][0].join()
+    assert held[0][1][0].status == 200
+    assert daemon.post([origin.url("/ok")]).status == 200
+    origin.release("1")
+    held[1][0].join()
+    for _ in range(5):
+        assert daemon.post([origin.url("/ok")]).status == 200
+
+
+def test_quota_before_the_body(spawn, origin):
+    """Who has none left is told so before a body is sent."""
+    daemon = spawn("limits.per_client_batches=1")
+    held = in_background(daemon, [origin.url("/gate/0/size/1")])
+    wait_running(daemon, 1)
+    with daemon.connect() as sock:
+        sock.sendall(b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\n"
+                     b"Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
+        assert proc.parse_reply(proc.read_all(sock)).status == 429
+    origin.release("0")
+    held[0].join()
+
+
+def test_quota_of_members(spawn, origin):
+    daemon = spawn("limits.per_client_members=5")
+    held = in_background(daemon, [origin.url("/gate/a/size/1"), origin.url("/ok"), origin.url("/ok")])
+    wait_running(daemon, 1)
+    assert "1 members" in refused_429(daemon.post([origin.url("/ok")] * 3))
+    assert daemon.post([origin.url("/ok")] * 2).status == 200
+    detail = daemon.refused([origin.url("/ok")] * 6, 400)["detail"]
+    assert "limits.per_client_members" in detail
+    origin.release("a")
+    held[0].join()
+    assert daemon.post([origin.url("/ok")] * 5).status == 200
+
+
+def test_quota_of_a_client_that_left(spawn, origin):
+    """What it had is free again."""
+    daemon = spawn("limits.per_client_batches=1")
+    with daemon.connect() as sock:
+        fields = ["Host: localhost", "Content-Type: text/plain"]
+        sock.sendall(request("POST", "/v1/batch", fields, origin.url("/never").encode()))
+        wait_running(daemon, 1)
+        assert daemon.post([origin.url("/ok")]).status == 429
+    wait_running(daemon, 0)
+    assert daemon.post([origin.url("/ok")]).status == 200
+
+
+def test_quota_rate(spawn, origin):
+    daemon = spawn("limits.per_client_rate=3/m")
+    assert daemon.post([origin.url("/ok")]).status == 200
+    assert daemon.post([origin.url("/ok")] * 20).status == 200  # into debt
+    reply = daemon.post([origin.url("/ok")])
+    assert "per_client_rate" in refused_429(reply)
+    assert 340 <= int(reply.header("Retry-After")) <= 380  # 18 are owed, and one more is wanted
+    assert len(origin.seen) == 21
+
+
+def test_quotas_are_an_identity_s(spawn, origin, tmp_path):
+    """Tokens count by their names; a client's address does not matter then."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("one:token-of-one-0123456789\ntwo:token-of-two-0123456789\n")
+    tokens.chmod(0o600)
+    daemon = spawn("limits.per_client_rate=1/m", "listener.default.token_file=%s" % tokens)
+    for name in ("one", "two"):
+        headers = {"Authorization": "Bearer token-of-%s-0123456789" % name}
+        assert daemon.post([origin.url("/ok")], headers=headers).status == 200
+        detail = refused_429(daemon.post([origin.url("/ok")], headers=headers))
+        assert detail.startswith(name)
+
+
+def test_saturation_stays_503(spawn, origin):
+    daemon = spawn("limits.queued=3", "limits.requests=3", "limits.in_flight=1", "limits.per_host=1",
+                   "limits.per_client_members=100", "limits.per_client_batches=100")
+    held = in_background(daemon, [origin.url("/gate/x/size/1")] + [origin.url("/ok")] * 2)
+    wait_running(daemon, 1)
+    reply = daemon.post([origin.url("/ok")] * 3)
+    assert reply.status == 503 and int(reply.header("Retry-After")) >= 1
+    origin.release("x")
+    held[0].join()
