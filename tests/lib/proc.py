@@ -127,8 +127,17 @@ class Gatherd:
     """One running daemon."""
 
     def __init__(
-        self, *options, bind="127.0.0.1:0", args=(), env=None, allow_log=(), start=True, wrapper=()
+        self,
+        *options,
+        bind="127.0.0.1:0",
+        args=(),
+        env=None,
+        allow_log=(),
+        start=True,
+        wrapper=(),
+        by_unix=False
     ):
+        """by_unix: its TCP listeners are out of reach from here."""
         self.allow_log = [re.compile(pattern) for pattern in allow_log]
         self.loops = loops(options)
         command = [*wrapper, program(), "-o", "listener.default.bind=" + bind]
@@ -148,7 +157,7 @@ class Gatherd:
         self.env.update(env or {})
         self.lines, self.addresses, self.new_line = [], [], queue.Queue()
         self.process, self.port, self.unix, self.first = None, None, None, None
-        self.stopped = False
+        self.stopped, self.by_unix = False, by_unix
         if start:
             self.start()
 
@@ -163,7 +172,7 @@ class Gatherd:
                 self.addresses.append(match.group(1))
         tcp = [a for a in self.addresses if not a.startswith("unix:")]
         unix = [a for a in self.addresses if a.startswith("unix:")]
-        self.port = int(tcp[0].rsplit(":", 1)[1]) if tcp else None
+        self.port = int(tcp[0].rsplit(":", 1)[1]) if tcp and not self.by_unix else None
         self.unix = unix[0][5:] if unix else None
         while self.get("/-/ready").status != 200:
             assert time.monotonic() < deadline, "gatherd is not ready"
