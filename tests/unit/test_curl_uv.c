@@ -23,6 +23,7 @@
 
 #include "curl_options.h"
 #include "curl_uv.h"
+#include "curl_uv_recv.h"
 
 #define GUARD_MS 20000
 #define BIG_BYTES (2 << 20)
@@ -191,6 +192,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     if (f->read_in_turn > f->most_in_turn)
         f->most_in_turn = f->read_in_turn;
     uint64_t until = uv_hrtime() + SLOW_NS;
+    curl_uv_recv_at_most(SIZE_MAX); /* as transfer does for what is not packed */
     while (f->slow && uv_hrtime() < until)
         ;
     return n;
