@@ -1,103 +1,105 @@
 # SPDX-License-Identifier: MIT
 """Hostile upstreams: each behaviour gives one stable outcome, and its neighbour is unhurt.
 
-EXPECTED says for each script of the origin either the status of a `done` member, or
-"error.type phase"; where two outcomes are right by the contract, both stand there, divided by
-`|`. DETAILS adds fields of the result that must have these values.
+Each table says for each script of the origin what a member ends with, in the words of
+tests/lib/judge.py: a status, or error type and phase.
 """
 import pytest
 
 from lib import hostile, origin as origin_module
+from lib.judge import judge, matches, member, outcome
 
+# The shapes that most of them have; each with one phase.
 INCOMPLETE = "http_response_incomplete receive"
-PROTOCOL = "http_protocol_error wait|http_protocol_error receive"
-HEAD_SIZE = "http_response_header_section_size wait|http_response_header_section_size receive"
+PROTOCOL = "http_protocol_error receive"
+PROTOCOL_WAIT = "http_protocol_error wait"
+HEAD_SIZE = "http_response_header_section_size receive"
 GONE = "connection_terminated wait"
-CUT = "connection_terminated receive|http_response_incomplete receive"
-CODING = "http_response_content_coding receive|http_response_content_coding wait"
-TIMEOUT_HEAD = "http_response_timeout wait|connection_read_timeout wait"
-TIMEOUT_BODY = "http_response_timeout receive|connection_read_timeout receive"
-BAD_LOCATION = "url_invalid *|http_request_denied *|http_protocol_error *"
-DENIED = "destination_ip_prohibited *"
+CUT = "connection_terminated receive"
+CODING = "http_response_content_coding receive"
+TIMEOUT_HEAD = "http_response_timeout wait"
+TIMEOUT_BODY = "http_response_timeout receive"
+BAD_LOCATION = "url_invalid receive"
+DENIED = "destination_ip_prohibited queue"
 
 WEIRD = {
     "empty": GONE,
-    "half-status-line": GONE + "|http_response_incomplete wait|http_response_incomplete receive",
-    "half-head": GONE + "|" + INCOMPLETE,
-    "half-head-rst": GONE + "|" + CUT,
-    "half-head-stall": TIMEOUT_HEAD + "|" + TIMEOUT_BODY,
-    "http09": PROTOCOL,
-    "h2-preface": PROTOCOL,
-    "h2-settings": PROTOCOL,
-    "ssh": PROTOCOL,
-    "smtp": PROTOCOL,
-    "garbage": PROTOCOL,
-    "tls-alert": PROTOCOL,
-    "status-text": PROTOCOL,
-    "status-0": PROTOCOL,
-    "status-20": PROTOCOL,
-    "status-2000": PROTOCOL,
-    "status-negative": PROTOCOL,
-    "status-600": "600|" + PROTOCOL,
-    "status-999": "999|" + PROTOCOL,
+    "half-status-line": GONE + "|http_response_incomplete *",
+    "half-head": INCOMPLETE + "|connection_terminated *",
+    "half-head-rst": CUT + "|http_response_incomplete *",
+    "half-head-stall": TIMEOUT_BODY,
+    "http09": PROTOCOL_WAIT,
+    "h2-preface": PROTOCOL_WAIT,
+    "h2-settings": PROTOCOL_WAIT,
+    "ssh": PROTOCOL_WAIT,
+    "smtp": PROTOCOL_WAIT,
+    "garbage": PROTOCOL_WAIT,
+    "tls-alert": PROTOCOL_WAIT,
+    "status-text": PROTOCOL_WAIT,
+    "status-0": PROTOCOL_WAIT,
+    "status-20": PROTOCOL_WAIT,
+    "status-2000": PROTOCOL_WAIT,
+    "status-negative": PROTOCOL_WAIT,
+    "status-600": "600|http_protocol_error *",
+    "status-999": "999|http_protocol_error *",
     "status-no-reason": "200",
-    "version-1.9": PROTOCOL,
-    "version-2.0": "200|" + PROTOCOL,
-    "version-3": PROTOCOL,
-    "version-7.7": PROTOCOL,
-    "101-unsolicited": GONE + "|" + PROTOCOL + "|" + CUT,
+    "version-1.9": PROTOCOL_WAIT,
+    "version-2.0": "200|http_protocol_error *",
+    "version-3": PROTOCOL_WAIT,
+    "version-7.7": PROTOCOL_WAIT,
+    "101-unsolicited": PROTOCOL + "|connection_terminated *|http_response_incomplete *",
     "lf-only": "200",
-    "blank-lines-first": "200|" + PROTOCOL,
+    "blank-lines-first": PROTOCOL_WAIT + "|200",
     "endless-head": HEAD_SIZE,
-    "endless-line": HEAD_SIZE + "|" + PROTOCOL,
-    "endless-status-line": HEAD_SIZE + "|" + PROTOCOL,
+    "endless-line": HEAD_SIZE + "|http_protocol_error *",
+    "endless-status-line": "http_response_header_section_size wait|http_protocol_error *",
     "head-100k-fields": HEAD_SIZE,
     "head-60k": "200",
     "head-70k": HEAD_SIZE,
     "head-drip": HEAD_SIZE,
     "header-nul": PROTOCOL,
-    "header-cr": "200|" + PROTOCOL,
+    "header-cr": "200|http_protocol_error *",
     "header-folded": "200",
     "header-folded-first": PROTOCOL,
     "header-no-colon": PROTOCOL,
-    "header-no-name": "200|" + PROTOCOL,
-    "header-space-colon": "200|" + PROTOCOL,
+    "header-no-name": "200|http_protocol_error *",
+    "header-space-colon": "200|http_protocol_error *",
     "header-latin1": "200",
     "header-bad-utf8": "200",
     "header-utf8": "200",
-    "header-ctl": "200|" + PROTOCOL,
+    "header-ctl": "200|http_protocol_error *",
     "header-empty": "200",
     "header-twice": "200",
     "content-type-bad": "200",
     "1xx-flood": HEAD_SIZE,
     "100-flood": HEAD_SIZE,
-    "1xx-stall": TIMEOUT_HEAD + "|" + TIMEOUT_BODY,
-    "1xx-fin": GONE + "|" + INCOMPLETE + "|connection_terminated receive",
+    "1xx-stall": TIMEOUT_BODY,
+    "1xx-fin": CUT + "|http_response_incomplete *",
     "cl-negative": PROTOCOL,
-    "cl-2-63": "200|" + PROTOCOL + "|" + INCOMPLETE,
-    "cl-huge": "200|" + PROTOCOL + "|" + INCOMPLETE,
-    "cl-max": INCOMPLETE + "|" + PROTOCOL,
-    "cl-two": PROTOCOL + "|" + INCOMPLETE,
+    "cl-2-63": PROTOCOL + "|200|http_response_incomplete *",
+    "cl-huge": PROTOCOL + "|200|http_response_incomplete *",
+    "cl-max": INCOMPLETE + "|http_protocol_error *",
+    "cl-two": PROTOCOL + "|http_response_incomplete *",
     "cl-two-same": "200",
-    "cl-list": "200|" + PROTOCOL,
+    "cl-list": "200|http_protocol_error *",
     "cl-text": PROTOCOL,
-    "cl-plus": "200|" + PROTOCOL,
-    "cl-hex": "200|" + PROTOCOL,
-    "cl-empty": "200|" + PROTOCOL,
-    "cl-and-te": "200|" + PROTOCOL,
-    "te-and-cl": "200|" + PROTOCOL,
-    "te-unknown": CODING + "|" + PROTOCOL,
+    "cl-plus": PROTOCOL + "|200",
+    "cl-hex": PROTOCOL + "|200",
+    "cl-empty": PROTOCOL + "|200",
+    "cl-and-te": "200|http_protocol_error *",
+    "te-and-cl": "200|http_protocol_error *",
+    "te-unknown": CODING + "|http_protocol_error *",
     "te-identity": "200",
-    "te-gzip-chunked": "200|" + CODING,
-    "te-chunked-twice": "200|" + PROTOCOL,
+    "te-gzip-chunked": "200|http_response_content_coding *",
+    "te-chunked-twice": "200|http_protocol_error *",
     "infinite-body": "200",
     "infinite-chunked": "200",
     "body-short-fin": INCOMPLETE,
-    "body-short-rst": CUT,
+    "body-short-rst": CUT + "|http_response_incomplete *",
     "body-short-stall": TIMEOUT_BODY,
-    "body-none-fin": "http_response_incomplete receive|http_response_incomplete wait",
+    "body-none-fin": INCOMPLETE,
     "body-close-delimited": "200",
-    "body-close-delimited-rst": CUT,
+    "body-close-delimited-rst": CUT + "|http_response_incomplete *",
     "reply-then-rst": "200",
     "body-long": "200",
     "body-then-reply": "200",
@@ -106,37 +108,37 @@ WEIRD = {
     "body-on-head": "200",
     "304-large-cl": "304",
     "chunk-overflow": PROTOCOL,
-    "chunk-max": INCOMPLETE + "|" + PROTOCOL,
+    "chunk-max": INCOMPLETE + "|http_protocol_error *",
     "chunk-bad-hex": PROTOCOL,
     "chunk-negative": PROTOCOL,
     "chunk-no-crlf": PROTOCOL,
     "chunk-empty-size": PROTOCOL,
-    "chunk-lf": "200|" + PROTOCOL,
+    "chunk-lf": "200|http_protocol_error *",
     "chunk-truncated": INCOMPLETE,
-    "chunk-truncated-rst": CUT,
+    "chunk-truncated-rst": CUT + "|http_response_incomplete *",
     "chunk-no-last": INCOMPLETE,
     "chunk-no-end": INCOMPLETE,
     "chunk-stall": TIMEOUT_BODY,
     "chunk-ext": "200",
-    "chunk-ext-flood": TIMEOUT_BODY + "|" + PROTOCOL + "|200",
-    "chunk-ext-endless": TIMEOUT_BODY + "|" + TIMEOUT_HEAD + "|" + PROTOCOL,
+    "chunk-ext-flood": TIMEOUT_BODY + "|http_protocol_error *|200",
+    "chunk-ext-endless": TIMEOUT_BODY + "|http_protocol_error *",
     "chunk-1-byte": "200",
-    "chunk-1-byte-endless": "200|" + TIMEOUT_BODY,
+    "chunk-1-byte-endless": TIMEOUT_BODY + "|200",
     "trailer-flood": HEAD_SIZE,
-    "trailer-endless-line": HEAD_SIZE + "|" + PROTOCOL,
-    "trailer-bad": "200|" + PROTOCOL,
+    "trailer-endless-line": PROTOCOL + "|http_response_header_section_size *",
+    "trailer-bad": PROTOCOL + "|200",
     "gzip-empty": "200",
     "gzip-garbage": CODING,
-    "gzip-truncated": CODING + "|200|" + INCOMPLETE,
+    "gzip-truncated": "200|http_response_content_coding *|http_response_incomplete *",
     "gzip-bad-crc": CODING,
-    "gzip-trailing": "200|" + CODING,
-    "gzip-members": "200|" + CODING,
+    "gzip-trailing": CODING + "|200",
+    "gzip-members": CODING + "|200",
     "gzip-twice": "200",
     "gzip-six": CODING,
-    "gzip-1000": CODING + "|" + HEAD_SIZE,
+    "gzip-1000": CODING + "|http_response_header_section_size *",
     "gzip-bomb-4m": "200",
     "gzip-bomb-twice": "200",
-    "gzip-plain": "200|" + CODING,
+    "gzip-plain": "200|http_response_content_coding *",
     "x-gzip": "200",
     "deflate-garbage": CODING,
     "br-garbage": CODING,
@@ -145,8 +147,8 @@ WEIRD = {
     "coding-identity": "200",
     "coding-empty": "200",
     "location-none": "302",
-    "location-empty": "302|200|" + BAD_LOCATION + "|too_many_redirects *",
-    "location-self": "too_many_redirects *",
+    "location-empty": BAD_LOCATION + "|302|200",
+    "location-self": "too_many_redirects receive",
     "location-file": BAD_LOCATION,
     "location-gopher": BAD_LOCATION,
     "location-ftp": BAD_LOCATION,
@@ -155,40 +157,71 @@ WEIRD = {
     "location-data": BAD_LOCATION,
     "location-metadata": DENIED,
     "location-private": DENIED,
-    "location-v6-loopback": "connection_refused connect|" + DENIED,
+    "location-v6-loopback": "connection_refused connect",
     "location-decimal": DENIED,
     "location-mapped": DENIED,
     "location-userinfo": BAD_LOCATION,
-    "location-64k": "404|" + HEAD_SIZE,
-    "location-two": "200|" + DENIED + "|" + PROTOCOL,
-    "location-crlf": "404|200|" + BAD_LOCATION,
-    "location-space": "404|" + BAD_LOCATION,
-    "location-ctl": "404|" + BAD_LOCATION,
-    "location-bad-utf8": "200|" + BAD_LOCATION,
+    "location-64k": HEAD_SIZE + "|404",
+    "location-two": "200|http_protocol_error *",
+    "location-crlf": "404|200",
+    "location-space": BAD_LOCATION + "|404",
+    "location-ctl": BAD_LOCATION + "|404",
+    "location-bad-utf8": "200",
     "location-nul": PROTOCOL,
-    "location-backslash": BAD_LOCATION + "|" + DENIED + "|404",
+    "location-backslash": BAD_LOCATION + "|404",
     "location-scheme-relative": DENIED,
     "location-port-0": BAD_LOCATION,
     "location-port-bad": BAD_LOCATION,
     "location-fragment": "200",
     "location-dot-dot": "200",
-    "location-query": "too_many_redirects *",
+    "location-query": "too_many_redirects receive",
     "location-on-200": "200",
     "location-on-304": "304",
     "location-300": "300|200",
     "redirect-big-body": "200",
-    "redirect-short-body": "200|" + INCOMPLETE + "|" + GONE,
+    "redirect-short-body": INCOMPLETE + "|200|connection_terminated *",
+    "101-stall": PROTOCOL,
+    "101-then-200": PROTOCOL,
+    "fields-900": "200",
+    "fields-1001": HEAD_SIZE,
+    "cookie-flood": HEAD_SIZE,
+    "cl-two-short": PROTOCOL,
+    "cl-list-differs": PROTOCOL,
+    "cl-list-empty": PROTOCOL,
+    "cl-digits-and-text": PROTOCOL,
+    "cl-zeros": "200",
+    "trailer-location": "302",
+    "trailer-length": "200",
+    "trailer-status": "200",
+    "trailer-coding": "200",
+    "gzip-bomb-1000": "200",
+    "deflate-bomb": "200",
+    "br-bomb": "200",
+    "zstd-bomb": "200",
+    "br-truncated": "200",
+    "zstd-truncated": "200",
+    "gzip-three": CODING,
+    "gzip-three-fields": CODING,
+    "gzip-in-br": CODING,
+    "zstd-twice": CODING,
+    "te-and-ce-three": CODING,
+    "gzip-name-three": CODING,
+    "gzip-name-twice": CODING,
+    "gzip-empty-blocks": "200",
+    "location-16k": "404",
+    "location-20k": HEAD_SIZE,
+    "location-64k-on-200": "200",
 }
-TRUNCATED = ("infinite-body", "infinite-chunked", "gzip-bomb-4m", "gzip-bomb-twice")
+TRUNCATED = {name for name in WEIRD if "infinite" in name or "bomb" in name}
 SCRIPTS = {
     "/never": TIMEOUT_HEAD,
     "/reset": GONE,
     "/close/before-head": GONE,
-    "/reset/after/0": CUT + "|" + GONE,
-    "/reset/after/10": CUT,
+    "/reset/after/0": CUT + "|http_response_incomplete *",
+    "/reset/after/10": CUT + "|http_response_incomplete *",
     "/cut/after/10": INCOMPLETE,
     "/stall/after/10": TIMEOUT_BODY,
-    "/stall/after/0": TIMEOUT_BODY + "|" + TIMEOUT_HEAD,
+    "/stall/after/0": TIMEOUT_BODY,
     "/short/100/5": INCOMPLETE,
     "/drip/30/5": "200",
     "/drip/300/50": TIMEOUT_BODY,
@@ -208,75 +241,48 @@ SCRIPTS = {
     "/status/599": "599",
     "/gzip/size/50000": "200",
     "/deflate/size/50000": "200",
-    "/raw-deflate/size/50000": "200|" + CODING,
+    "/raw-deflate/size/50000": "200|http_response_content_coding *",
     "/br/size/50000": "200",
     "/zstd/size/50000": "200",
     "/gzip/chunked/50000": "200",
     "/gzip/bomb/30000000": "200",
-    "/redirect/20/to/size/1": "too_many_redirects *",
+    "/redirect/20/to/size/1": "too_many_redirects receive",
     "/size/2000000": "200",
 }
 PORTS = {
-    "reset-accept": "connection_terminated *|connection_refused *",
-    "close-accept": GONE + "|connection_terminated send",
+    "reset-accept": "connection_terminated *",
+    "close-accept": "connection_terminated *",
     "silent": TIMEOUT_HEAD,
     "close-data": GONE,
     "reset-data": GONE,
-    "garbage": PROTOCOL + "|" + GONE,
+    "garbage": PROTOCOL_WAIT,
+    "bad-request": "400",
 }
 TLS_PORTS = {
-    "reset-accept": "connection_terminated tls|connection_terminated connect|tls_protocol_error tls",
-    "close-accept": "tls_protocol_error tls|connection_terminated tls",
+    "reset-accept": "connection_terminated *",
+    "close-accept": "connection_terminated tls",
     "silent": "connection_timeout tls",
-    "close-data": "tls_protocol_error tls|connection_terminated tls",
-    "reset-data": "tls_protocol_error tls|connection_terminated tls",
+    "close-data": "connection_terminated tls",
+    "reset-data": "connection_terminated tls",
     "garbage": "tls_protocol_error tls",
-    "http": "tls_protocol_error tls|connection_timeout tls",
+    "bad-request": "tls_protocol_error tls",
+    "http": "connection_timeout tls",
 }
 
 
-def outcome(result):
-    if result["state"] == "done":
-        return str(result["status"])
-    return "%s %s" % (result["error"]["type"], result["error"]["phase"])
-
-
-def matches(got, expected):
-    for one in expected.split("|"):
-        if one == got or (one.endswith(" *") and got.startswith(one[:-1])):
-            return True
-    return False
-
-
-def member(url, **more):
-    return dict(
-        {"url": url, "timeout_ms": 400, "connect_timeout_ms": 300, "max_response_bytes": 1 << 20},
-        **more
-    )
-
-
-def judge(gatherd, origin, url, expected, **more):
-    """Fetches url beside a well-behaved neighbour; the outcome is as expected."""
-    doc = gatherd.batch([member(url, **more), origin.url("/size/777")])
-    bad, neighbour = doc["results"]
-    assert neighbour["ok"] is True and neighbour["size_delivered"] == 777
-    assert matches(outcome(bad), expected), (outcome(bad), bad["error"])
-    if bad["state"] == "failed":
-        assert bad["total_ms"] < 5000
-        if bad["error"]["type"].startswith("http_"):  # no system call failed
-            assert bad["error"]["os_errno"] is None, bad["error"]
-    origin.unknown.clear()  # a followed Location may lead to a path that is no script
-    return bad
+def cap_of(name):
+    """Of what has no end one limit must come first."""
+    return {"max_response_bytes": 10 << 20} if name == "chunk-1-byte-endless" else {}
 
 
 @pytest.mark.parametrize("name", sorted(WEIRD))
 def test_weird(gatherd, origin, name):
     method = "HEAD" if name.endswith("-head") and name.startswith("body-on") else "GET"
-    result = judge(gatherd, origin, origin.url("/weird/" + name), WEIRD[name], method=method)
-    endless = name == "chunk-1-byte-endless"  # cut by whichever limit comes first
-    assert result["truncated"] is (name in TRUNCATED) or endless, result
-    if result["truncated"]:
-        assert result["size_delivered"] == 1 << 20
+    url = origin.url("/weird/" + name)
+    for result in judge(gatherd, origin, url, WEIRD[name], method=method, **cap_of(name)):
+        assert result["truncated"] is (name in TRUNCATED), result
+        if result["truncated"]:
+            assert result["size_delivered"] == 1 << 20
     assert "X-Injected" not in str([s.headers for s in origin.seen])
 
 
@@ -286,11 +292,7 @@ def test_every_hostile_reply_has_an_expectation():
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS))
 def test_scripted(gatherd, origin, path):
-    # the origin takes its time to compress a bomb
-    patience = {"timeout_ms": 5000} if "/bomb/" in path else {}
-    result = judge(gatherd, origin, origin.url(path), SCRIPTS[path], **patience)
-    if result["state"] == "failed" and result["error"]["phase"] in ("wait", "receive"):
-        assert result["error"]["sent"] is True
+    judge(gatherd, origin, origin.url(path), SCRIPTS[path])
 
 
 @pytest.mark.parametrize("kind", sorted(PORTS))
@@ -300,14 +302,13 @@ def test_ports(gatherd, origin, kind):
 
 @pytest.mark.parametrize("kind", sorted(TLS_PORTS))
 def test_tls_ports(gatherd, origin, kind):
-    result = judge(
-        gatherd, origin, origin.url("/", port=origin.listen(kind), scheme="https"), TLS_PORTS[kind]
-    )
-    assert result["error"]["sent"] is False
+    url = origin.url("/", port=origin.listen(kind), scheme="https")
+    judge(gatherd, origin, url, TLS_PORTS[kind])
 
 
 def test_refused(gatherd, origin, refused):
-    result = judge(gatherd, origin, "http://127.0.0.1:%d/" % refused, "connection_refused connect")
+    url = "http://127.0.0.1:%d/" % refused
+    result = judge(gatherd, origin, url, "connection_refused connect")[0]
     assert result["error"]["os_errno"] == 111 and result["error"]["exitcode"] == 7
     assert result["error"]["sent"] is False and result["retryable"] is True
 
@@ -319,9 +320,8 @@ def test_refused_on_ipv6(gatherd, origin):
 
 
 def test_dropped(gatherd, origin, blackhole):
-    result = judge(
-        gatherd, origin, "http://127.0.0.1:%d/" % blackhole, "connection_timeout connect"
-    )
+    url = "http://127.0.0.1:%d/" % blackhole
+    result = judge(gatherd, origin, url, "connection_timeout connect")[0]
     assert result["error"]["sent"] is False and 290 <= result["total_ms"] <= 1500
     assert 290 <= result["timings_ms"]["connect"]
 
@@ -338,8 +338,8 @@ def test_upload_that_nobody_reads(gatherd, origin):
         gatherd,
         origin,
         origin.url("/", port=origin.listen("reset-data")),
-        "connection_terminated send|connection_terminated wait",
-        body="x" * 2000000,
+        "connection_terminated *",
+        body="x" * 1000000,
     )
 
 
@@ -350,7 +350,7 @@ def test_all_at_once_twice(gatherd, origin):
     members = []
     for name in names:
         members += [
-            member(origin.url("/weird/" + name), timeout_ms=2000),
+            member(origin.url("/weird/" + name), WEIRD[name], **cap_of(name)),
             origin.url("/size/%d" % len(members)),
         ]
     runs = [gatherd.batch(members)["results"] for _ in range(2)]

@@ -128,6 +128,9 @@ class Connection(asyncio.Protocol):
         if self.kind != "http":
             if self.kind == "reset-data":
                 self.reset()
+            elif self.kind == "bad-request":
+                self.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                self.transport.close()
             elif self.kind == "close-data":
                 self.transport.close()
             return
@@ -376,7 +379,8 @@ class Origin:
 
     Kinds of ports: `http` (scripts), `reset-accept` (RST on accept), `close-accept` (FIN on
     accept), `silent` (accept, read, say nothing), `close-data` and `reset-data` (end at the first
-    byte from the client, e.g. in a TLS handshake), `garbage` (256 byte values at once).
+    byte from the client, e.g. in a TLS handshake), `bad-request` (400 to whatever comes, as of an
+    HTTP server that TLS is spoken to), `garbage` (256 byte values at once).
     """
 
     def __init__(self):
