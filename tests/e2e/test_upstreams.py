@@ -339,6 +339,7 @@ def test_upload_that_nobody_reads(gatherd, origin):
         origin,
         origin.url("/", port=origin.listen("reset-data")),
         "connection_terminated *",
+        copies=3,
         body="x" * 1000000,
     )
 

@@ -557,16 +557,17 @@ class Origin:
 class Blackhole:
     """A port whose SYNs are dropped: its accept queue is full and nobody accepts."""
 
-    def __init__(self):
-        self.socket = socket.socket()
-        self.socket.bind(("127.0.0.1", 0))
+    def __init__(self, host="127.0.0.1", port=0):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family)
+        self.socket.bind((host, port))
         self.socket.listen(0)
         self.port = self.socket.getsockname()[1]
         self.fill = []
         for _ in range(4):
-            sock = socket.socket()
+            sock = socket.socket(family)
             sock.setblocking(False)
-            sock.connect_ex(("127.0.0.1", self.port))
+            sock.connect_ex((host, self.port))
             self.fill.append(sock)
 
     def close(self):
