@@ -231,14 +231,19 @@ struct routes *routes_create(const struct routes_params *params)
         return NULL;
     }
     list_init(&r->streams);
+    list_init(&r->large);
     uv_timer_init(params->loop, &r->ping_timer);
-    r->ping_timer.data = r;
+    uv_timer_init(params->loop, &r->large_timer);
+    r->ping_timer.data = r->large_timer.data = r;
+    r->open_handles = 2;
     return r;
 }
 
 static void on_closed(uv_handle_t *handle)
 {
     struct routes *r = handle->data;
+    if (--r->open_handles > 0)
+        return;
     void (*closed)(void *arg) = r->closed;
     void *arg = r->closed_arg;
     quotas_destroy(r->quotas);
@@ -248,10 +253,11 @@ static void on_closed(uv_handle_t *handle)
 
 void routes_close(struct routes *r, void (*closed)(void *arg), void *arg)
 {
-    assert(list_empty(&r->streams));
+    assert(list_empty(&r->streams) && list_empty(&r->large));
     r->closed = closed;
     r->closed_arg = arg;
     uv_close((uv_handle_t *)&r->ping_timer, on_closed);
+    uv_close((uv_handle_t *)&r->large_timer, on_closed);
 }
 
 void routes_set_front(struct routes *r, const struct front *front)

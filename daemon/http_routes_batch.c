@@ -28,6 +28,8 @@ enum {
     PING_AFTER_US = 5000000,
     PING_TICK_MS = 1000,
     RETRY_AFTER_MAX_S = 3600,
+    LARGE_BODY = 65536,       /* from then on it is read in a turn of its own */
+    LARGE_TICK_MS = 1,
 };
 
 /* --- before the body --- */
@@ -501,11 +503,11 @@ static bool is_traceparent(const struct http_field *f)
     return strspn(f->value + 3, "0") < 32;
 }
 
-static void take_trace(struct call *c, struct batch_spec *spec)
+static void take_trace(struct call *c)
 {
     const struct http_field *f = http_find(exchange_head(c->exchange), "traceparent");
     if (is_traceparent(f))
-        spec->traceparent = arena_strndup(&spec->arena, f->value, f->value_len);
+        memcpy(c->traceparent, f->value, f->value_len); /* the call is zeroed */
 }
 
 /* What the call itself needs for so many members. */
@@ -530,7 +532,8 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
     struct problem p;
     const size_t count = spec->count;
     c->fail = spec->fail;
-    take_trace(c, spec);
+    if (c->traceparent[0] != '\0')
+        spec->traceparent = arena_strndup(&spec->arena, c->traceparent, strlen(c->traceparent));
     if (reserve(c, count))
         c->batch = batch_start(c->routes->params.batches, &params);
     else
@@ -548,7 +551,7 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
         begin_stream(c);
 }
 
-void routes_batch_on_request(struct call *c)
+static void read_body(struct call *c)
 {
     struct problem p;
     int64_t begin = clock_us();
@@ -561,6 +564,33 @@ void routes_batch_on_request(struct call *c)
     } else {
         start_batch(c, spec, clock_us() - begin);
     }
+}
+
+static void on_large_timer(uv_timer_t *timer)
+{
+    struct routes *r = timer->data;
+    struct list *node = list_pop(&r->large);
+    if (node == NULL)
+        return;
+    uv_timer_start(timer, on_large_timer, LARGE_TICK_MS, 0);
+    read_body(LIST_CONTAINER(node, struct call, node));
+}
+
+/* A long body can take a good part of a second to read. One of them a turn: whoever asks little is
+ * served in between. */
+void routes_batch_on_request(struct call *c)
+{
+    struct routes *r = c->routes;
+    size_t n;
+    (void)exchange_body(c->exchange, &n);
+    take_trace(c);
+    if (n > LARGE_BODY && uv_is_active((uv_handle_t *)&r->large_timer)) {
+        list_append(&r->large, &c->node);
+        return;
+    }
+    if (n > LARGE_BODY)
+        uv_timer_start(&r->large_timer, on_large_timer, LARGE_TICK_MS, 0);
+    read_body(c);
 }
 
 void routes_batch_release(struct call *c)

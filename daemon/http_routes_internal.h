@@ -21,7 +21,10 @@ struct routes {
     const struct front *front;
     struct quotas *quotas;
     struct list streams; /* calls whose answer is being streamed */
+    struct list large;   /* calls whose long body waits to be read */
     uv_timer_t ping_timer;
+    uv_timer_t large_timer; /* runs: a long body was read a moment ago */
+    size_t open_handles;
     bool draining;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -29,11 +32,12 @@ struct routes {
 
 /* What an exchange is about. All from `encoder` on is of a batch only. */
 struct call {
-    struct list node; /* routes->streams */
+    struct list node; /* routes->streams or ->large */
     struct routes *routes;
     struct exchange *exchange;
     const struct route *route;
     char request_id[REQUEST_ID_MAX + 1];
+    char traceparent[56]; /* "" = none, or none that is well-formed */
     const struct encoder *encoder;
     enum request_type type;
     struct batch *batch;

@@ -188,7 +188,6 @@ static void test_shape_matrix(void **state)
         {{LINE_11, {HOST, CODING("identity"), LENGTH("5")}}, 400},
         {{LINE_11, {HOST, CODING("chunked"), LENGTH("0")}}, 400},
         {{LINE_10, {HOST, CODING("chunked"), LENGTH("5")}}, 400},
-        /* names and values */
         /* Expect */
         {{LINE_11, {HOST, {"Expect", "100-Continue"}}}, 0},
         {{LINE_11, {HOST, {"Expect", ""}}}, 417},
