@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: MIT
+"""The process under load: stopped, reloaded, killed, full. What a client was promised it gets whole, and
+the daemon is back at once."""
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from lib import contract, proc
+
+STOPS = proc.form(10, 200)
+RELOADS = proc.form(30, 1000)
+DRAIN_S = 1
+
+
+class Load:
+    """Clients that ask one batch after the other until the daemon is gone or `stop` is set."""
+
+    def __init__(self, daemon, bodies, clients=4):
+        self.daemon, self.bodies = daemon, bodies
+        self.stop = threading.Event()
+        self.replies, self.cut = [], []
+        self.threads = [
+            threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(clients)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _client(self, number):
+        turn = number
+        while not self.stop.is_set():
+            turn += 1
+            query, body = self.bodies[turn % len(self.bodies)]
+            try:
+                self.replies.append((query, self.daemon.post(body, query, timeout=30)))
+            except http.client.IncompleteRead as fault:
+                self.cut.append((query, fault.partial))
+            except http.client.RemoteDisconnected:
+                pass  # accepted by the kernel, never by the daemon: nothing was promised
+            except (ConnectionError, TimeoutError):
+                return
+
+    def join(self):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(40)
+            assert not thread.is_alive()
+
+
+def check_replies(load):
+    """Whole JSON, or the documented word that it was not taken."""
+    assert not load.cut, load.cut[:2]
+    for query, reply in load.replies:
+        if reply.status == 503:
+            contract.problem(reply, 503)
+            continue
+        assert reply.status == 200, reply
+        if query == "format=ndjson":
+            contract.ndjson(reply)
+        else:
+            contract.check(reply.body, query=query)
+    return sum(reply.status == 200 for _, reply in load.replies)
+
+
+def bodies_of(origin):
+    """Short and long ones, and one that outlives the drain: it is cut, and says so."""
+    short = [origin.url("/size/10?n=%d" % n) for n in range(20)]
+    long = [origin.url("/delay/%d/size/5?n=%d" % (100 * n, n)) for n in range(4)]
+    hangs = [origin.url("/size/7"), origin.url("/never")]
+    return [
+        ("", short),
+        ("format=ndjson", short),
+        ("", long),
+        ("format=ndjson", hangs),
+        ("", hangs),
+        ("include=body", [origin.url("/size/300000")] * 3),
+    ]
+
+
+def test_stops_under_load(spawn, origin):
+    """SIGTERM at any moment: no answer is cut, exit status 0 within the drain and a second."""
+    good, slowest = 0, 0.0
+    for turn in range(STOPS):
+        daemon = spawn("daemon.drain_timeout=%ds" % DRAIN_S, "daemon.loops=%d" % (turn % 2 * 2))
+        origin.reset()
+        load = Load(daemon, bodies_of(origin), clients=6)
+        assert origin.wait(lambda: len(origin.seen) > 40)
+        time.sleep(0.01 * (turn % 7))
+        start = time.monotonic()
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit(DRAIN_S + 10 * proc.scale()) == 0
+        took = time.monotonic() - start
+        assert took <= DRAIN_S + 1 * proc.scale(), took
+        slowest = max(slowest, took)
+        load.join()
+        good += check_replies(load)
+        daemon.stop()
+    print("%d stops, %d answers, all whole; the slowest end took %.2f s" % (STOPS, good, slowest))
+    assert good > STOPS
+
+
+def write_conf(path, turn):
+    path.write_text(
+        "[policy default]\nallow = 127.0.0.1 10.%d.0.0/16:80\n[limits]\nin_flight = %d\n"
+        "[fetch]\nidle_time = %ds\n" % (turn % 250, 200 + turn % 50, 30 + turn % 7)
+    )
+
+
+@pytest.fixture
+def reloadable(tmp_path, base_options):
+    """A daemon that is configured by a file alone."""
+    conf = tmp_path / "gatherd.conf"
+    write_conf(conf, 0)
+    daemon = proc.Gatherd(*base_options, args=("-c", str(conf)), allow_log=("config: ", "not reloaded"))
+    daemon.conf = conf
+    yield daemon
+    try:
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+def test_reloads_under_load(reloadable, origin):
+    """Not one request fails, whatever is changed."""
+    load = Load(reloadable, bodies_of(origin)[:3])
+    for turn in range(RELOADS):
+        write_conf(reloadable.conf, turn)
+        reloadable.signal(signal.SIGHUP)
+        time.sleep(0.01)
+        if turn % 50 == 49:
+            origin.seen.clear()
+    load.join()
+    assert check_replies(load) == len(load.replies) > RELOADS / 20
+    for query, reply in load.replies:
+        results = reply.lines[:-1] if query else reply.json()["results"]
+        assert all(result["ok"] for result in results), reply
+    print("%d reloads, %d requests, none failed" % (RELOADS, len(load.replies)))
+
+
+def test_a_broken_file_changes_nothing(reloadable, origin):
+    """Policies, limits and listeners are the old ones; a good file is taken afterwards."""
+    good = reloadable.conf.read_text()
+    for broken in ("[policy default]\nallow = nonsense\n", "[nowhere]\nx = 1\n", "no section\n"):
+        reloadable.conf.write_text(broken)
+        reloadable.signal(signal.SIGHUP)
+        reloadable.wait_log("not reloaded|repeated", 10)
+        assert reloadable.one(origin.url("/size/3"))["ok"] is True
+    reloadable.conf.write_text(good.replace("allow = 127.0.0.1 ", "allow = "))
+    reloadable.signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while reloadable.one(origin.url("/size/3"))["state"] != "denied":
+        assert time.monotonic() < deadline
+    reloadable.conf.write_text(good)
+
+
+@pytest.mark.parametrize("bind", ["tcp", "unix"])
+def test_killed_under_load_starts_again_at_once(spawn, origin, tmp_path, bind):
+    """Nothing that a killed daemon leaves behind is in the next one's way."""
+    path = tmp_path / "socket"
+    where = "127.0.0.1:0" if bind == "tcp" else "unix:%s" % path
+    for _ in range(proc.form(3, 20)):
+        daemon = spawn(bind=where)
+        load = Load(daemon, bodies_of(origin)[:2])
+        origin.reset()
+        assert origin.wait(lambda: len(origin.seen) > 40)
+        daemon.kill()
+        load.join()
+        where = "127.0.0.1:%d" % daemon.port if bind == "tcp" else where
+        start = time.monotonic()
+        again = spawn(bind=where)
+        assert time.monotonic() - start < 2 * proc.scale()
+        assert again.one(origin.url("/size/3"))["ok"] is True
+        again.stop()
+    assert not path.exists()
+
+
+def test_two_daemons_do_not_take_each_others_socket(spawn, tmp_path):
+    path = tmp_path / "socket"
+    first = spawn(bind="unix:%s" % path)
+    second = spawn(bind="unix:%s" % path, start=False, allow_log=(".",))
+    second.start_nowait()
+    assert second.wait_exit(10) == 69
+    second.kill()
+    assert first.get("/-/ready").status == 200 and path.exists()
+
+
+def test_a_storm_of_signals(spawn, origin):
+    """SIGHUP by the hundred, then SIGTERM twice, with batches that hang: a clean end at once."""
+    daemon = spawn()
+    load = Load(daemon, [("", [origin.url("/never"), origin.url("/size/4")])])
+    assert origin.wait(lambda: len(origin.seen) >= 8)
+    for _ in range(200):
+        daemon.signal(signal.SIGHUP)
+    start = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_log("mode=drain", 10)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit(10 * proc.scale()) == 0
+    assert time.monotonic() - start < 3 * proc.scale()
+    load.join()
+    assert check_replies(load) == 4
+    for _, reply in load.replies:
+        assert reply.status == 503 or [r["state"] for r in reply.json()["results"]] == ["cancelled", "done"]
+
+
+def test_a_full_queue_says_when_to_come_again(spawn, origin):
+    """limits.queued: what does not fit is refused with Retry-After, what was taken is answered, and
+    then there is room again."""
+    daemon = spawn("limits.queued=40", "limits.requests=15", "limits.in_flight=5", "limits.per_host=5")
+    load = Load(daemon, [("", [origin.url("/gate/full/size/4?n=%d" % n) for n in range(15)])], 3)
+    assert origin.wait(lambda: len(origin.seen) == 5)
+    deadline = time.monotonic() + 10
+    while daemon.metrics()["gatherd_members_queued"] < 40:
+        assert time.monotonic() < deadline
+    refused = [daemon.post([origin.url("/size/1")] * 10) for _ in range(20)]
+    assert {reply.status for reply in refused} == {503}
+    for reply in refused:
+        contract.problem(reply, 503)
+        assert int(reply.header("Retry-After")) >= 1
+    assert daemon.get("/-/ready").status == 503 and daemon.get("/-/healthy").status == 200
+    load.stop.set()
+    origin.release("full")
+    load.join()
+    assert check_replies(load) == 3
+    assert all(json.loads(reply.body)["ok"] for _, reply in load.replies)
+    assert daemon.get("/-/ready").status == 200
+    assert daemon.batch([origin.url("/size/1")] * 15)["ok"] is True
+
+
+def test_all_places_for_clients_are_taken(spawn, origin):
+    """limits.clients: who comes later waits to be accepted, and is served when somebody leaves."""
+    daemon = spawn("limits.clients=10")
+    crowd = [daemon.connect() for _ in range(10)]
+    late = daemon.connect()
+    late.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    late.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        late.recv(1)
+    late.settimeout(10)
+    start = time.monotonic()
+    crowd.pop().close()
+    assert proc.parse_reply(proc.read_all(late)).status == 200
+    assert time.monotonic() - start < 1 * proc.scale()
+    for sock in crowd:
+        sock.close()
+    late.close()
+    assert daemon.one(origin.url("/size/3"))["ok"] is True
+
+
+def test_the_watchdog_is_fed_by_the_loop(spawn, tmp_path):
+    """WATCHDOG=1 comes while it turns and stops when it does not: systemd then starts another one."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        notify.settimeout(10)
+        daemon = spawn(env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"})
+        while b"WATCHDOG=1" not in notify.recv(4096):
+            pass
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            notify.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                for _ in range(10):
+                    notify.recv(4096)
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
