@@ -183,9 +183,21 @@ void front_count_answer(struct front *f, int status)
         metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_BODY, 1);
 }
 
+/* A body that did not all fit into memory is no answer, and may be cut anywhere. */
+static void replace_body(struct answer *a)
+{
+    struct problem p;
+    problem_set(&p, 500, "out of memory for the answer");
+    buf_fini(&a->body);
+    *a = (struct answer){.status = p.status, .content_type = PROBLEM_MEDIA_TYPE, .close = true};
+    problem_print(&p, &a->body);
+}
+
 void front_answer(struct exchange *ex, struct answer *a)
 {
     assert(!ex->answered);
+    if (a->body.failed)
+        replace_body(a);
     ex->answer = *a;
     ex->answered = true;
     a->body = (struct buf){0};
@@ -248,6 +260,8 @@ static struct MHD_Response *make_response(struct exchange *ex)
 {
     struct answer *a = &ex->answer;
     struct MHD_Response *r;
+    if (a->body.failed) /* nor was there memory to say so */
+        return NULL;
     if (a->fill != NULL) {
         r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_CHUNK, on_stream_read, ex,
                                               NULL);
@@ -257,15 +271,18 @@ static struct MHD_Response *make_response(struct exchange *ex)
     }
     if (r == NULL)
         return NULL;
-    if (a->content_type != NULL)
-        MHD_add_response_header(r, "Content-Type", a->content_type);
+    bool ok = a->content_type == NULL ||
+              MHD_add_response_header(r, "Content-Type", a->content_type) == MHD_YES;
     for (size_t i = 0; i < a->header_count; i++)
         MHD_add_response_header(r, a->headers[i].name, a->headers[i].value);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(r, "Cache-Control", "no-store");
     if (a->close || ex->chunked || ex->front->draining)
-        MHD_add_response_header(r, "Connection", "close");
-    return r;
+        ok &= MHD_add_response_header(r, "Connection", "close") == MHD_YES;
+    if (ok)
+        return r;
+    MHD_destroy_response(r);
+    return NULL;
 }
 
 static enum MHD_Result queue_answer(struct exchange *ex)

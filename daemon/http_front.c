@@ -54,8 +54,10 @@ void client_set_deadline(struct client *c, int64_t after_us)
     c->deadline_us = c->front->now_us + after_us;
     if (c->wake.place > 0 && c->wake.key <= c->deadline_us)
         return;
-    if (!heap_set(&c->front->deadlines, &c->wake, c->deadline_us))
-        LOG_ERROR("front", "client=%s error=\"no memory for a deadline\"", c->address);
+    if (heap_set(&c->front->deadlines, &c->wake, c->deadline_us))
+        return;
+    LOG_WARN("front", "client=%s closed=\"no memory for its deadline\"", c->address);
+    shutdown(c->fd, SHUT_RDWR);
 }
 
 void client_clear_deadline(struct client *c)
@@ -199,8 +201,11 @@ static void client_open(struct server *s, struct MHD_Connection *connection, voi
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct client *c = calloc(1, sizeof *c);
     *context = c;
-    if (c == NULL || info == NULL)
+    if (c == NULL) { /* it could stay for ever */
+        LOG_WARN("front", "closed=\"no memory for a client\"");
+        shutdown(info->connect_fd, SHUT_RDWR);
         return;
+    }
     c->front = s->front;
     c->server = s;
     c->fd = info->connect_fd;

@@ -124,7 +124,8 @@ void front_engines_rest(struct front *f);
 
 /* --- an exchange, for the handler --- */
 
-/* Takes a->body. Once per exchange; from on_head, on_request or later. */
+/* Takes a->body; one that failed for want of memory is a 500 instead. Once per exchange; from on_head,
+ * on_request or later. */
 void front_answer(struct exchange *ex, struct answer *a);
 
 /* The streamed answer has more. */
