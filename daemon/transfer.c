@@ -286,9 +286,9 @@ static int64_t parse_retry_after(const char *value)
 
 /* A server that wants HTTP/1.1 for one request (HTTP_1_1_REQUIRED) would get it for all later ones as well, as
  * long as that connection is kept. */
-static void forbid_downgrade(struct transfer *t, const char *line)
+static void forbid_downgrade(struct transfer *t, const char *line, size_t n)
 {
-    if (t->sends > 1 && memcmp(line, "HTTP/1", 6) == 0)
+    if (t->sends > 1 && n > 6 && memcmp(line, "HTTP/1", 6) == 0)
         forbid_reuse(t);
 }
 
@@ -298,11 +298,12 @@ static bool refuse(struct transfer *t, enum transfer_cut why)
     return false;
 }
 
-/* A status line. What is no status of three digits is refused here: of four libcurl 8 reads the first three,
- * and "HTTP/x y" it takes for an answer without one. */
+/* The first line of a head. What is no status line with a status of three digits is refused here: of four
+ * libcurl 8 reads the first three, and "http/1.1 200" and "HTTP/x y" it takes for answers, too. */
 static bool begin_head(struct transfer *t, const char *line, size_t n)
 {
-    const char *space = memchr(line, ' ', n);
+    bool named = n > 5 && memcmp(line, "HTTP/", 5) == 0;
+    const char *space = named ? memchr(line, ' ', n) : NULL;
     long status = space != NULL && n - (size_t)(space - line) > 3 ? strtol(space, NULL, 10) : 0;
     bool sound = status >= 100 && status <= 999;
     t->status = sound ? (int)status : 0;
@@ -464,9 +465,9 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         t->cut = CUT_HEAD;
         return 0;
     }
-    if (t->in_head && !t->head_begun && n > 5 && memcmp(line, "HTTP/", 5) == 0) {
+    if (t->in_head && !t->head_begun) {
         t->head_begun = true;
-        forbid_downgrade(t, line);
+        forbid_downgrade(t, line, n);
         return begin_head(t, line, n) ? n : 0;
     }
     if (begins_folded(t, line, n)) {

@@ -698,7 +698,9 @@ static void test_status_line(void **state)
         .path = "/trailer",
         .reply = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                  "0\r\nHTTP/1.1 404: x\r\n\r\n"};
+    t->pages[3] = (struct page){.path = "/lower", .reply = "http/1.1 200 OK\r\n\r\n", .close = true};
     check_failed(fetched(t, "/none"), ERR_HTTP_PROTOCOL_ERROR, PHASE_RECEIVE);
+    check_failed(fetched(t, "/lower"), ERR_HTTP_PROTOCOL_ERROR, PHASE_RECEIVE);
     const struct result *r = fetched(t, "/field");
     assert_int_equal(r->state, MEMBER_DONE);
     assert_int_equal(r->status, 200);
