@@ -127,8 +127,8 @@ static size_t blanks_before(const struct http_field *f)
 
 /* libmicrohttpd before 1.0 takes NUL bytes, folded lines and bare LF, and shows none of them. But it
  * parses in place: each line must end two bytes (CR, LF) before the next one begins, and all lines
- * together must be what was on the wire. All that is left unseen are NULs and bare LFs that end the last
- * field, where they cannot hide anything. */
+ * together must be what was on the wire. What cannot be seen is a NUL at a line's end that makes up for
+ * the CR which a bare LF lacks: in memory all four are zeros. */
 static bool check_bytes(const struct http_head *head, struct problem *p)
 {
     const char *end = head->version + strlen(head->version);

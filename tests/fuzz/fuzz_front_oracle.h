@@ -15,8 +15,9 @@ struct span {
     size_t n;
 };
 
-/* VAGUE: not as RFC 9112 writes it, in a place that libmicrohttpd does not show us (line ends and
- * extensions between chunks). What follows is not compared. */
+/* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and extensions
+ * between chunks, and a NUL at the end of a line, which with one bare LF near it looks as CR LF does. What
+ * follows is not compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
 
 struct framing {
@@ -47,6 +48,11 @@ static inline bool take_line(struct span *in, struct span *line, bool *strict)
     if (line->n > 0)
         *strict &= memchr(line->at, '\r', line->n) == NULL && memchr(line->at, '\0', line->n) == NULL;
     return true;
+}
+
+static inline bool ends_in_nul(struct span line)
+{
+    return line.n > 0 && line.at[line.n - 1] == '\0';
 }
 
 static inline bool span_is(struct span s, const char *text)
@@ -108,6 +114,8 @@ static inline enum reading read_fields(struct span *in, struct framing *f)
     struct span line, name, value;
     bool strict;
     while (take_line(in, &line, &strict)) {
+        if (ends_in_nul(line))
+            return READ_VAGUE;
         if (!strict)
             return READ_BAD;
         if (line.n == 0)
@@ -210,6 +218,8 @@ static inline enum reading oracle_read(struct span *in, struct oracle_request *r
         if (!take_line(in, &line, &strict))
             return READ_PART;
     } while (line.n == 0);
+    if (ends_in_nul(line))
+        return READ_VAGUE;
     if (!strict || !read_request_line(line, r))
         return READ_BAD;
     enum reading got = read_fields(in, &f);
