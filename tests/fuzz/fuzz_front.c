@@ -206,7 +206,8 @@ static void open_listener(int i, char *name)
         .send_timeout_us = 30 * US_PER_S,
         .keep_alive_us = 20 * US_PER_S,
     };
-    FUZZ_ASSERT(front_listen(f.front, &f.conf[i], i == 2 ? f.tokens : NULL, NULL) == 0);
+    const struct front_access access = {.tokens = i == 2 ? f.tokens : NULL};
+    FUZZ_ASSERT(front_listen(f.front, &f.conf[i], &access) == 0);
 }
 
 static void open_front(void)

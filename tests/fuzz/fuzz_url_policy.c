@@ -136,8 +136,9 @@ static void check_verdict(const struct target *t, unsigned base)
     struct oracle_policy expected = {.base = (enum oracle_base)base};
     const struct origin *o = t->origin;
     struct oracle_ip ip = to_oracle(&o->ip);
+    const struct policy_hop hop = {.host = o->host, .port = o->port};
     struct verdict v;
-    bool allowed = policy_check_host(policies[base], o->host, &o->ip, o->port, &v);
+    bool allowed = policy_check_host(policies[base], &hop, &o->ip, &v);
     FUZZ_ASSERT(allowed == (v.type == ERR_NONE));
     if (ip.bytes == 0) /* a name: its addresses will be judged */
         FUZZ_ASSERT(allowed);
