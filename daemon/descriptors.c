@@ -75,7 +75,8 @@ bool descriptors_fit(struct config *c, int64_t available)
            of_loops(c) > available / LOOPS_SHARE)
         c->daemon.loops = loops_of(c) - 1;
     int64_t left = available - of_process(c), multis = multis_of(c);
-    int64_t idle = between(left / 4 / multis, c->fetch.idle_connections / multis + 1); /* a multi */
+    int64_t share = (c->fetch.idle_connections + loops_of(c) - 1) / loops_of(c);
+    int64_t idle = between(left / 4 / multis, share); /* a multi */
     left -= idle * multis;
     c->fetch.few_descriptors = true;
     c->fetch.idle_connections = idle * loops_of(c); /* each loop gives every multi its share */
