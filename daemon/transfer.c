@@ -240,7 +240,8 @@ static void forbid_reuse(struct transfer *t)
  * (8.14) keeps, and fails the next requests on it, too. */
 static bool is_spoilt(const struct transfer *t)
 {
-    return t->cut != CUT_NONE || strstr(t->message, "nghttp2") != NULL;
+    return t->cut != CUT_NONE ||
+           (t->message[0] != '\0' && strstr(t->message, "nghttp2") != NULL);
 }
 
 /* Called when libcurl has run the transfer, also when it has failed, before its connection is kept or closed:
