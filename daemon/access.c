@@ -28,8 +28,10 @@ static bool load_accounts(struct access_set *a, const struct config *config, str
         const struct config_listener *l = &config->listeners[i];
         gid_t gid;
         if (l->group != NULL && !peers_find_group(l->group, &gid)) {
-            buf_printf(errors, "listener.%s.group: there is no group %s; a name of /etc/group, or a number\n",
-                       l->name, l->group);
+            buf_printf(
+                errors,
+                "listener.%s.group: there is no group %s; a name of /etc/group, or a number\n",
+                l->name, l->group);
             ok = false;
         }
         if (l->peers.count == 0)

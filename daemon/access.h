@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * access - what one configuration allows: its policies, token files and users, made and freed together.
+ * access - what one configuration allows: its policies, token files and users, made and freed
+ * together.
  */
 #ifndef GATHERD_ACCESS_H
 #define GATHERD_ACCESS_H

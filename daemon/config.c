@@ -571,7 +571,8 @@ bool config_policy_equal(const struct config_policy *a, const struct config_poli
 {
     bool equal = strcmp(a->name, b->name) == 0;
     for (size_t i = 0; i < config_table_count && equal; i++)
-        equal = config_table[i].section != CONFIG_POLICY || config_table_equal(&config_table[i], a, b);
+        equal =
+            config_table[i].section != CONFIG_POLICY || config_table_equal(&config_table[i], a, b);
     return equal;
 }
 

@@ -53,7 +53,7 @@ struct config_listener {
     char *policy;           /* name of a [policy] section. Default "default" */
     int64_t mode;           /* permission bits of a Unix socket, octal in the file. Default 0660 */
     char *group;            /* of a Unix socket, name or number; NULL = the process's own */
-    struct str_list peers;  /* users, names or numbers, that may ask on a Unix socket; empty = all */
+    struct str_list peers; /* users, names or numbers, that may ask on a Unix socket; empty = all */
     int64_t head_timeout_us; /* 10s: whole request head, from accept or the previous answer's end */
     int64_t body_timeout_us; /* 30s: whole request body */
     int64_t send_timeout_us; /* 30s: longest time without the client taking a byte of the answer */
@@ -68,8 +68,8 @@ struct config_policy {
     struct str_list ports;      /* PORT or LOW-HIGH that may be asked for; empty = all */
     struct str_list allow_host; /* "PATTERN -> ADDRESS-OR-PREFIX ...", one a line */
     struct str_list deny_host;  /* patterns, see hostname.h */
-    int64_t redirects;      /* enum config_redirects: same-class none any. Default same-class */
-    int64_t mode;           /* enum config_policy_mode: enforce report. Default enforce */
+    int64_t redirects;          /* enum config_redirects: same-class none any. Default same-class */
+    int64_t mode;               /* enum config_policy_mode: enforce report. Default enforce */
 };
 
 struct config_limits { /* defaults in the table; ranges too */

@@ -469,8 +469,7 @@ static const void *field_of(const struct config_option *o, const void *section)
 
 #define LIST_LINE_MAX 100 /* for the eye; a single long item may need more */
 
-static void write_lines(const struct config_option *o, const struct str_list *list,
-                        struct buf *out)
+static void write_lines(const struct config_option *o, const struct str_list *list, struct buf *out)
 {
     for (size_t i = 0; i < list->count; i++)
         buf_printf(out, "%s%s = %s", i > 0 ? "\n" : "", o->key, list->items[i]);

@@ -39,7 +39,7 @@ struct fetch {
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
     size_t open_parts; /* parts of the engine not yet closed */
-    size_t retired_closing; /* retired multis that were closed and are not gone */
+    size_t retired_closing;            /* retired multis that were closed and are not gone */
     void (*retired_closed)(void *arg); /* told of each when the engine is closed, too */
     void (*closed)(void *arg);
     void *closed_arg;

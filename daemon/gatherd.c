@@ -165,8 +165,8 @@ static bool install_policy(struct gatherd *g, struct policy *policy, bool change
 }
 
 /* A policy that says what it said in `before` keeps its connections. */
-static bool install_policies(struct gatherd *g, struct access_set *access, const struct config *config,
-                             const struct config *before)
+static bool install_policies(struct gatherd *g, struct access_set *access,
+                             const struct config *config, const struct config *before)
 {
     bool ok = true;
     for (size_t i = 0; i < config->policy_count; i++) {
@@ -174,8 +174,10 @@ static bool install_policies(struct gatherd *g, struct access_set *access, const
         const struct config_policy *was = config_find_policy(before, now->name);
         bool changed = was == NULL || !config_policy_equal(was, now);
         if (now->mode == POLICY_MODE_REPORT)
-            LOG_WARN("policy", "policy=%s mode=report: it denies own listeners and metadata addresses, "
-                               "and nothing else", now->name);
+            LOG_WARN("policy",
+                     "policy=%s mode=report: it denies own listeners and metadata addresses, "
+                     "and nothing else",
+                     now->name);
         if (policy_set_own(access->policies[i], g->own, g->own_count) &&
             install_policy(g, access->policies[i], changed))
             access->policies[i] = NULL;
@@ -226,8 +228,9 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     for (size_t i = 0; i < next->listener_count; i++) {
         const struct config_listener *l = &next->listeners[i];
         const struct pool_slot *slot = find_slot(g, l->policy);
-        front_reload_listener(g->front, l, &(struct front_access){access->tokens[i], access->peers[i],
-                                                                  slot != NULL ? slot->pool : NULL});
+        front_reload_listener(g->front, l,
+                              &(struct front_access){access->tokens[i], access->peers[i],
+                                                     slot != NULL ? slot->pool : NULL});
     }
     access_free(&g->access);
     g->access = *access;
@@ -535,8 +538,8 @@ static int up_front(struct gatherd *g)
     routes_set_front(g->routes, g->front);
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const struct config_listener *l = &g->config->listeners[i];
-        int rc = front_listen(g->front, l, &(struct front_access){g->access.tokens[i],
-                                                                  g->access.peers[i], NULL});
+        int rc = front_listen(
+            g->front, l, &(struct front_access){g->access.tokens[i], g->access.peers[i], NULL});
         if (rc != 0)
             return rc;
     }
@@ -545,8 +548,9 @@ static int up_front(struct gatherd *g)
         return EX_OSERR;
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const struct config_listener *l = &g->config->listeners[i];
-        front_reload_listener(g->front, l, &(struct front_access){g->access.tokens[i], g->access.peers[i],
-                                                                  find_slot(g, l->policy)->pool});
+        front_reload_listener(g->front, l,
+                              &(struct front_access){g->access.tokens[i], g->access.peers[i],
+                                                     find_slot(g, l->policy)->pool});
     }
     return 0;
 }

@@ -87,13 +87,17 @@ bool hostname_pattern_parse(const char *text, struct hostname_pattern *out, stru
     if (!copy_name(text + out->wildcard, out))
         return refuse(why, "is longer than 253 bytes");
     if (out->wildcard && out->text[0] != '.')
-        return refuse(why, "has a star that stands for a part of a label; *.corp.example, or * alone");
+        return refuse(why,
+                      "has a star that stands for a part of a label; *.corp.example, or * alone");
     if (strchr(text, ':'))
-        return refuse(why, "has a port; a pattern is a name alone, the keys with addresses take ports");
+        return refuse(why,
+                      "has a port; a pattern is a name alone, the keys with addresses take ports");
     if (!labels_are_good(out->text + out->wildcard))
-        return refuse(why, "is no host name; api.corp.example, *.corp.example, or * for every host");
+        return refuse(why,
+                      "is no host name; api.corp.example, *.corp.example, or * for every host");
     if (is_numeric(out->text))
-        return refuse(why, "ends in a number, so it is read as an address; allow and deny take those");
+        return refuse(why,
+                      "ends in a number, so it is read as an address; allow and deny take those");
     return true;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * hostname - patterns for the host of a URL, as `allow_host` and `deny_host` have them: a name
- * ("api.corp.example"), all names below one ("*.corp.example", which is not corp.example itself), or
- * every host ("*"). ASCII only, any case, a final dot is ignored on both sides. Pure, any thread.
+ * ("api.corp.example"), all names below one ("*.corp.example", which is not corp.example itself),
+ * or every host ("*"). ASCII only, any case, a final dot is ignored on both sides. Pure, any
+ * thread.
  */
 #ifndef GATHERD_HOSTNAME_H
 #define GATHERD_HOSTNAME_H
@@ -15,7 +16,8 @@
 #define HOSTNAME_MAX 253 /* bytes of a name without its final dot */
 
 struct hostname_pattern {
-    char text[HOSTNAME_MAX + 1]; /* lower case; of a wildcard what follows the star: ".corp.example" */
+    char text[HOSTNAME_MAX +
+              1]; /* lower case; of a wildcard what follows the star: ".corp.example" */
     size_t len;
     bool wildcard;
 };

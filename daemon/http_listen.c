@@ -136,8 +136,7 @@ static bool open_one(const struct config_listener *conf, const char *text, struc
         errno = EINVAL;
         return fail("parse", text);
     }
-    bool ok = to.path != NULL ? open_unix(text, to.path, conf, s)
-                              : open_tcp(text, &to, s);
+    bool ok = to.path != NULL ? open_unix(text, to.path, conf, s) : open_tcp(text, &to, s);
     if (!ok)
         http_socket_close(s);
     return ok;

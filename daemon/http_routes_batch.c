@@ -143,11 +143,13 @@ static void say_quota(const struct call *c, const struct quota_answer *a, struct
     const char *who = exchange_identity(c->exchange);
     int64_t rate = l->per_client_rate;
     if (a->verdict == QUOTA_BATCHES) {
-        problem_set(p, 429, "%s has as many batches at work as limits.per_client_batches allows: %lld",
-                    who, (long long)l->per_client_batches);
+        problem_set(p, 429,
+                    "%s has as many batches at work as limits.per_client_batches allows: %lld", who,
+                    (long long)l->per_client_batches);
         p->retry_after_s = retry_after_s(c->routes, 1);
     } else if (a->verdict == QUOTA_MEMBERS) {
-        problem_set(p, 429, "%s would have %zu members at work more than limits.per_client_members: %lld",
+        problem_set(p, 429,
+                    "%s would have %zu members at work more than limits.per_client_members: %lld",
                     who, a->excess, (long long)l->per_client_members);
         p->retry_after_s = retry_after_s(c->routes, a->excess);
     } else {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * peers - who may ask on a Unix socket: users as the kernel names them at the other end. Accounts are
- * looked up once, at start or reload; immutable then; any thread.
+ * peers - who may ask on a Unix socket: users as the kernel names them at the other end. Accounts
+ * are looked up once, at start or reload; immutable then; any thread.
  */
 #ifndef GATHERD_PEERS_H
 #define GATHERD_PEERS_H
@@ -15,8 +15,8 @@
 
 struct peers;
 
-/* The users of a listener's `peers`, names or numbers. NULL with messages in *errors: no such user, or
- * no memory. destroy(NULL) is fine. */
+/* The users of a listener's `peers`, names or numbers. NULL with messages in *errors: no such user,
+ * or no memory. destroy(NULL) is fine. */
 struct peers *peers_create(const struct config_listener *listener, struct buf *errors);
 void peers_destroy(struct peers *p);
 

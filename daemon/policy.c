@@ -10,8 +10,8 @@
  * (the kernel dials IPv4), so of its own only deny lines count. Everything that is not found to be
  * allowed is denied.
  *
- * A host is judged before its address, and again with it, because a job that waited may meet another
- * policy than the one that let it in.
+ * A host is judged before its address, and again with it, because a job that waited may meet
+ * another policy than the one that let it in.
  *
  * It is asked some four times for each fetch, and nearly always allows: then nothing is put into
  * words, and of most public addresses the first byte is enough. Which bytes those are follows from
@@ -116,7 +116,8 @@ static bool add_ports(struct policy *p, const char *text, struct buf *errors)
     return true;
 }
 
-/* Rules that the lines hold at most: in one of allow_host stand several, with a blank before each. */
+/* Rules that the lines hold at most: in one of allow_host stand several, with a blank before each.
+ * */
 static size_t count_rules(const struct config_policy *conf)
 {
     size_t n = conf->allow.count + conf->deny.count;
@@ -296,8 +297,7 @@ static bool is_single_address(const struct cidr *c)
 /* Metadata that no line of that very address opens. */
 static bool is_metadata(const struct ip_addr *ip, const struct policy_rule *rule)
 {
-    return policy_table_is_metadata(ip) &&
-           !(rule && !rule->deny && is_single_address(&rule->cidr));
+    return policy_table_is_metadata(ip) && !(rule && !rule->deny && is_single_address(&rule->cidr));
 }
 
 static enum policy_judgement judge_by_class(const struct policy *p, const struct policy_hop *hop,
@@ -333,8 +333,8 @@ static struct policy_finding judge(const struct policy *p, const struct policy_h
 }
 
 /* False when mode = report must not let it pass. */
-static bool judge_all(const struct policy *p, const struct policy_hop *hop, const struct ip_addr *ip,
-                      struct policy_findings *out)
+static bool judge_all(const struct policy *p, const struct policy_hop *hop,
+                      const struct ip_addr *ip, struct policy_findings *out)
 {
     struct ip_addr embedded[2];
     size_t inside = (size_t)ip_embedded_v4(ip, embedded);

@@ -8,11 +8,12 @@
  * (proxy_loop_detected); (2) allow and deny lines: longest prefix wins, at the same length one with
  * a port beats one without, then deny beats allow; (3) metadata addresses: built-in /32 and /128
  * denials that only an allow line of that very address opens; (4) the registry class under the
- * preset; (5) for what (4) allowed and is not global: whether a redirect may lead there; (6) `ports`,
- * which an allow line with a port goes before. An `allow_host` line is an allow line that holds for
- * hosts of its pattern only. Before all that the host is asked for: `deny_host` and `allow_host`, the
- * more exact pattern wins and deny a tie; then `redirects = none`. An IPv6 address that embeds IPv4 addresses is allowed only when each of them is allowed
- * too; deny lines and metadata see the embedded ones as well.
+ * preset; (5) for what (4) allowed and is not global: whether a redirect may lead there; (6)
+ * `ports`, which an allow line with a port goes before. An `allow_host` line is an allow line that
+ * holds for hosts of its pattern only. Before all that the host is asked for: `deny_host` and
+ * `allow_host`, the more exact pattern wins and deny a tie; then `redirects = none`. An IPv6
+ * address that embeds IPv4 addresses is allowed only when each of them is allowed too; deny lines
+ * and metadata see the embedded ones as well.
  *
  * With `mode = report` what would be denied is allowed and reported, but for own listeners and
  * metadata addresses, which stay denied.
@@ -82,13 +83,13 @@ bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t 
 
 const char *policy_name(const struct policy *p);
 
-/* The hop to this address, which is about to be dialled (or was, by a connection about to be reused).
- * The host is judged again, too: the policy may be another one by now. */
+/* The hop to this address, which is about to be dialled (or was, by a connection about to be
+ * reused). The host is judged again, too: the policy may be another one by now. */
 bool policy_check_address(const struct policy *p, const struct policy_hop *hop,
                           const struct ip_addr *ip, struct verdict *v);
 
-/* The hop as its URL says; literal: the host as an address, NULL or family 0 when it is a name (then
- * its addresses are checked after look-up); localhost names get no special path. */
+/* The hop as its URL says; literal: the host as an address, NULL or family 0 when it is a name
+ * (then its addresses are checked after look-up); localhost names get no special path. */
 bool policy_check_host(const struct policy *p, const struct policy_hop *hop,
                        const struct ip_addr *literal, struct verdict *v);
 

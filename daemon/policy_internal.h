@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy_internal - what the parts of policy share: policy.c makes policies and judges, policy_own.c
- * knows gatherd's own listeners, policy_words.c puts a judgement into words. Private to them.
+ * policy_internal - what the parts of policy share: policy.c makes policies and judges,
+ * policy_own.c knows gatherd's own listeners, policy_words.c puts a judgement into words. Private
+ * to them.
  */
 #ifndef GATHERD_POLICY_INTERNAL_H
 #define GATHERD_POLICY_INTERNAL_H
@@ -11,8 +12,8 @@
 #include "policy_rule.h"
 #include "policy_table.h"
 
-/* One of gatherd's own listeners, or a network whose every address leads to it. Family 0: it listens
- * at every address of the machine. */
+/* One of gatherd's own listeners, or a network whose every address leads to it. Family 0: it
+ * listens at every address of the machine. */
 struct policy_own {
     struct cidr cidr;
     uint16_t port;
@@ -47,15 +48,7 @@ struct policy {
 };
 
 /* Harder findings have higher values. */
-enum policy_judgement {
-    ALLOWED,
-    BY_PORTS,
-    BY_REDIRECT,
-    BY_CLASS,
-    BY_METADATA,
-    BY_DENY,
-    BY_OWN
-};
+enum policy_judgement { ALLOWED, BY_PORTS, BY_REDIRECT, BY_CLASS, BY_METADATA, BY_DENY, BY_OWN };
 
 struct policy_finding {
     enum policy_judgement judgement;
@@ -91,7 +84,8 @@ void policy_say_host_denied(struct verdict *v, const struct policy *p, const str
                             const struct policy_host *line);
 void policy_say_redirect_denied(struct verdict *v, const struct policy *p,
                                 const struct policy_hop *hop);
-void policy_say_port_denied(struct verdict *v, const struct policy *p, const struct policy_hop *hop);
+void policy_say_port_denied(struct verdict *v, const struct policy *p,
+                            const struct policy_hop *hop);
 void policy_say_self(struct verdict *v, const struct ip_addr *ip, uint16_t port);
 
 #endif

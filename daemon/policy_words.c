@@ -28,7 +28,6 @@ static const char *base_name(enum config_base base)
     }
 }
 
-
 /* Appends to the message; what does not fit is cut off. */
 static void say(struct verdict *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -64,8 +63,8 @@ static bool is_repeated(const struct policy_findings *f, size_t i)
 }
 
 /* "`allow = 10.1.2.3:80` in [policy default] would": every address that stood in the way. */
-static void say_what_would(struct verdict *v, const struct policy *p, const struct policy_findings *f,
-                           uint16_t port)
+static void say_what_would(struct verdict *v, const struct policy *p,
+                           const struct policy_findings *f, uint16_t port)
 {
     char target[TARGET_MAX];
 
@@ -105,8 +104,8 @@ static void deny_by_line(struct verdict *v, const struct policy *p, const struct
     say(v, " is denied by `deny = %s` in [policy %s]", f->worst->rule->text, p->name);
 }
 
-static void deny_metadata(struct verdict *v, const struct policy *p, const struct policy_findings *f,
-                          uint16_t port)
+static void deny_metadata(struct verdict *v, const struct policy *p,
+                          const struct policy_findings *f, uint16_t port)
 {
     char text[IP_TEXT_MAX];
 
@@ -116,8 +115,8 @@ static void deny_metadata(struct verdict *v, const struct policy *p, const struc
     say_what_would(v, p, f, port);
 }
 
-static void deny_by_class(struct verdict *v, const struct policy *p, const struct policy_findings *f,
-                          uint16_t port)
+static void deny_by_class(struct verdict *v, const struct policy *p,
+                          const struct policy_findings *f, uint16_t port)
 {
     const struct address_block *block = f->worst->block;
     char text[IP_TEXT_MAX + 4];
@@ -147,8 +146,8 @@ void policy_say_allowed(struct verdict *v, const struct policy *p, const struct 
         snprintf(v->rule, sizeof(v->rule), "%s: %s", base_name(p->base), why->block->name);
 }
 
-static void deny_by_redirect(struct verdict *v, const struct policy *p, const struct policy_hop *hop,
-                             const struct policy_findings *f)
+static void deny_by_redirect(struct verdict *v, const struct policy *p,
+                             const struct policy_hop *hop, const struct policy_findings *f)
 {
     const struct address_block *block = f->worst->block;
     char text[IP_TEXT_MAX + 4];
@@ -229,9 +228,10 @@ void policy_say_redirect_denied(struct verdict *v, const struct policy *p,
 {
     v->type = ERR_HTTP_REQUEST_DENIED;
     snprintf(v->rule, sizeof(v->rule), "redirects = none");
-    say(v, "a redirect led to %.64s; `redirects = same-class` in [policy %s] would follow it, and "
-           "max_redirects 0 shows the answer that led there", hop->host ? hop->host : "an address",
-        p->name);
+    say(v,
+        "a redirect led to %.64s; `redirects = same-class` in [policy %s] would follow it, and "
+        "max_redirects 0 shows the answer that led there",
+        hop->host ? hop->host : "an address", p->name);
 }
 
 void policy_say_port_denied(struct verdict *v, const struct policy *p, const struct policy_hop *hop)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * quota - see quota.h. Asked by http_routes_batch at a batch's head, at its body, and told of its end,
- * on the front's thread. Owns an entry for each identity that has a batch, or that owes.
+ * quota - see quota.h. Asked by http_routes_batch at a batch's head, at its body, and told of its
+ * end, on the front's thread. Owns an entry for each identity that has a batch, or that owes.
  *
- * Identities are the clients' to choose where an address is one, so entries are not kept for long: at
- * each new one some of the oldest are looked at, and those that have nothing left to remember go.
- * With a quota changed by a reload the entries of before still count what they hold.
+ * Identities are the clients' to choose where an address is one, so entries are not kept for long:
+ * at each new one some of the oldest are looked at, and those that have nothing left to remember
+ * go. With a quota changed by a reload the entries of before still count what they hold.
  */
 #include "quota.h"
 
@@ -24,9 +24,9 @@ struct quota {
     struct table_node in_table;
     struct list node; /* all->entries, the oldest first */
     size_t batches, members;
-    double left;      /* of the rate, members; negative = owed */
-    int64_t seen_us;  /* when `left` was right */
-    bool rated;       /* left is of a rate */
+    double left;     /* of the rate, members; negative = owed */
+    int64_t seen_us; /* when `left` was right */
+    bool rated;      /* left is of a rate */
     char identity[];
 };
 
@@ -75,7 +75,8 @@ size_t quotas_known(const struct quotas *all)
 /* Members that the bucket holds when it is full. */
 static double burst_of(const struct config_limits *limits)
 {
-    return (double)(limits->per_client_rate < 0 ? -limits->per_client_rate : limits->per_client_rate);
+    return (double)(limits->per_client_rate < 0 ? -limits->per_client_rate
+                                                : limits->per_client_rate);
 }
 
 static double members_per_us(const struct config_limits *limits)

@@ -38,8 +38,8 @@ struct quota_answer {
     int64_t wait_us; /* QUOTA_RATE: until there is one left */
 };
 
-/* Whether a batch of so many members may begin (0: not known yet, for a first look before its body is
- * read). limits: those of now, they may change between calls. */
+/* Whether a batch of so many members may begin (0: not known yet, for a first look before its body
+ * is read). limits: those of now, they may change between calls. */
 struct quota_answer quota_check(struct quotas *all, const char *identity, size_t members,
                                 const struct config_limits *limits, int64_t now_us);
 

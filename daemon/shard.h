@@ -51,7 +51,8 @@ void shard_close(struct shard *s, void (*closed)(void *arg), void *arg);
  * engine. Freed with the shard. NULL when memory runs out. Waits for the engines. */
 struct shard_pool *shard_pool_open(struct shard *s, const struct policy *policy);
 
-/* Another policy for the pool (renew: with other rules, see fetch_pool_set_policy()), and a reload: when they return, no engine uses the old objects any more.
+/* Another policy for the pool (renew: with other rules, see fetch_pool_set_policy()), and a reload:
+ * when they return, no engine uses the old objects any more.
  * Both wait for each engine to end its turn, some milliseconds. */
 void shard_pool_set_policy(struct shard_pool *p, const struct policy *policy, bool renew);
 void shard_reload(struct shard *s, const struct config *config);

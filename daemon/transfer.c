@@ -134,11 +134,14 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
 static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t port)
 {
     const struct policy_hop hop = {t->target.origin->host, port, t->from};
-    bool allowed = policy_check_address(t->env->policy, &hop, ip, &t->verdict);
-    if (t->verdict.reported && t->would_deny[0] == '\0')
-        memcpy(t->would_deny, t->verdict.rule, sizeof t->would_deny);
-    if (!allowed)
+    struct verdict v;
+    bool allowed = policy_check_address(t->env->policy, &hop, ip, &v);
+    if (v.reported && t->would_deny[0] == '\0')
+        memcpy(t->would_deny, v.rule, sizeof t->would_deny);
+    if (!allowed) {
         t->cut = CUT_POLICY;
+        t->verdict = v;
+    }
     return allowed;
 }
 

@@ -50,7 +50,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_HEAD,     /* head and trailers over limits.upstream_head_bytes */
     CUT_BODY,     /* decoded body over max_response_bytes: no error, truncated */
     CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
-    CUT_POLICY,   /* the address dialled or reused is denied; see verdict, which no callback changes then */
+    CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */

@@ -423,8 +423,8 @@ static void test_pool_policy(void **state)
     close_test(t);
 }
 
-/* Rules that changed: a connection made under the old ones is closed, at once or when what runs on it
- * has ended, and never used again. */
+/* Rules that changed: a connection made under the old ones is closed, at once or when what runs on
+ * it has ended, and never used again. */
 static void test_pool_renewed(void **state)
 {
     (void)state;

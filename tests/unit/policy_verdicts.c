@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy_verdicts - not a test but a tool of one (tests/e2e/test_oracle.py): what a policy says of each
- * address that stands on a line of standard input, A or D (denied), one letter a line.
+ * policy_verdicts - not a test but a tool of one (tests/e2e/test_oracle.py): what a policy says of
+ * each address that stands on a line of standard input, A or D (denied), one letter a line.
  *
  *     policy_verdicts public|private|unsafe-any [ALLOW...] < addresses
  */

@@ -637,7 +637,8 @@ static void test_refused_values(void **state)
         {"[policy default]\ndeny_host = evil.example:80\n",
          "gatherd.conf:2: [policy default] deny_host: \"evil.example:80\" has a port; a pattern is "
          "a name alone, the keys with addresses take ports\n"},
-        {"[policy default]\ndeny_host = b\xC3\xBC" "cher.example\n",
+        {"[policy default]\ndeny_host = b\xC3\xBC"
+         "cher.example\n",
          "gatherd.conf:2: [policy default] deny_host: \"b\\xC3\\xBCcher.example\" has letters beyond "
          "ASCII; write the name as DNS has it, xn--...\n"},
         {"[policy default]\ndeny_host = 0x7f.1\n",
@@ -1231,13 +1232,14 @@ static void test_each_option(void **state)
 static void test_policy_keys(void **state)
 {
     (void)state;
-    struct config *c = load_text("[listener default]\ngroup = adm\npeers = root 1000\npeers = www-data\n"
-                                 "[policy default]\nports = 80 443\nports = 8000-8999\n"
-                                 "allow_host = *.corp.example -> 10.0.0.0/8 [fd00::/8]:443\n"
-                                 "allow_host = api.corp.example. -> 10.1.1.1\n"
-                                 "deny_host = *.Evil.example *\nredirects = none\nmode = report\n"
-                                 "[limits]\nper_client_batches = 3\nper_client_members = 70\n"
-                                 "per_client_rate = 90/m\n");
+    struct config *c =
+        load_text("[listener default]\ngroup = adm\npeers = root 1000\npeers = www-data\n"
+                  "[policy default]\nports = 80 443\nports = 8000-8999\n"
+                  "allow_host = *.corp.example -> 10.0.0.0/8 [fd00::/8]:443\n"
+                  "allow_host = api.corp.example. -> 10.1.1.1\n"
+                  "deny_host = *.Evil.example *\nredirects = none\nmode = report\n"
+                  "[limits]\nper_client_batches = 3\nper_client_members = 70\n"
+                  "per_client_rate = 90/m\n");
     const struct config_policy *p = &c->policies[0];
     assert_string_equal(c->listeners[0].group, "adm");
     assert_list(&c->listeners[0].peers, "root 1000 www-data");
@@ -1252,7 +1254,8 @@ static void test_policy_keys(void **state)
     assert_int_equal(c->limits.per_client_members, 70);
     assert_int_equal(c->limits.per_client_rate, -90);
     assert_round_trip(c);
-    static const char *const rates[][2] = {{"7", "7/s"}, {"7/s", "7/s"}, {"7/m", "7/m"}, {"0/m", "0"}};
+    static const char *const rates[][2] = {
+        {"7", "7/s"}, {"7/s", "7/s"}, {"7/m", "7/m"}, {"0/m", "0"}};
     for (size_t i = 0; i < COUNT(rates); i++) {
         char line[64], expected[64];
         snprintf(line, sizeof line, "limits.per_client_rate=%s", rates[i][0]);
@@ -1306,15 +1309,22 @@ static void test_needs_restart(void **state)
 {
     (void)state;
     static const char *const reload[] = {
-        "limits.in_flight=300", "fetch.user_agent=x", "policy.default.allow=::1",
-        "fetch.timeout=1s", "listener.default.hosts=a", "listener.default.token_file=/t",
-        "daemon.log_level=debug", "policy.default.ports=80", "policy.default.redirects=any",
-        "limits.per_client_batches=1", "limits.per_client_rate=1/m", "listener.default.peers=0",
+        "limits.in_flight=300",         "fetch.user_agent=x",
+        "policy.default.allow=::1",     "fetch.timeout=1s",
+        "listener.default.hosts=a",     "listener.default.token_file=/t",
+        "daemon.log_level=debug",       "policy.default.ports=80",
+        "policy.default.redirects=any", "limits.per_client_batches=1",
+        "limits.per_client_rate=1/m",   "listener.default.peers=0",
     };
     static const char *const restart[] = {
-        "daemon.loops=3", "limits.clients=5", "limits.head_bytes=1K", "limits.lookups=3",
+        "daemon.loops=3",
+        "limits.clients=5",
+        "limits.head_bytes=1K",
+        "limits.lookups=3",
         "fetch.dns_servers=::1",
-        "listener.default.bind=127.0.0.1:4284", "listener.default.mode=0600", "listener.default.group=0",
+        "listener.default.bind=127.0.0.1:4284",
+        "listener.default.mode=0600",
+        "listener.default.group=0",
     };
     static const char *const inner[] = {"listener.inner.bind=unix:/g", "limits.in_flight=300"};
     static const char *const two[] = {"listener.b.bind=unix:/b", "listener.inner.bind=unix:/g"};

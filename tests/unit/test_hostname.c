@@ -67,9 +67,38 @@ static void test_refused(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "", ".", "..", "a..b", ".a", "a b", "a/b", "*a", "*.", "*..a", "**", "*.*", "a.*", "a.*.b",
-        "a:80", "[::1]", "::1", "10.0.0.1", "10.1", "0x7f.1", "a.1", "a.1.", "10.0.0.0/8", "a%62",
-        "b\xC3\xBC" "cher.example", "a,b", "a\tb", "http://a", "a@b", "*.10", LABEL "z.example",
+        "",
+        ".",
+        "..",
+        "a..b",
+        ".a",
+        "a b",
+        "a/b",
+        "*a",
+        "*.",
+        "*..a",
+        "**",
+        "*.*",
+        "a.*",
+        "a.*.b",
+        "a:80",
+        "[::1]",
+        "::1",
+        "10.0.0.1",
+        "10.1",
+        "0x7f.1",
+        "a.1",
+        "a.1.",
+        "10.0.0.0/8",
+        "a%62",
+        "b\xC3\xBC"
+        "cher.example",
+        "a,b",
+        "a\tb",
+        "http://a",
+        "a@b",
+        "*.10",
+        LABEL "z.example",
         LABEL "." LABEL "." LABEL "." LABEL "." LABEL,
     };
     for (size_t i = 0; i < COUNT(texts); i++) {
@@ -84,7 +113,8 @@ static void test_refused(void **state)
 static void test_order(void **state)
 {
     (void)state;
-    static const char *const best_first[] = {"a.b.example", "example", "*.b.example", "*.example", "*"};
+    static const char *const best_first[] = {"a.b.example", "example", "*.b.example", "*.example",
+                                             "*"};
     for (size_t i = 0; i < COUNT(best_first); i++) {
         for (size_t k = 0; k < COUNT(best_first); k++) {
             struct hostname_pattern a, b;
@@ -100,7 +130,8 @@ static void test_arrow(void **state)
 {
     (void)state;
     char pattern[HOSTNAME_MAX + 3];
-    assert_string_equal(hostname_split_arrow("*.a \t-> \t10.0.0.0/8 ::1", pattern), "10.0.0.0/8 ::1");
+    assert_string_equal(hostname_split_arrow("*.a \t-> \t10.0.0.0/8 ::1", pattern),
+                        "10.0.0.0/8 ::1");
     assert_string_equal(pattern, "*.a");
     assert_string_equal(hostname_split_arrow("a->b->c", pattern), "b->c");
     assert_string_equal(hostname_split_arrow("a ->", pattern), "");

@@ -47,12 +47,13 @@ static void test_unknown(void **state)
     struct buf errors;
     buf_init(&errors, 0);
     assert_null(make(items, 3, &errors));
-    assert_string_equal(buf_cstr(&errors),
-                        "listener.unix.peers: there is no user no-such-user; a name of /etc/passwd, or a "
-                        "number\n"
-                        "listener.unix.peers: there is no user 4294967295; a name of /etc/passwd, or a "
-                        "number\n"
-                        "listener.unix.peers: there is no user -1; a name of /etc/passwd, or a number\n");
+    assert_string_equal(
+        buf_cstr(&errors),
+        "listener.unix.peers: there is no user no-such-user; a name of /etc/passwd, or a "
+        "number\n"
+        "listener.unix.peers: there is no user 4294967295; a name of /etc/passwd, or a "
+        "number\n"
+        "listener.unix.peers: there is no user -1; a name of /etc/passwd, or a number\n");
     buf_fini(&errors);
     peers_destroy(NULL);
 }

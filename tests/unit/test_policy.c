@@ -1027,8 +1027,8 @@ static struct policy *make_of(const struct lines *l)
 {
     char name[] = "default", copies[4][1024], line_copies[3][256];
     char *items[4][WORDS_MAX], *line_items[3];
-    struct config_policy conf = {.name = name, .base = l->base, .redirects = l->redirects,
-                                 .mode = l->mode};
+    struct config_policy conf = {
+        .name = name, .base = l->base, .redirects = l->redirects, .mode = l->mode};
     struct buf errors;
 
     split(l->allow ? l->allow : "", copies[0], sizeof copies[0], items[0], &conf.allow);
@@ -1069,19 +1069,22 @@ static void expect(const struct policy *p, const char *host, const char *address
 static void test_ports(void **state)
 {
     (void)state;
-    struct policy *p = make_of(&(struct lines){
-        .ports = "80 443 8000-8002", .allow = "10.0.0.0/8 10.1.1.1:22 127.0.0.1:81-83"});
-    static const uint16_t good[] = {80, 443, 8000, 8001, 8002}, bad[] = {1, 22, 79, 81, 442, 7999, 8003, 65535};
+    struct policy *p = make_of(&(struct lines){.ports = "80 443 8000-8002",
+                                               .allow = "10.0.0.0/8 10.1.1.1:22 127.0.0.1:81-83"});
+    static const uint16_t good[] = {80, 443, 8000, 8001, 8002},
+                          bad[] = {1, 22, 79, 81, 442, 7999, 8003, 65535};
 
     for (size_t i = 0; i < COUNT(good); i++) {
         expect(p, "a.example", "93.184.215.14", good[i], POLICY_FROM_NONE, "ok");
         expect(p, "10.2.2.2", "10.2.2.2", good[i], POLICY_FROM_NONE, "ok");
     }
     for (size_t i = 0; i < COUNT(bad); i++) {
-        expect(p, "93.184.215.14", "93.184.215.14", bad[i], POLICY_FROM_NONE, "ports = 80 443 8000-8002");
+        expect(p, "93.184.215.14", "93.184.215.14", bad[i], POLICY_FROM_NONE,
+               "ports = 80 443 8000-8002");
         expect(p, "10.2.2.2", "10.2.2.2", bad[i], POLICY_FROM_NONE, "ports = ");
         expect(p, "a.example", "93.184.215.14", bad[i], POLICY_FROM_NONE, "ports = ");
-        expect(p, "::ffff:93.184.215.14", "::ffff:93.184.215.14", bad[i], POLICY_FROM_NONE, "ports = ");
+        expect(p, "::ffff:93.184.215.14", "::ffff:93.184.215.14", bad[i], POLICY_FROM_NONE,
+               "ports = ");
     }
     expect(p, "10.1.1.1", "10.1.1.1", 22, POLICY_FROM_NONE, "ok"); /* a line with that port */
     expect(p, "inside.example", "10.1.1.1", 22, POLICY_FROM_NONE, "ok");
@@ -1093,16 +1096,18 @@ static void test_ports(void **state)
 static void test_allow_host(void **state)
 {
     (void)state;
-    struct policy *p = make_of(&(struct lines){
-        .deny = "10.9.0.0/16",
-        .allow_host = {"*.corp.example -> 10.0.0.0/8 [fd00::/8]:443", "DB.corp.example. -> 192.168.7.7:5432",
-                       "meta.corp.example -> 169.254.169.254 10.9.1.1"}});
+    struct policy *p =
+        make_of(&(struct lines){.deny = "10.9.0.0/16",
+                                .allow_host = {"*.corp.example -> 10.0.0.0/8 [fd00::/8]:443",
+                                               "DB.corp.example. -> 192.168.7.7:5432",
+                                               "meta.corp.example -> 169.254.169.254 10.9.1.1"}});
     expect(p, "a.corp.example", "10.1.2.3", 80, POLICY_FROM_NONE, "ok");
     expect(p, "a.b.corp.example.", "10.1.2.3", 80, POLICY_FROM_NONE, "ok");
     expect(p, "a.corp.example", "10.9.2.3", 80, POLICY_FROM_NONE, "deny 10.9.0.0/16");
     expect(p, "meta.corp.example", "10.9.1.1", 80, POLICY_FROM_NONE, "ok");
     expect(p, "corp.example", "10.1.2.3", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8");
-    expect(p, "a.corp.example.evil.example", "10.1.2.3", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8");
+    expect(p, "a.corp.example.evil.example", "10.1.2.3", 80, POLICY_FROM_NONE,
+           "public: 10.0.0.0/8");
     expect(p, "10.1.2.3", "10.1.2.3", 80, POLICY_FROM_NONE, "public: 10.0.0.0/8");
     expect(p, "a.corp.example", "192.168.1.1", 80, POLICY_FROM_NONE, "public: 192.168.0.0/16");
     expect(p, "a.corp.example", "127.0.0.1", 80, POLICY_FROM_NONE, "public: 127.0.0.0/8");
@@ -1111,7 +1116,8 @@ static void test_allow_host(void **state)
     expect(p, "a.corp.example", "93.184.215.14", 80, POLICY_FROM_NONE, "ok");
     expect(p, "db.corp.example", "192.168.7.7", 5432, POLICY_FROM_NONE, "ok");
     expect(p, "db.corp.example", "192.168.7.7", 80, POLICY_FROM_NONE, "public: 192.168.0.0/16");
-    expect(p, "meta.corp.example", "169.254.169.254", 80, POLICY_FROM_NONE, "ok"); /* that very address */
+    expect(p, "meta.corp.example", "169.254.169.254", 80, POLICY_FROM_NONE,
+           "ok"); /* that very address */
     expect(p, "a.corp.example", "169.254.169.254", 80, POLICY_FROM_NONE, "metadata");
     expect(p, "a.corp.example", "64:ff9b::10.1.2.3", 80, POLICY_FROM_NONE, "public: 64:ff9b::/96");
     expect(p, "a.corp.example", "::ffff:10.1.2.3", 80, POLICY_FROM_NONE, "ok");
@@ -1134,10 +1140,12 @@ static void test_deny_host(void **state)
 
     expect(p, "evil.example", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host evil.example");
     expect(p, "evil.example.", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host evil.example");
-    expect(p, "a.b.evil.example", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *.evil.example");
+    expect(p, "a.b.evil.example", "93.184.215.14", 80, POLICY_FROM_NONE,
+           "deny_host *.evil.example");
     expect(p, "notevil.example", "93.184.215.14", 80, POLICY_FROM_NONE, "ok");
     expect(p, "good.evil.example", "10.1.1.1", 80, POLICY_FROM_NONE, "ok"); /* says more */
-    expect(p, "one.corp.example", "10.1.1.1", 80, POLICY_FROM_NONE, "deny_host one.corp"); /* a tie */
+    expect(p, "one.corp.example", "10.1.1.1", 80, POLICY_FROM_NONE,
+           "deny_host one.corp"); /* a tie */
     policy_destroy(p);
     p = make_of(&(struct lines){.deny_host = "*", .allow_host = {"*.corp.example -> 10.0.0.0/8"}});
     expect(p, "example.org", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
@@ -1150,8 +1158,8 @@ static void test_redirects(void **state)
 {
     (void)state;
     static const char *const names[] = {"93.184.215.14", "10.0.0.1", "127.0.0.1"};
-    static const enum policy_from froms[] = {POLICY_FROM_NONE, POLICY_FROM_GLOBAL, POLICY_FROM_PRIVATE,
-                                             POLICY_FROM_SPECIAL};
+    static const enum policy_from froms[] = {POLICY_FROM_NONE, POLICY_FROM_GLOBAL,
+                                             POLICY_FROM_PRIVATE, POLICY_FROM_SPECIAL};
     struct lines l = {.base = POLICY_BASE_UNSAFE_ANY, .allow = "10.0.0.9"};
     struct policy *p = make_of(&l);
 
@@ -1196,10 +1204,12 @@ static void test_from(void **state)
     assert_int_equal(from(POLICY_FROM_NONE, "::ffff:10.0.0.1"), POLICY_FROM_PRIVATE);
     assert_int_equal(from(POLICY_FROM_NONE, "::ffff:127.0.0.1"), POLICY_FROM_SPECIAL);
     assert_int_equal(from(POLICY_FROM_NONE, "::ffff:8.8.8.8"), POLICY_FROM_GLOBAL);
-    assert_int_equal(from(POLICY_FROM_NONE, "64:ff9b::8.8.8.8"), POLICY_FROM_GLOBAL); /* who answers is outside */
+    assert_int_equal(from(POLICY_FROM_NONE, "64:ff9b::8.8.8.8"),
+                     POLICY_FROM_GLOBAL); /* who answers is outside */
     assert_int_equal(from(POLICY_FROM_NONE, "2002:808:808::1"), POLICY_FROM_GLOBAL);
     assert_int_equal(from(POLICY_FROM_PRIVATE, "10.0.0.1"), POLICY_FROM_PRIVATE);
-    assert_int_equal(from(POLICY_FROM_GLOBAL, "10.0.0.1"), POLICY_FROM_GLOBAL); /* once outside ... */
+    assert_int_equal(from(POLICY_FROM_GLOBAL, "10.0.0.1"),
+                     POLICY_FROM_GLOBAL); /* once outside ... */
     assert_int_equal(from(POLICY_FROM_PRIVATE, "127.0.0.1"), POLICY_FROM_GLOBAL);
     assert_int_equal(from(POLICY_FROM_PRIVATE, "8.8.8.8"), POLICY_FROM_GLOBAL);
 }
@@ -1208,7 +1218,8 @@ static void test_from(void **state)
 static void test_report(void **state)
 {
     (void)state;
-    struct policy *p = make_of(&(struct lines){.mode = POLICY_MODE_REPORT, .ports = "80 81",
+    struct policy *p = make_of(&(struct lines){.mode = POLICY_MODE_REPORT,
+                                               .ports = "80 81",
                                                .deny = "93.0.0.0/8 169.254.0.0/16 fd00:ec2::254",
                                                .deny_host = "*.evil.example",
                                                .redirects = REDIRECTS_NONE});
@@ -1240,13 +1251,19 @@ static void test_report(void **state)
             assert_int_equal(strncmp(v.rule, cases[i].rule, strlen(cases[i].rule)), 0);
         assert_int_equal(v.message[0] != '\0', v.reported);
     }
-    static const char *const never[] = {"127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "169.254.169.254",
-                                        "::ffff:169.254.169.254", "64:ff9b::169.254.169.254",
-                                        "fd00:ec2::254", "100.100.100.200"};
+    static const char *const never[] = {"127.0.0.1",
+                                        "0.0.0.0",
+                                        "::ffff:127.0.0.1",
+                                        "169.254.169.254",
+                                        "::ffff:169.254.169.254",
+                                        "64:ff9b::169.254.169.254",
+                                        "fd00:ec2::254",
+                                        "100.100.100.200"};
     for (size_t i = 0; i < COUNT(never); i++) {
         const struct policy_hop hop = {never[i], 81, POLICY_FROM_NONE};
         const struct ip_addr addr = ip(never[i]), none = {0};
-        if (policy_check_host(p, &hop, &addr, &v) || policy_check_address(p, &hop, &addr, &v) || v.reported)
+        if (policy_check_host(p, &hop, &addr, &v) || policy_check_address(p, &hop, &addr, &v) ||
+            v.reported)
             fail_msg("%s is let pass", never[i]);
         assert_false(policy_check_address(p, &hop, &none, &v)); /* no address at all */
     }

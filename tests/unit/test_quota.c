@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * quota: batches, members and the rate of an identity, on a clock of the test's own; identities do not
- * feel each other, and the table forgets.
+ * quota: batches, members and the rate of an identity, on a clock of the test's own; identities do
+ * not feel each other, and the table forgets.
  */
 #include "quota.h"
 
@@ -86,7 +86,8 @@ static void test_members(void **state)
     quotas_destroy(all);
 }
 
-/* In each second of a minute as many as the rate says, whatever the sizes; a large batch goes into debt. */
+/* In each second of a minute as many as the rate says, whatever the sizes; a large batch goes into
+ * debt. */
 static void test_rate(void **state)
 {
     (void)state;
@@ -144,7 +145,8 @@ static void test_table_is_bounded(void **state)
         quota_give_back(all, take(all, who, 1, &l, i * US_PER_MS), 1);
         most = quotas_known(all) > most ? quotas_known(all) : most;
     }
-    assert_in_range(most, 100, 500); /* a member is back after 100 ms, so 100 are owed for at a time */
+    assert_in_range(most, 100,
+                    500); /* a member is back after 100 ms, so 100 are owed for at a time */
     assert_int_equal(check(all, "held", 0, &l, 0), QUOTA_OK);
     quota_give_back(all, held, 3);
     quotas_destroy(all);
@@ -153,12 +155,9 @@ static void test_table_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_none),
-        cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_members),
-        cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_rate_a_minute),
-        cmocka_unit_test(test_table_is_bounded),
+        cmocka_unit_test(test_none),          cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_members),       cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_rate_a_minute), cmocka_unit_test(test_table_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
