@@ -195,8 +195,22 @@ static const struct config_listener *find_listener(const struct config *c, const
     return NULL;
 }
 
-/* What a running daemon cannot take: said, and for a listener that is gone the reload is refused. */
-static bool can_take(const struct gatherd *g, const struct config *next)
+/* Each name of a policy has a pool from its first use on, because jobs may still run in it. */
+static bool has_room(struct gatherd *g, const struct config *next)
+{
+    size_t wanted = g->slot_count;
+    for (size_t i = 0; i < next->policy_count; i++)
+        wanted += find_slot(g, next->policies[i].name) == NULL;
+    if (wanted <= CONFIG_NAMED_MAX)
+        return true;
+    LOG_ERROR("config", "%zu names of policies since the start, at most %d: that needs a restart",
+              wanted, CONFIG_NAMED_MAX);
+    return false;
+}
+
+/* What a running daemon cannot take: said, and for a listener that is gone, or one policy too many,
+ * the reload is refused. */
+static bool can_take(struct gatherd *g, const struct config *next)
 {
     struct buf names;
     for (size_t i = 0; i < g->config->listener_count; i++) {
@@ -206,6 +220,8 @@ static bool can_take(const struct gatherd *g, const struct config *next)
         LOG_ERROR("config", "listener.%s is gone: that needs a restart", name);
         return false;
     }
+    if (!has_room(g, next))
+        return false;
     buf_init(&names, 0);
     config_needs_restart(g->config, next, &names);
     if (names.len > 0)
@@ -223,8 +239,7 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     routes_reload(g->routes, next);
     front_reload(g->front, &next->limits);
     if (!install_policies(g, access, next, old))
-        LOG_ERROR("config", "no room for another policy since the start, or no memory: some are still "
-                            "the old ones; restart");
+        LOG_ERROR("config", "no memory: some policies are still the old ones; restart");
     for (size_t i = 0; i < next->listener_count; i++) {
         const struct config_listener *l = &next->listeners[i];
         const struct pool_slot *slot = find_slot(g, l->policy);

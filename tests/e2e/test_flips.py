@@ -2,6 +2,7 @@
 """What was allowed a moment ago, or is allowed to somebody else, opens nothing: warm connections of
 another policy, policies that a reload changes, names whose addresses change."""
 import json
+import re
 import threading
 import time
 
@@ -163,6 +164,25 @@ def test_reload_renews_a_policy_whose_rules_changed(listeners, origin):
     thread.join()
     assert held[0]["ok"]
     assert origin.wait(lambda: len(origin.open) <= 1)  # the old ones are closed
+
+
+def test_more_names_than_pools(listeners, origin):
+    """A reload with a policy that there is no room for is refused whole: the listener does not go on
+    with another policy than the file says."""
+    daemon = listeners(default=["allow = 127.0.0.1"])
+    daemon.daemon.allow_log = [re.compile("names of policies since the start|not reloaded")]
+    url = origin.url("/size/1")
+    for i in range(15):
+        text = "[listener default]\npolicy = p%d\n[policy p%d]\nallow = 127.0.0.1\n" % (i, i)
+        daemon.path.write_text(text + "ports = 1\n" if i % 2 else text)
+        reload_until(daemon, lambda: daemon.ask("default", [url])[0],
+                     lambda r: (r["state"] == "denied") == (i % 2 == 1))
+    daemon.path.write_text("[listener default]\npolicy = more\n[policy more]\nports = 1\n")
+    daemon.daemon.signal(1)
+    daemon.daemon.wait_log("17 names of policies since the start")
+    for _ in range(10):
+        assert daemon.ask("default", [url])[0]["ok"]
+    daemon.daemon.first = daemon.daemon.descriptors()  # each pool has some of its own
 
 
 def test_names_that_turn_inside(gatherd, origin, dns, record_property):
