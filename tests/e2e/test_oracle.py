@@ -241,6 +241,103 @@ def test_verdicts(base, allow, record_property):
     assert each / 10 < allowed < each  # both kinds were there
 
 
+PORTS = (80, 443, 8080)
+
+
+def draw_line(draw):
+    """(is deny, family, start, bits, low port, high port or None, text)."""
+    r = draw.random
+    family, value = draw.address()
+    width = 32 if family == 4 else 128
+    bits = r.choice((width, r.randint(0, width), r.choice((0, 1, 8, 16, 24, 32, 48, 64, 96))))
+    bits = min(bits, width)
+    start = value >> width - bits << width - bits
+    text = "%s/%d" % (text_of(family, start), bits)
+    low = high = None
+    if r.random() < 0.4:
+        low = r.choice(PORTS)
+        high = r.choice((low, 65535))
+        text = ("[%s]:%d-%d" if family == 6 else "%s:%d-%d") % (text, low, high)
+    if family == 6 and bits >= 96 and start >> 32 == 0xFFFF:  # a v4-mapped line is an IPv4 one
+        family, start, bits = 4, start & 0xFFFFFFFF, bits - 96
+    return r.random() < 0.4, family, start, bits, low, high, text
+
+
+class Lines(Oracle):
+    """With allow and deny lines, by going through all of them."""
+
+    def __init__(self, base, lines):
+        super().__init__(base, [])
+        self.lines = lines
+
+    def line(self, family, value, port):
+        """(bits, has a port, denies) of the one that decides, or None."""
+        width = 32 if family == 4 else 128
+        found = [
+            (bits, low is not None, deny)
+            for deny, of, start, bits, low, high, _ in self.lines
+            if of == family
+            and value >> width - bits == start >> width - bits
+            and (low is None or low <= port <= high)
+        ]
+        return max(found, default=None)
+
+    def judge(self, family, value, port):
+        best = self.line(family, value, port)
+        if best and best[2]:
+            return False
+        if (family, value) in self.metadata:
+            return bool(best) and best[0] == (32 if family == 4 else 128)
+        return bool(best) or self.one(family, value)
+
+    def verdict_at(self, family, value, port):
+        if family == 4:
+            return self.judge(4, value, port)
+        outer, inside = v4_inside(value)
+        best = self.line(6, value, port)
+        ok = not (best and best[2]) if outer is None else self.judge(6, value, port)
+        return ok and all(self.judge(4, v, port) for v in inside)
+
+
+def draw_within(draw, lines):
+    """An address that a line holds, or any; IPv4 also in one of its dresses."""
+    family, value = draw.address()
+    if draw.random.random() < 0.6:
+        _, family, start, bits, _, _, _ = draw.random.choice(lines)
+        width = 32 if family == 4 else 128
+        value = start | draw.random.getrandbits(width) & (1 << width - bits) - 1
+    if family == 4 and draw.random.random() < 0.3:
+        return 6, draw.random.choice((0xFFFF << 32, 0x64FF9B << 96, 0)) | value
+    return family, value
+
+
+def test_verdicts_with_lines(record_property):
+    """Random lines, and addresses within them and elsewhere: 20,000, or 1 million."""
+    policies, each = proc.form((100, 200), (2000, 500))
+    draw, wrong, allowed = Draw("lines"), [], 0
+    for _ in range(policies):
+        base = draw.random.choice(("public", "private", "unsafe-any"))
+        lines = [draw_line(draw) for _ in range(draw.random.randint(1, 12))]
+        oracle = Lines(base, lines)
+        drawn = [(*draw_within(draw, lines), draw.random.choice(PORTS)) for _ in range(each)]
+        arguments = [("-" if line[0] else "") + line[-1] for line in lines]
+        done = subprocess.run(
+            [tool(), base, *arguments],
+            input="".join("%s %d\n" % (text_of(f, v), p) for f, v, p in drawn),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for (f, v, p), letter in zip(drawn, done.stdout.split()):
+            expected = oracle.verdict_at(f, v, p)
+            allowed += expected
+            if letter != ("A" if expected else "D"):
+                wrong.append((base, arguments, text_of(f, v), p, letter))
+    record_property("compared", policies * each)
+    assert not wrong, (len(wrong), wrong[:5])
+    assert policies * each / 10 < allowed < policies * each
+
+
 def test_the_oracle_itself():
     """It agrees with the vectors that were derived from the same registries by others."""
     name = proc.testdata("iana", "address_vectors.tsv")

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
  * policy_verdicts - not a test but a tool of one (tests/e2e/test_oracle.py): what a policy says of
- * each address that stands on a line of standard input, A or D (denied), one letter a line.
+ * each address that stands on a line of standard input, A or D (denied), one letter a line. A line
+ * may have a port behind a blank.
  *
- *     policy_verdicts public|private|unsafe-any [ALLOW...] < addresses
+ *     policy_verdicts public|private|unsafe-any [ALLOW...] [-DENY...] < addresses
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy.h"
+
+enum { LINES_MAX = 64 };
 
 static enum config_base base_of(const char *word)
 {
@@ -19,11 +22,16 @@ static enum config_base base_of(const char *word)
 }
 
 /* '?' = the two ways to ask disagree, '!' = no address. */
-static char judge(const struct policy *p, const char *text)
+static char judge(const struct policy *p, char *text)
 {
-    const struct policy_hop hop = {.port = 80};
+    struct policy_hop hop = {.port = 80};
     struct verdict v, explained;
     struct ip_addr ip;
+    char *blank = strchr(text, ' ');
+    if (blank != NULL) {
+        *blank = '\0';
+        hop.port = (uint16_t)strtoul(blank + 1, NULL, 10);
+    }
     if (!ip_parse(text, &ip))
         return '!';
     bool allowed = policy_check_address(p, &hop, &ip, &v);
@@ -31,6 +39,20 @@ static char judge(const struct policy *p, const char *text)
         allowed != (v.type == ERR_NONE) || allowed != (v.message[0] == '\0'))
         return '?';
     return allowed ? 'A' : 'D';
+}
+
+/* Those that begin with a minus are deny lines. */
+static void sort_lines(char **items, size_t count, struct config_policy *conf)
+{
+    static char *allow[LINES_MAX], *deny[LINES_MAX];
+    conf->allow.items = allow;
+    conf->deny.items = deny;
+    for (size_t i = 0; i < count && i < LINES_MAX; i++) {
+        if (items[i][0] == '-')
+            deny[conf->deny.count++] = items[i] + 1;
+        else
+            allow[conf->allow.count++] = items[i];
+    }
 }
 
 int main(int argc, char **argv)
@@ -41,7 +63,7 @@ int main(int argc, char **argv)
     if (argc < 2)
         return EXIT_FAILURE;
     conf.base = base_of(argv[1]);
-    conf.allow = (struct str_list){argv + 2, (size_t)argc - 2};
+    sort_lines(argv + 2, (size_t)argc - 2, &conf);
     buf_init(&errors, 0);
     struct policy *p = policy_create(&conf, &errors);
     if (p == NULL) {
