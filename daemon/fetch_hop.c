@@ -308,6 +308,9 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
         end_cut(f, job, last);
     else if (code != CURLE_OK && !cut_on_purpose)
         end_error(f, job, code, last);
+    else if (t->in_head) /* libcurl takes the end of the connection for that of the head */
+        fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_INCOMPLETE, last,
+                            "the connection was closed within the answer's head");
     else if (redirect_wanted(job, t))
         follow_redirect(f, job, last);
     else
