@@ -29,7 +29,6 @@ enum {
     PING_TICK_MS = 1000,
     RETRY_AFTER_MAX_S = 3600,
     LARGE_BODY = 65536,       /* from then on it is read in a turn of its own */
-    LARGE_TICK_MS = 1,
 };
 
 /* --- before the body --- */
@@ -568,31 +567,40 @@ static void read_body(struct call *c)
     }
 }
 
+/* The next one may be read after as long as this one took. */
+static void on_large_timer(uv_timer_t *timer);
+
+static void read_large(struct call *c)
+{
+    uv_timer_t *timer = &c->routes->large_timer;
+    int64_t begin = clock_us();
+    read_body(c);
+    uv_update_time(timer->loop);
+    uv_timer_start(timer, on_large_timer, (uint64_t)((clock_us() - begin) / US_PER_MS) + 1, 0);
+}
+
 static void on_large_timer(uv_timer_t *timer)
 {
     struct routes *r = timer->data;
     struct list *node = list_pop(&r->large);
-    if (node == NULL)
-        return;
-    uv_timer_start(timer, on_large_timer, LARGE_TICK_MS, 0);
-    read_body(LIST_CONTAINER(node, struct call, node));
+    if (node != NULL)
+        read_large(LIST_CONTAINER(node, struct call, node));
 }
 
-/* A long body can take a good part of a second to read. One of them a turn: whoever asks little is
- * served in between. */
+/* A long body can take a good part of a second to read. So they get half of the loop's time, one by one:
+ * whoever asks little is served in between. */
 void routes_batch_on_request(struct call *c)
 {
     struct routes *r = c->routes;
     size_t n;
     (void)exchange_body(c->exchange, &n);
     take_trace(c);
-    if (n > LARGE_BODY && uv_is_active((uv_handle_t *)&r->large_timer)) {
+    if (n <= LARGE_BODY)
+        read_body(c);
+    else if (uv_is_active((uv_handle_t *)&r->large_timer))
         list_append(&r->large, &c->node);
-        return;
-    }
-    if (n > LARGE_BODY)
-        uv_timer_start(&r->large_timer, on_large_timer, LARGE_TICK_MS, 0);
-    read_body(c);
+    else
+        read_large(c);
 }
 
 void routes_batch_release(struct call *c)

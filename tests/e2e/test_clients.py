@@ -321,7 +321,7 @@ def test_slow_clients(spawn, origin):
     time.sleep(1)
     quiet = quiet.stop()
     good = steady.Steady(daemon.port)
-    clients = [Slow(daemon, MODES[n % 6], origin.url("/size/900000")) for n in range(count)]
+    clients = [Slow(daemon, MODES[n % 6], origin.url("/size/400000")) for n in range(count)]
     left = watch(clients, 30 * proc.scale() + count / 100)
     figures = good.stop()
     late = {mode: [] for mode in MODES}
@@ -359,7 +359,7 @@ def test_slow_readers_hold_what_they_asked_for_and_no_more(spawn, origin, view):
     for sock in socks:
         body = posting({"requests": [page] * 2, "include": ["body"]}, b"?format=%b" % view.encode())
         sock.sendall(body.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-    assert origin.wait(lambda: len(origin.seen) == 2 * count, 120 * proc.scale())
+    assert origin.wait(lambda: len(origin.seen) >= count, 120 * proc.scale())
     got = b""
     for _ in range(proc.form(2, 10)):
         for sock in socks:

@@ -13,6 +13,7 @@ import sys
 import time
 
 EVERY_S = 0.005
+LEAST = 20  # requests, however soon it is stopped
 BODY = b'["no-url"]'
 
 
@@ -36,7 +37,7 @@ class Steady:
 def main(port):
     times = []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    while not select.select([sys.stdin], [], [], EVERY_S)[0]:
+    while len(times) < LEAST or not select.select([sys.stdin], [], [], EVERY_S)[0]:
         begin = time.perf_counter()
         connection.request("POST", "/v1/batch", BODY, {"Content-Type": "application/json"})
         reply = connection.getresponse()

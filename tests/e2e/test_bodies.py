@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Bodies that are made to be dear: deep, wide, full of keys, of escapes, of digits. What one may cost in
+memory is bounded by a multiple of its size; what it costs in time is bounded too, and paid by who
+sends it: another client is served in between."""
+import json
+import os
+import re
+import threading
+import time
+
+import pytest
+
+from lib import contract, proc, steady
+
+SIZE = 4 << 20  # limits.body_bytes
+URL = b'"http://127.0.0.1:1/"'
+JSON_MEMBER = b'[{"url":%s,"json":' % URL
+# The values that all members may have together, and the arrays and objects: see request_json.c.
+VALUES, CONTAINERS = 24 * 10000 + 100000, 8 * 10000 + 1000
+# Memory of one body: 24 bytes for each of its own and 1 MiB for what is read, the body twice, and for
+# each of 10,000 members what is kept of it.
+FACTOR, CONSTANT = 26, (1 << 20) + 10000 * 2600
+
+
+def fill(head, unit, tail, size=SIZE, count=None):
+    """unit,unit,unit between head and tail."""
+    room = (size - len(head) - len(tail)) // (len(unit) + 1)
+    return head + b",".join([unit] * min(room, count or room)) + tail
+
+
+def keys(size, value=b"0"):
+    parts, length, number = [], 0, 0
+    while length < size - 32:
+        parts.append(b'"%x":%b' % (number, value))
+        length += len(parts[-1]) + 1
+        number += 1
+    return b",".join(parts[: VALUES - 10])
+
+
+def text(unit):
+    return JSON_MEMBER + b'"' + unit * ((SIZE - 100) // len(unit)) + b'"}]'
+
+
+BODIES = {  # name: (body, status)
+    "deep": (b"[" * SIZE, 400),
+    "deep-objects": (b'{"a":' * (SIZE // 5), 400),
+    "deep-64": (fill(JSON_MEMBER + b"[", b"[" * 60 + b"]" * 60, b"]}]"), 413),
+    "containers": (fill(b"[", b"[]", b"]"), 413),
+    "containers-most": (fill(JSON_MEMBER + b"[", b"[]", b"]}]", count=CONTAINERS - 10), 413),
+    "objects-most": (fill(JSON_MEMBER + b"[", b'{"a":1}', b"]}]", count=CONTAINERS - 10), 413),
+    "wide": (fill(b"[", b"1", b"]"), 413),
+    "wide-most": (fill(JSON_MEMBER + b"[", b"1", b"]}]", count=VALUES - 10), 200),
+    "strings-most": (fill(JSON_MEMBER + b"[", b'"a"', b"]}]", count=VALUES - 10), 200),
+    "reals-most": (fill(JSON_MEMBER + b"[", b"1e14", b"]}]", count=VALUES - 10), 200),
+    "keys": (b"[{" + b",".join(b'"%x":0' % n for n in range(350000)) + b"}]", 413),
+    "keys-of-a-member": (b"[{" + keys(SIZE) + b"}]", 400),
+    "keys-of-json": (JSON_MEMBER + b"{" + keys(SIZE - 100) + b"}}]", 200),
+    "key-twice-at-the-end": (JSON_MEMBER + b"{" + keys(SIZE - 100) + b',"0":1}}]', 400),
+    "headers": (b'[{"url":%s,"headers":{' % URL + keys(SIZE - 100, b'""') + b"}}]", 400),
+    "escapes": (text(b"\\u0041"), 200),
+    "escaped-controls": (text(b"\\u0001"), 200),
+    "escaped-pairs": (text(b"\\ud83d\\ude00"), 200),
+    "escaped-quotes": (text(b'\\"'), 200),
+    "one-string": (text(b"a"), 200),
+    "utf8": (text("ä".encode()), 200),
+    "utf8-that-ends-badly": (text("ä".encode())[:-3] + b'\xff"}]', 400),
+    "no-end": (b'["' + b"a" * (SIZE - 2), 400),
+    "integer": (b"[" + b"1" * (SIZE - 2) + b"]", 400),
+    "fraction": (JSON_MEMBER + b"0." + b"1" * (SIZE - 100) + b"}]", 200),
+    "exponent": (JSON_MEMBER + b"1e" + b"0" * (SIZE - 100) + b"}]", 200),
+    "minus-zeros": (JSON_MEMBER + b"-" + b"0" * (SIZE - 100) + b"}]", 400),
+    "blanks": (b" " * (SIZE - 30) + b"[" + URL + b"]", 200),
+    "one-url": (b'["' + b"a" * (SIZE - 4) + b'"]', 200),
+    "urls": (fill(b"[", b'"http://127.0.0.1:1/' + b"x" * 390 + b'"', b"]", count=10000), 200),
+    "base64": (b'[{"url":%s,"body_base64":"' % URL + b"QUJD" * (SIZE // 4 - 32) + b'"}]', 200),
+    "defaults": (
+        b'{"defaults":{"headers":{'
+        + b",".join(b'"h%d":"x"' % n for n in range(99))
+        + b'}},"requests":'
+        + fill(b"[", b'{"url":%s,"headers":{"a":"b"}}' % URL, b"]", count=10000)
+        + b"}",
+        200,
+    ),
+}
+
+
+def memory(daemon):
+    with open("/proc/%d/status" % daemon.pid, encoding="ascii") as file:
+        return int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1)) * 1024
+
+
+def turns(daemon):
+    """How many turns took longer than each bound of the histogram, seconds."""
+    values = daemon.metrics()
+    name = 'gatherd_loop_turn_seconds_bucket{le="%s"}'
+    bounds = ("0.01", "0.02", "0.05", "0.1")
+    return {float(b): values[name % "+Inf"] - values[name % b] for b in bounds}
+
+
+def busy_ms(daemon):
+    """Processor time of the front's thread."""
+    with open("/proc/%d/task/%d/schedstat" % (daemon.pid, daemon.pid), encoding="ascii") as file:
+        return int(file.read().split()[0]) / 1e6
+
+
+@pytest.mark.parametrize("name", sorted(BODIES))
+def test_a_dear_body(spawn, name):
+    """Its answer, and that memory stays in bounds: the denied members are not fetched."""
+    body, status = BODIES[name]
+    assert len(body) <= SIZE
+    daemon = spawn("policy.default.deny=127.0.0.1", loopback=False)
+    before, begin = memory(daemon), busy_ms(daemon)
+    reply = daemon.post(body)
+    took, grown, long = busy_ms(daemon) - begin, memory(daemon) - before, turns(daemon)
+    print("%s: %d, %.0f ms, %.1f MB = %.1f bytes for one; turns over 20 ms: %d, over 100 ms: %d"
+          % (name, reply.status, took, grown / 1e6, grown / len(body), long[0.02], long[0.1]))  # fmt: skip
+    assert reply.status == status, reply
+    if status != 200:
+        contract.problem(reply, status)
+    if proc.scale() == 1:
+        assert grown <= FACTOR * len(body) + CONSTANT
+    assert took < 5000 * proc.scale()
+
+
+def test_dear_bodies_do_not_hold_others_up(spawn):
+    """Ten clients send the dearest bodies all the time. A good one waits for one of them, not for all
+    that are there."""
+    daemon = spawn("policy.default.deny=127.0.0.1", loopback=False)
+    bodies = [BODIES["keys-of-json"][0], BODIES["key-twice-at-the-end"][0]]
+    begin = busy_ms(daemon)
+    for body in bodies:
+        daemon.post(body)
+    one_ms = (busy_ms(daemon) - begin) / len(bodies)
+    over = threading.Event()
+
+    def send():
+        while not over.is_set():
+            daemon.post(bodies[0])
+
+    threads = [threading.Thread(target=send) for _ in range(10)]
+    good = steady.Steady(daemon.port)
+    for thread in threads:
+        thread.start()
+    time.sleep(proc.form(6, 30))
+    figures = good.stop()
+    over.set()
+    for thread in threads:
+        thread.join()
+    print("one body takes %.0f ms; a good client beside ten: %s" % (one_ms, figures))
+    assert figures["p50"] < 3 * one_ms * proc.scale()
+
+
+@pytest.mark.parametrize("place", ["start", "middle", "end"])
+@pytest.mark.parametrize("type", ["text/uri-list", "application/json"])
+def test_every_raw_byte_in_a_url(gatherd, origin, type, place):
+    """Bytes as they are, not characters: the upstream sees nothing, or one well-formed request whose
+    target is what was asked."""
+    line = origin.url("/echo?").encode()
+    for code in range(256):
+        byte = bytes([code])
+        url = {"start": byte + line + b"ab", "middle": line + b"a" + byte + b"b",
+               "end": line + b"ab" + byte}[place]  # fmt: skip
+        before = len(origin.seen)
+        reply = gatherd.post(url if type == "text/uri-list" else b'["%b"]' % url, type=type)
+        seen = origin.seen[before:]
+        assert reply.status in (200, 400) and len(seen) <= 1, (code, reply)
+        json.loads(reply.body)
+        for request in seen:
+            assert request.raw.count(b"HTTP/1.1\r\n") == 1 and not request.body, code
+            assert re.fullmatch(rb"GET /echo\?[!-~]*", request.raw.split(b" HTTP/")[0]), code
+            assert not {n.lower() for n, _ in request.headers} - {
+                "host", "user-agent", "accept", "accept-encoding"
+            }  # fmt: skip
+
+
+def test_a_query_of_16_kb(gatherd, origin):
+    """Values as long as the head may be; decoded once, and one that is cut in an escape is refused."""
+    url = origin.url("/size/1")
+    assert gatherd.post([url], "timeout_ms=" + "0" * 8000 + "5000").status in (200, 400)
+    body = "body=" + "%41" * 5000
+    assert gatherd.post([url], "method=POST&" + body).status == 200
+    assert origin.seen[-1].body == b"A" * 5000
+    for bad in ("body=%4", "body=%", "body=%zz", "%00=1", "body=%00x", "body=%ff"):
+        reply = gatherd.post([url], bad)
+        assert reply.status in (200, 400), bad
+        if bad != "body=%00x":
+            contract.problem(reply, 400)
