@@ -47,6 +47,12 @@ def cpu_ms(daemon):
     return total / 1e6
 
 
+def starved_s(pid):
+    """How long a process was ready and had no processor: what a busy machine adds to every figure."""
+    with open("/proc/%d/schedstat" % pid, encoding="ascii") as file:
+        return int(file.read().split()[1]) / 1e9
+
+
 def wait(condition, message, seconds=20):
     deadline = time.monotonic() + seconds * proc.scale()
     while not condition():
@@ -156,9 +162,12 @@ HELD = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(HELD))
+WORST = ("chunk-line", "chunk-trailers", "pipelined-behind-a-batch", "tiny-chunks")
+
+
+@pytest.mark.parametrize("name", proc.form(WORST, sorted(HELD)))
 def test_no_client_makes_the_loop_spin(spawn, origin, name):
-    """Whatever a client leaves open costs next to no time: measured for 1.5 s with 8 of them."""
+    """Whatever a client leaves open costs next to no time: measured for a second with 8 of them."""
     daemon = spawn()
     data = HELD[name]
     if data is None:
@@ -169,11 +178,11 @@ def test_no_client_makes_the_loop_spin(spawn, origin, name):
         sock.send(data) if data else None
     time.sleep(0.3)
     before = cpu_ms(daemon)
-    time.sleep(1.5)
+    time.sleep(1)
     used = cpu_ms(daemon) - before
     for sock in socks:
         sock.close()
-    assert used < 300 * proc.scale(), "%.0f ms of processor in 1.5 s" % used
+    assert used < 250 * proc.scale(), "%.0f ms of processor in a second" % used
 
 
 # limits
@@ -285,21 +294,24 @@ class Slow:
             pass
 
 
-def watch(clients, seconds):
-    """Until all are closed: drips a byte each half second, notes when each one ends."""
-    poll, by_fd = select.epoll(), {c.sock.fileno(): c for c in clients}
-    for fd, client in by_fd.items():
-        poll.register(fd, client.events())
-    left, next_drip = set(by_fd), 0
+def watch(make, count, seconds):
+    """Opens them, a few at a time, until all are closed: drips a byte each half second, notes when each
+    one ends. Returns all, and those that are left."""
+    poll, by_fd, all_of_them, left, next_drip = select.epoll(), {}, [], set(), 0
     limit = time.monotonic() + seconds
-    while left and time.monotonic() < limit:
-        for fd, what in poll.poll(0.05):
+    while (left or len(all_of_them) < count) and time.monotonic() < limit:
+        for _ in range(min(20, count - len(all_of_them))):
+            client = make(len(all_of_them))
+            by_fd[client.sock.fileno()] = client
+            left.add(client.sock.fileno())
+            all_of_them.append(client)
+            poll.register(client.sock.fileno(), client.events())
+        for fd, what in poll.poll(0.05 if len(all_of_them) == count else 0):
             client = by_fd[fd]
             if what & (select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP):
-                if fd in left:
-                    client.end = time.monotonic()
-                    left.discard(fd)
-                    poll.unregister(fd)
+                client.end = time.monotonic()
+                left.discard(fd)
+                poll.unregister(fd)
             elif what & select.EPOLLIN:
                 client.since = time.monotonic()
         if time.monotonic() >= next_drip:
@@ -307,7 +319,7 @@ def watch(clients, seconds):
             for fd in left:
                 if by_fd[fd].rest:
                     by_fd[fd].drip()
-    return left
+    return all_of_them, left
 
 
 def test_slow_clients(spawn, origin):
@@ -321,9 +333,18 @@ def test_slow_clients(spawn, origin):
     time.sleep(1)
     quiet = quiet.stop()
     good = steady.Steady(daemon.port)
-    clients = [Slow(daemon, MODES[n % 6], origin.url("/size/400000")) for n in range(count)]
-    left = watch(clients, 30 * proc.scale() + count / 100)
+    waited = -starved_s(daemon.pid) - starved_s(os.getpid())
+    url = origin.url("/size/400000")
+    clients, left = watch(
+        lambda n: Slow(daemon, MODES[n % 6], url), count, 30 * proc.scale() + count / 50
+    )
     figures = good.stop()
+    waited += starved_s(daemon.pid) + starved_s(os.getpid())
+    values = daemon.metrics()
+    turns = {b: values["gatherd_loop_turn_seconds_count"]
+             - values['gatherd_loop_turn_seconds_bucket{le="%s"}' % b]
+             for b in ("0.005", "0.02", "0.05")}  # fmt: skip
+    print("turns longer than", turns, "of", values["gatherd_loop_turn_seconds_count"])
     late = {mode: [] for mode in MODES}
     for client in clients:
         if client.end is not None:
@@ -333,14 +354,17 @@ def test_slow_clients(spawn, origin):
     for mode, seconds in late.items():
         seconds.sort()
         print("%-10s %d closed, %.3f to %.3f s late" % (mode, len(seconds), seconds[0], seconds[-1]))
-    print("good client: alone p99 %.1f ms, among them %s" % (quiet["p99"], figures))
+    print("good client: alone p99 %.1f ms, among them %s; without processor: %.2f s"
+          % (quiet["p99"], figures, waited))  # fmt: skip
     every = sorted(s for seconds in late.values() for s in seconds)
-    near = sum(-0.5 <= s <= 0.5 for s in every)
-    assert near >= 0.99 * count and every[-1] < 2 * proc.scale(), (near, every[0], every[-1])
-    assert figures["p99"] < max(50, 4 * quiet["p99"]) * proc.scale(), (quiet, figures)
+    near = sum(-0.5 <= s <= 0.5 + waited for s in every)
+    assert near >= 0.99 * count and every[-1] < 2 * proc.scale() + waited, (near, every[-1], waited)
+    bound = max(50, 4 * quiet["p99"]) * proc.scale() + 100 * waited
+    assert figures["p99"] < bound, (quiet, figures, waited)
     cut = {r: daemon.metrics()['gatherd_clients_cut_total{reason="%s"}' % r] for r in
            ("head", "body", "answer")}  # fmt: skip
-    assert cut == {"head": count / 2, "body": count / 3, "answer": count / 6}
+    kinds = [("head", MODES[:3]), ("body", MODES[3:5]), ("answer", MODES[5:])]
+    assert cut == {name: sum(len(late[mode]) for mode in modes) for name, modes in kinds}
 
 
 @pytest.mark.parametrize("view", ["json", "ndjson"])
