@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz - what the targets share: the entry that libFuzzer and fuzz_main.c call, and a check that does not
- * go away with NDEBUG.
+ * fuzz - what the targets share: the entry that libFuzzer and fuzz_main.c call, and a check that
+ * does not go away with NDEBUG.
  *
- * A target is one file with LLVMFuzzerTestOneInput(). `make fuzz` links it with libFuzzer; everywhere else
- * fuzz_main.c is its main and runs the inputs of seeds/NAME/ once, as a test of `make check`. It returns 0
- * for every input, and aborts when a promise is broken; what it makes in a call it frees in the call.
+ * A target is one file with LLVMFuzzerTestOneInput(). `make fuzz` links it with libFuzzer;
+ * everywhere else fuzz_main.c is its main and runs the inputs of seeds/NAME/ once, as a test of
+ * `make check`. It returns 0 for every input, and aborts when a promise is broken; what it makes
+ * in a call it frees in the call.
  */
 #ifndef GATHERD_TESTS_FUZZ_H
 #define GATHERD_TESTS_FUZZ_H
@@ -31,7 +32,8 @@ _Noreturn static inline void fuzz_fail(const char *file, int line, const char *w
             fuzz_fail(__FILE__, __LINE__, #condition); \
     } while (0)
 
-/* A block of exactly n bytes, so that a read past the end is seen; never NULL. The caller frees it. */
+/* A block of exactly n bytes, so that a read past the end is seen; never NULL. The caller frees
+ * it. */
 static inline char *fuzz_copy(const void *data, size_t n)
 {
     char *copy = malloc(n > 0 ? n : 1);
@@ -52,8 +54,8 @@ static inline char *fuzz_text(const void *data, size_t n)
     return copy;
 }
 
-/* Takes the bytes up to the first `end`, which is dropped, off the input: their count, and where they were
- * in *out. All of it when there is no such byte. */
+/* Takes the bytes up to the first `end`, which is dropped, off the input: their count, and where
+ * they were in *out. All of it when there is no such byte. */
 static inline size_t fuzz_take_until(const uint8_t **data, size_t *size, char end, const char **out)
 {
     const uint8_t *at = *size > 0 ? memchr(*data, end, *size) : NULL;

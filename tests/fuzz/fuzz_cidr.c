@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_cidr - addresses, prefixes and the lists of a policy, against inet_pton() and a comparison of bits
- * (fuzz_oracle.h).
+ * fuzz_cidr - addresses, prefixes and the lists of a policy, against inet_pton() and a comparison
+ * of bits (fuzz_oracle.h).
  *
  * The input is text up to the first NUL, a line each of
  *
@@ -12,9 +12,9 @@
  *
  * and behind the NUL addresses to be judged, 19 bytes each: family (odd: IPv4), port, 16 bytes.
  *
- * Promised: what is read is what inet_pton() reads, and printing it gives the same again; a prefix holds
- * what has its bits; a line is taken when the grammar says so; each verdict is the oracle's; check and
- * explain agree; and the `allow` line that a denial names opens that address.
+ * Promised: what is read is what inet_pton() reads, and printing it gives the same again; a prefix
+ * holds what has its bits; a line is taken when the grammar says so; each verdict is the oracle's;
+ * check and explain agree; and the `allow` line that a denial names opens that address.
  */
 #include "fuzz.h"
 
@@ -162,8 +162,8 @@ static void free_lists(struct lists *l)
 
 /* --- verdicts --- */
 
-/* The line stands between "`allow = " and "`"; it may name several items. False: the message has none,
- * or was cut. */
+/* The line stands between "`allow = " and "`"; it may name several items. False: the message has
+ * none, or was cut. */
 static bool read_hint(const char *message, struct config_policy *conf, char *copy, size_t size)
 {
     const char *begin = strstr(message, "`allow = "), *end;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_config - a configuration as `gatherd -t` reads it: the file, then overrides as of -o, then policies
- * and the files that it names.
+ * fuzz_config - a configuration as `gatherd -t` reads it: the file, then overrides as of -o, then
+ * policies and the files that it names.
  *
- * The input is the file; a line that is "-o" ends it, and each line behind that is one override. The file
- * lies in memory (memfd), so that nothing is written; a conf.d beside it does not exist there.
+ * The input is the file; a line that is "-o" ends it, and each line behind that is one override.
+ * The file lies in memory (memfd), so that nothing is written; a conf.d beside it does not exist
+ * there.
  *
- * Promised: a refusal has its reasons, one a line, of printable text, and the file's name or "-o" in front;
- * what is taken is within its ranges, and its dump can be loaded and dumps the same; of a configuration
- * and itself nothing needs a restart.
+ * Promised: a refusal has its reasons, one a line, of printable text, and the file's name or "-o"
+ * in front; what is taken is within its ranges, and its dump can be loaded and dumps the same; of
+ * a configuration and itself nothing needs a restart.
  */
 #include "fuzz.h"
 

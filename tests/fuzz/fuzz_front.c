@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_front - one connection to the real front, libmicrohttpd and all, with a handler that does no more
- * than note what it is asked and answer. The front lives for the whole run; the connection is a socketpair,
- * of which the front is given one end.
+ * fuzz_front - one connection to the real front, libmicrohttpd and all, with a handler that does
+ * no more than note what it is asked and answer. The front lives for the whole run; the connection
+ * is a socketpair, of which the front is given one end.
  *
- * The input: three bytes, and then what the client sends. The first chooses the listener (TCP, Unix, TCP
- * with a token: "Bearer fuzz-token-0123456789") and when and how the handler answers (at the head, at the
- * request, a turn later, when the connection has long been suspended, as a stream with pauses, with more
- * than the socket takes); the second the size of the pieces in which the bytes are sent; the third how the
- * client ends: it stays silent, says it is done, leaves, or leaves with bytes unread.
+ * The input: three bytes, and then what the client sends. The first chooses the listener (TCP,
+ * Unix, TCP with a token: "Bearer fuzz-token-0123456789") and when and how the handler answers (at
+ * the head, at the request, a turn later, when the connection has long been suspended, as a stream
+ * with pauses, with more than the socket takes); the second the size of the pieces in which the
+ * bytes are sent; the third how the client ends: it stays silent, says it is done, leaves, or
+ * leaves with bytes unread.
  *
  * Time is this file's: a deadline is a step of the clock, and nothing waits.
  *
- * Promised: what the handler is given is, request by request, what a strict reading of the bytes says
- * (fuzz_front_oracle.h), body included; every answer is well-formed and, to a client that stays, complete;
- * nothing follows an answer that said `Connection: close`; each request that the handler was told of
- * is finished once; and when the deadlines have passed, connection and memory are gone.
+ * Promised: what the handler is given is, request by request, what a strict reading of the bytes
+ * says (fuzz_front_oracle.h), body included; every answer is well-formed and, to a client that
+ * stays, complete; nothing follows an answer that said `Connection: close`; each request that the
+ * handler was told of is finished once; and when the deadlines have passed, connection and memory
+ * are gone.
  */
 #include "fuzz.h"
 
@@ -403,9 +405,9 @@ static bool next_is_head(struct span *in)
     return head;
 }
 
-/* libmicrohttpd 0.9.75 refuses a Content-Length that is no number by itself, before anybody is asked, and
- * its head goes out twice: it builds the answer, forgets that it did, and builds it again. It says
- * `Connection: close`, and does. */
+/* libmicrohttpd 0.9.75 refuses a Content-Length that is no number by itself, before anybody is
+ * asked, and its head goes out twice: it builds the answer, forgets that it did, and builds it
+ * again. It says `Connection: close`, and does. */
 static void skip_repeated_head(struct span *in)
 {
     const char *end = memmem(in->at, in->n, "\r\n\r\n", 4);
@@ -443,7 +445,8 @@ static void check_answers(enum how how)
 /* What happened, for whoever looks at a finding with FUZZ_SHOW set. */
 static void show(void)
 {
-    fprintf(stderr, "--- sent\n%.*s\n--- got\n%.*s\n", (int)f.sent_len, f.sent, (int)f.got_len, f.got);
+    fprintf(stderr, "--- sent\n%.*s\n", (int)f.sent_len, f.sent);
+    fprintf(stderr, "--- got\n%.*s\n", (int)f.got_len, f.got);
     for (int i = 0; i < f.asked_count; i++)
         fprintf(stderr, "--- asked\n%s\n%.*s\n", f.asked[i].text, (int)f.asked[i].body_len,
                 f.asked[i].body);

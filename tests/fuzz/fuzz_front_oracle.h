@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_front_oracle - HTTP/1.1 read once more, strictly and slowly (RFC 9112): which requests stand in what
- * a client sent, and whether what it got are well-formed answers. For fuzz_front; calls nothing of daemon/.
+ * fuzz_front_oracle - HTTP/1.1 read once more, strictly and slowly (RFC 9112): which requests
+ * stand in what a client sent, and whether what it got are well-formed answers. For fuzz_front;
+ * calls nothing of daemon/.
  */
 #ifndef GATHERD_TESTS_FUZZ_FRONT_ORACLE_H
 #define GATHERD_TESTS_FUZZ_FRONT_ORACLE_H
@@ -15,9 +16,9 @@ struct span {
     size_t n;
 };
 
-/* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and extensions
- * between chunks, and a NUL at the end of a line, which with one bare LF near it looks as CR LF does. What
- * follows is not compared. */
+/* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and
+ * extensions between chunks, and a NUL at the end of a line, which with one bare LF near it looks
+ * as CR LF does. What follows is not compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
 
 struct framing {
@@ -34,7 +35,8 @@ struct oracle_request {
     size_t body_len;
 };
 
-/* Cuts a line off; false when its end is not there. *strict: it ends in CR LF and holds no CR or NUL. */
+/* Cuts a line off; false when its end is not there. *strict: it ends in CR LF and holds no CR or
+ * NUL. */
 static inline bool take_line(struct span *in, struct span *line, bool *strict)
 {
     const char *end = in->n > 0 ? memchr(in->at, '\n', in->n) : NULL;
@@ -46,7 +48,7 @@ static inline bool take_line(struct span *in, struct span *line, bool *strict)
     *strict = line->n > 0 && line->at[line->n - 1] == '\r';
     line->n -= *strict;
     if (line->n > 0)
-        *strict &= memchr(line->at, '\r', line->n) == NULL && memchr(line->at, '\0', line->n) == NULL;
+        *strict &= !memchr(line->at, '\r', line->n) && !memchr(line->at, '\0', line->n);
     return true;
 }
 
@@ -137,7 +139,8 @@ static inline bool hex_digit(char c, uint64_t *value)
 }
 
 /* Appends one chunk. *last: it was the one of no bytes. */
-static inline enum reading read_chunk(struct span *in, char *body, size_t *len, size_t max, bool *last)
+static inline enum reading read_chunk(struct span *in, char *body, size_t *len, size_t max,
+                                      bool *last)
 {
     struct span line;
     bool strict;
@@ -178,7 +181,8 @@ static inline enum reading read_chunks(struct span *in, char *body, size_t *len,
     return got == READ_BAD ? READ_VAGUE : got;
 }
 
-static inline enum reading read_body(struct span *in, const struct framing *f, struct oracle_request *r)
+static inline enum reading read_body(struct span *in, const struct framing *f,
+                                     struct oracle_request *r)
 {
     r->body_len = 0;
     if (f->codings > 0)
@@ -230,46 +234,58 @@ static inline enum reading oracle_read(struct span *in, struct oracle_request *r
     return read_body(in, &f, r);
 }
 
-/* The next answer. without_body: it is one to HEAD. *status is 0 where none was begun. */
-static inline enum reading oracle_answer(struct span *in, bool without_body, int *status, bool *close)
+/* "HTTP/1.x NNN reason"; 0 when it is not that. */
+static inline int read_status(struct span line)
+{
+    uint64_t number;
+    if (line.n < 13 || memcmp(line.at, "HTTP/1.", 7) != 0 || line.at[8] != ' ' ||
+        line.at[12] != ' ' || !span_number((struct span){line.at + 9, 3}, &number))
+        return 0;
+    return number >= 100 && number <= 599 ? (int)number : 0;
+}
+
+/* The body of an answer that has one. *close: only the end of the connection ends it. */
+static inline enum reading read_answer_body(struct span *in, struct framing *f, bool *close)
 {
     static char body[1 << 20];
+    size_t len = 0;
+    if (f->codings > 0) {
+        enum reading got = read_chunks(in, body, &len, sizeof body);
+        return got == READ_VAGUE ? READ_BAD : got;
+    }
+    if (f->lengths == 0) {
+        *close = true;
+        f->length = in->n;
+    }
+    if (f->length > in->n)
+        return READ_PART;
+    in->at += f->length;
+    in->n -= (size_t)f->length;
+    return READ_WHOLE;
+}
+
+/* The next answer. without_body: it is one to HEAD. *status is 0 where none was begun. */
+static inline enum reading oracle_answer(struct span *in, bool without_body, int *status,
+                                         bool *close)
+{
     struct framing f = {0};
     struct span line;
     bool strict;
-    size_t len = 0;
     *status = 0;
     if (!take_line(in, &line, &strict))
         return in->n == 0 ? READ_WHOLE : READ_PART;
-    if (!strict || line.n < 13 || memcmp(line.at, "HTTP/1.", 7) != 0 || line.at[8] != ' ' ||
-        line.at[12] != ' ')
+    *status = strict ? read_status(line) : 0;
+    if (*status == 0)
         return READ_BAD;
-    uint64_t number;
-    if (!span_number((struct span){line.at + 9, 3}, &number) || number < 100 || number > 599)
-        return READ_BAD;
-    *status = (int)number;
     enum reading got = read_fields(in, &f);
     *close = f.close;
     if (got != READ_WHOLE)
         return got;
-    if (f.lengths > 1 || f.codings > 1 || (f.lengths > 0 && f.codings > 0) || f.bad_length ||
-        (f.codings > 0 && !f.chunked))
+    if (f.lengths + f.codings > 1 || f.bad_length || (f.codings > 0 && !f.chunked))
         return READ_BAD;
-    if (without_body || number < 200 || number == 204 || number == 304)
+    if (without_body || *status < 200 || *status == 204 || *status == 304)
         return READ_WHOLE;
-    if (f.codings > 0) {
-        got = read_chunks(in, body, &len, sizeof body);
-        return got == READ_VAGUE ? READ_BAD : got;
-    }
-    if (f.lengths == 0) { /* up to the end of the connection */
-        *close = true;
-        f.length = in->n;
-    }
-    if (f.length > in->n)
-        return READ_PART;
-    in->at += f.length;
-    in->n -= (size_t)f.length;
-    return READ_WHOLE;
+    return read_answer_body(in, &f, close);
 }
 
 #endif

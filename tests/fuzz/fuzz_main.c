@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_main - a fuzz target as a test: the main of each tests/fuzz/fuzz_NAME where there is no libFuzzer.
- * Without arguments it runs every file of seeds/NAME/ below $top_srcdir, in order, one TAP case each; with
- * arguments those files, which is how a finding is looked at with any compiler and under valgrind.
+ * fuzz_main - a fuzz target as a test: the main of each tests/fuzz/fuzz_NAME where there is no
+ * libFuzzer. Without arguments it runs every file of seeds/NAME/ below $top_srcdir, in order, one
+ * TAP case each; with arguments those files, which is how a finding is looked at with any compiler
+ * and under valgrind.
  *
- * A broken promise aborts: the cases that follow are missing then, which the harness counts as an error.
- * The line before the end names the input.
+ * A broken promise aborts: the cases that follow are missing then, which the harness counts as an
+ * error. The line before the end names the input.
  */
 #include "fuzz.h"
 

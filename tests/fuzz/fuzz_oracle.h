@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_oracle - what a policy has to say of an address, found out once more from the registries' text by
- * other means: inet_pton() and one bit after the other. It calls nothing of daemon/, and is as slow as it
- * is plain. fuzz_cidr and fuzz_url_policy hold the daemon's word against it.
+ * fuzz_oracle - what a policy has to say of an address, found out once more from the registries'
+ * text by other means: inet_pton() and one bit after the other. It calls nothing of daemon/, and
+ * is as slow as it is plain. fuzz_cidr and fuzz_url_policy hold the daemon's word against it.
  */
 #ifndef GATHERD_TESTS_FUZZ_ORACLE_H
 #define GATHERD_TESTS_FUZZ_ORACLE_H
@@ -88,7 +88,8 @@ static inline bool oracle_prefix(const char *text, struct oracle_prefix *out)
     return true;
 }
 
-/* The registries' rows that are not what lies around them. Outside of 2000::/3 nothing is global. */
+/* The registries' rows that are not what lies around them. Outside of 2000::/3 nothing is global.
+ */
 static const struct {
     const char *prefix;
     enum oracle_class class;
@@ -249,44 +250,53 @@ static inline bool oracle_decimal(const char *s, size_t n, long *out)
     return value >= 1 && value <= 65535;
 }
 
-/* An item of allow or deny: PREFIX, PREFIX:PORT, PREFIX:LOW-HIGH; IPv6 in brackets when there is a port,
- * and where one likes. */
+/* PORT or LOW-HIGH. */
+static inline bool oracle_ports(const char *text, struct oracle_rule *r)
+{
+    size_t n = strcspn(text, "-");
+    const char *high = text + n + 1;
+    r->has_port = true;
+    if (!oracle_decimal(text, n, &r->low))
+        return false;
+    r->high = r->low;
+    return text[n] == '\0' ||
+           (oracle_decimal(high, strlen(high), &r->high) && r->high >= r->low);
+}
+
+/* Where the prefix ends: at a bracket, at the only colon, or with the text. *ports: NULL = none. */
+static inline const char *oracle_item_end(const char *text, const char **ports)
+{
+    const char *colon = strchr(text, ':'), *end = text + strlen(text);
+    *ports = NULL;
+    if (text[0] == '[') {
+        end = strchr(text, ']');
+        if (end == NULL || (end[1] != '\0' && end[1] != ':'))
+            return NULL;
+        *ports = end[1] == ':' ? end + 2 : NULL;
+    } else if (colon != NULL && colon == strrchr(text, ':')) {
+        end = colon;
+        *ports = colon + 1;
+    }
+    return end;
+}
+
+/* An item of allow or deny: PREFIX, PREFIX:PORT, PREFIX:LOW-HIGH; IPv6 in brackets when there is a
+ * port, and where one likes. */
 static inline bool oracle_rule(const char *text, bool deny, struct oracle_rule *r)
 {
     char target[80];
-    const char *end = text + strlen(text), *colon = strchr(text, ':');
+    const char *ports, *end = oracle_item_end(text, &ports);
     bool bracketed = text[0] == '[';
-    if (bracketed) {
-        end = strchr(text, ']');
-        if (end == NULL)
-            return false;
-        colon = end[1] == '\0' ? NULL : end + 1;
-        if (colon != NULL && *colon != ':')
-            return false;
-        text++;
-    } else if (colon != NULL && colon == strrchr(text, ':')) {
-        end = colon;
-    } else {
-        colon = NULL;
-    }
-    size_t n = (size_t)(end - text);
-    if (n >= sizeof target)
+    text += bracketed;
+    *r = (struct oracle_rule){.deny = deny, .low = 0, .high = 65535};
+    if (end == NULL || (size_t)(end - text) >= sizeof target)
         return false;
-    memcpy(target, text, n);
-    target[n] = '\0';
-    *r = (struct oracle_rule){.deny = deny, .has_port = colon != NULL, .low = 0, .high = 65535};
+    memcpy(target, text, (size_t)(end - text));
+    target[end - text] = '\0';
     if (!oracle_prefix(target, &r->prefix) || (bracketed && r->prefix.ip.bytes != 16))
         return false;
     oracle_unmap(&r->prefix);
-    if (colon == NULL)
-        return true;
-    size_t low_n = strcspn(colon + 1, "-");
-    bool range = colon[1 + low_n] == '-';
-    const char *high = colon + 1 + low_n + 1;
-    if (!oracle_decimal(colon + 1, low_n, &r->low))
-        return false;
-    r->high = r->low;
-    return !range || (oracle_decimal(high, strlen(high), &r->high) && r->high >= r->low);
+    return ports == NULL || oracle_ports(ports, r);
 }
 
 /* Longest prefix, then with a port, then deny. */
@@ -328,8 +338,8 @@ static inline enum oracle_word oracle_judge_one(const struct oracle_policy *p,
     return open ? ORACLE_ALLOWED : ORACLE_DENIED;
 }
 
-static inline enum oracle_word oracle_judge(const struct oracle_policy *p, const struct oracle_ip *ip,
-                                            long port)
+static inline enum oracle_word oracle_judge(const struct oracle_policy *p,
+                                            const struct oracle_ip *ip, long port)
 {
     struct oracle_ip inside[2];
     enum oracle_word worst = oracle_judge_one(p, ip, port);

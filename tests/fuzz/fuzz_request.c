@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_request - bodies and query strings of POST /v1/batch through request_parse(), twice: with the short
- * way for plain members, and by jansson alone. Nobody may be able to tell which of the two read a body.
+ * fuzz_request - bodies and query strings of POST /v1/batch through request_parse(), twice: with
+ * the short way for plain members, and by jansson alone. Nobody may be able to tell which of the
+ * two read a body.
  *
- * The input is one line, its first byte the kind of body (j JSON, n NDJSON, u URL list, anything else a
- * guess) and the rest the query string, and behind the line feed the body.
+ * The input is one line, its first byte the kind of body (j JSON, n NDJSON, u URL list, anything
+ * else a guess) and the rest the query string, and behind the line feed the body.
  *
- * Promised: a refusal has a status, words in UTF-8, an offset that lies in the body and a pointer that
- * leads to something in it; what is taken is within its limits: members have a URL that can be fetched or a
- * reason, methods and header fields that may be sent, ids of their own; and 24 times the body's size and
- * 1 MiB of memory are enough to read it, of which nothing is left.
+ * Promised: a refusal has a status, words in UTF-8, an offset that lies in the body and a pointer
+ * that leads to something in it; what is taken is within its limits: members have a URL that can
+ * be fetched or a reason, methods and header fields that may be sent, ids of their own; and 24
+ * times the body's size and 1 MiB of memory are enough to read it, of which nothing is left.
  */
 #include "fuzz.h"
 

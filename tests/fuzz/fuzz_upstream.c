@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_upstream - what an upstream may answer, through the real engine with libcurl and sockets, to the
- * JSON that a client gets. The engine lives for the whole run; the upstream is a listening socket of this
- * file, served between the turns of the engine's loop, so that nothing ever waits for anything.
+ * fuzz_upstream - what an upstream may answer, through the real engine with libcurl and sockets,
+ * to the JSON that a client gets. The engine lives for the whole run; the upstream is a listening
+ * socket of this file, served between the turns of the engine's loop, so that nothing ever waits
+ * for anything.
  *
- * The input: four bytes, and then replies, separated by FE FE. The n-th request of a run gets the n-th
- * reply, all later ones the last (a redirect asks again). The first byte chooses the method and how many
- * members are fetched one after the other, the second what is included and the caps, the third the size of
- * the pieces in which a reply is sent, the fourth what follows it: nothing, the end of the connection, or a
- * reset.
+ * The input: four bytes, and then replies, separated by FE FE. The n-th request of a run gets the
+ * n-th reply, all later ones the last (a redirect asks again). The first byte chooses the method
+ * and how many members are fetched one after the other, the second what is included and the caps,
+ * the third the size of the pieces in which a reply is sent, the fourth what follows it: nothing,
+ * the end of the connection, or a reset.
  *
- * Time is this file's: when nothing moves any more, the clock is put forward beyond every time-out.
- * The policy allows the upstream's address and port and no other, so that a Location leads nowhere.
+ * Time is this file's: when nothing moves any more, the clock is put forward beyond every
+ * time-out. The policy allows the upstream's address and port and no other, so that a Location
+ * leads nowhere.
  *
- * Promised: each member has exactly one result; its phases add up to its time; its error is one of the
- * table and never proxy_internal_error, which is gatherd's own fault; the caps hold; nothing is held for it
- * afterwards; and every view of it is valid: JSON that jansson loads, lines of NDJSON, text in UTF-8.
+ * Promised: each member has exactly one result; its phases add up to its time; its error is one of
+ * the table and never proxy_internal_error, which is gatherd's own fault; the caps hold; nothing
+ * is held for it afterwards; and every view of it is valid: JSON that jansson loads, lines of
+ * NDJSON, text in UTF-8.
  */
 #include "fuzz.h"
 

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_url_policy - the way of a URL, from its text to the policy's word on its host, and on to where
- * Location headers lead. What is checked must be what is fetched.
+ * fuzz_url_policy - the way of a URL, from its text to the policy's word on its host, and on to
+ * where Location headers lead. What is checked must be what is fetched.
  *
- * The input: one byte for the policy's base, then the URL up to a line feed, then Location headers, a line
- * each, every one against the target before it.
+ * The input: one byte for the policy's base, then the URL up to a line feed, then Location
+ * headers, a line each, every one against the target before it.
  *
  * Promised, of each target that is made:
- * - it is http or https, printable ASCII, without userinfo, backslash, fragment and zone, port 1-65535;
- * - CURLU reads from its text the scheme, host and port that the origin has: libcurl will dial those;
- * - a host that any C library would take for an address (inet_aton(), inet_pton()) is known to be one;
+ * - it is http or https, printable ASCII, without userinfo, backslash, fragment and zone, port
+ *   1-65535;
+ * - CURLU reads from its text the scheme, host and port that the origin has: libcurl will dial
+ *   those;
+ * - a host that any C library would take for an address (inet_aton(), inet_pton()) is known to be
+ *   one;
  * - the policy's word on it is the oracle's of that very address (fuzz_oracle.h);
  * - read again, it is itself: a target is a fixed point;
- * - the short way of url_plain and the long one by CURLU say the same, and in an arena that already has
- *   the origin, it is the same origin.
+ * - the short way of url_plain and the long one by CURLU say the same, and in an arena that
+ *   already has the origin, it is the same origin.
  */
 #include "fuzz.h"
 
@@ -88,8 +91,8 @@ static void check_curl(const struct target *t)
     char host[300];
     CURLU *u = curl_url();
     FUZZ_ASSERT(curl_url_set(u, CURLUPART_URL, t->text, CURLU_DISALLOW_USER) == CURLUE_OK);
-    char *scheme = part(u, CURLUPART_SCHEME, 0), *port = part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT),
-         *name = part(u, CURLUPART_HOST, 0);
+    char *scheme = part(u, CURLUPART_SCHEME, 0), *name = part(u, CURLUPART_HOST, 0);
+    char *port = part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT);
     snprintf(host, sizeof host, o->ip.family == 6 ? "[%s]" : "%s", o->host);
     FUZZ_ASSERT(strcmp(scheme, o->https ? "https" : "http") == 0);
     FUZZ_ASSERT(strtol(port, NULL, 10) == o->port);
@@ -124,7 +127,7 @@ static void check_host(const struct origin *o)
     FUZZ_ASSERT(oracle_equal(&known, &loose) && known.bytes == loose.bytes);
     FUZZ_ASSERT(n > 0 && n <= 254);
     for (const char *c = o->host; *c != '\0' && o->ip.family != 6; c++) {
-        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-' || *c == '_';
+        bool letter = strchr("abcdefghijklmnopqrstuvwxyz0123456789-_", *c) != NULL;
         FUZZ_ASSERT(letter || *c == '.');
         label = letter ? label + 1 : 0;
         FUZZ_ASSERT(label <= 63 && (letter || c > o->host));
