@@ -48,7 +48,8 @@ struct answer {
     bool close;       /* end the connection after it */
     struct buf body;  /* taken */
     /* A body made as the client takes it: asked whenever the last piece was handed to the kernel. NULL =
-     * body is all. Stops being called at on_finished. */
+     * body is all. Stops being called at on_finished. Not for HEAD: libmicrohttpd 0.9.75 would send the
+     * last chunk of a body that is none. */
     enum fill (*fill)(void *arg, struct buf *out);
     void *arg;
 };

@@ -81,8 +81,8 @@ def test_check(conf):
         ("[daemon]\nlops = 3\n", r"gatherd\.conf:2: .*loops"),
         ("[limits]\nrequests = 10\nqueued = 5\n", r"requests"),
         ("[policy default]\nallow = example.com\n", r":2: .*example\.com"),
-        ("[listener default]\ntoken_file = /nonexistent\n", r"/nonexistent: No such file"),
-        ("[fetch]\nca_file = /nonexistent\n", r"/nonexistent: No such file"),
+        ("[listener default]\ntoken_file = /dev/null/x\n", r"/dev/null/x: Not a directory"),
+        ("[fetch]\nca_file = /dev/null/x\n", r"/dev/null/x: Not a directory"),
         ("[listener default]\nbind = 0.0.0.0:0\n", r"token_file"),
     ],
 )
@@ -97,8 +97,8 @@ def test_check_finds(conf, text, words):
 
 
 def test_no_such_file():
-    done = run("-t", "-c", "/nonexistent/gatherd.conf")
-    assert done.returncode == CONFIG and "/nonexistent/gatherd.conf" in done.stderr
+    done = run("-t", "-c", "/dev/null/gatherd.conf")
+    assert done.returncode == CONFIG and "/dev/null/gatherd.conf" in done.stderr
 
 
 def test_dump_is_a_configuration(conf):

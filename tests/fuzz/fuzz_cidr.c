@@ -162,6 +162,17 @@ static void free_lists(struct lists *l)
 
 /* --- verdicts --- */
 
+static bool ask(const struct policy *p, const struct ip_addr *ip, uint16_t port, struct verdict *v)
+{
+    return policy_check_address(p, ip, port, v);
+}
+
+static bool explain(const struct policy *p, const struct ip_addr *ip, uint16_t port,
+                    struct verdict *v)
+{
+    return policy_explain_address(p, ip, port, v);
+}
+
 /* The line stands between "`allow = " and "`"; it may name several items. False: the message has
  * none, or was cut. */
 static bool read_hint(const char *message, struct config_policy *conf, char *copy, size_t size)
@@ -190,7 +201,7 @@ static void check_hint(const struct lists *l, const struct ip_addr *ip, uint16_t
     buf_init(&errors, 0);
     struct policy *p = policy_create(&conf, &errors);
     FUZZ_ASSERT(p != NULL && policy_set_own(p, l->own, (size_t)l->oracle.own_count));
-    FUZZ_ASSERT(policy_check_address(p, ip, port, &after));
+    FUZZ_ASSERT(ask(p, ip, port, &after));
     policy_destroy(p);
     buf_fini(&errors);
 }
@@ -204,10 +215,10 @@ static bool check_verdict(const struct lists *l, const struct policy *p, const s
     struct oracle_ip address = to_oracle(ip);
     struct verdict explained;
     enum oracle_word word = oracle_judge(&l->oracle, &address, port);
-    bool allowed = policy_check_address(p, ip, port, v);
+    bool allowed = ask(p, ip, port, v);
     FUZZ_ASSERT(v->type == types[word]);
     FUZZ_ASSERT(allowed == (v->type == ERR_NONE));
-    FUZZ_ASSERT(policy_explain_address(p, ip, port, &explained) == allowed);
+    FUZZ_ASSERT(explain(p, ip, port, &explained) == allowed);
     FUZZ_ASSERT(explained.type == v->type && explained.rule[0] != '\0');
     FUZZ_ASSERT(allowed == (v->message[0] == '\0'));
     FUZZ_ASSERT(utf8_valid(v->message, strlen(v->message)));

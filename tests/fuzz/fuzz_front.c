@@ -65,7 +65,7 @@ static struct {
     enum when when;
     int client; /* our end; -1 = closed */
     struct exchange *pending;
-    bool streaming;
+    bool streaming, head;
     int stream_steps;
     int told, finished, asked_count;
     struct asked asked[REQUESTS_MAX];
@@ -152,6 +152,7 @@ static void on_request(void *arg, struct exchange *ex)
         answer(ex, LARGE_BYTES, false);
     else
         f.pending = ex;
+    f.head = strcmp(exchange_head(ex)->method, "HEAD") == 0;
 }
 
 static void on_gone(void *arg, struct exchange *ex)
@@ -300,7 +301,7 @@ static void serve(bool reading)
             settle(reading);
         }
         struct exchange *ex = f.pending;
-        if (ex != NULL && f.when == STREAMED) {
+        if (ex != NULL && f.when == STREAMED && !f.head) { /* see struct answer */
             f.pending = NULL;
             answer_stream(ex);
         } else if (ex != NULL) {
