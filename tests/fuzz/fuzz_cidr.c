@@ -164,13 +164,15 @@ static void free_lists(struct lists *l)
 
 static bool ask(const struct policy *p, const struct ip_addr *ip, uint16_t port, struct verdict *v)
 {
-    return policy_check_address(p, ip, port, v);
+    const struct policy_hop hop = {.port = port};
+    return policy_check_address(p, &hop, ip, v);
 }
 
 static bool explain(const struct policy *p, const struct ip_addr *ip, uint16_t port,
                     struct verdict *v)
 {
-    return policy_explain_address(p, ip, port, v);
+    const struct policy_hop hop = {.port = port};
+    return policy_explain_address(p, &hop, ip, v);
 }
 
 /* The line stands between "`allow = " and "`"; it may name several items. False: the message has

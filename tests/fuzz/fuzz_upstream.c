@@ -437,8 +437,11 @@ static void encode_all(const struct encoder *encoder, const struct batch_view *v
 {
     buf_clear(out);
     encoder->begin(out, v);
-    for (size_t i = 0; i < v->spec->count; i++)
-        encoder->item(out, v, i);
+    for (size_t i = 0; i < v->spec->count; i++) {
+        struct encode_at at = {.index = i};
+        while (!encoder->item(out, v, &at))
+            ;
+    }
     encoder->end(out, v);
     FUZZ_ASSERT(!out->failed && utf8_valid(out->data, out->len));
 }
