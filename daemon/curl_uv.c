@@ -22,6 +22,10 @@
  * a TLS handshake (0.4 to 0.9 ms a step) have a list of their own, behind the others: five hundred of them
  * do not hold up who has a connection. And one socket cannot keep the turn: see curl_uv_recv.h.
  *
+ * When libcurl says CURLM_OUT_OF_MEMORY while it runs, it has forgotten a socket, or worse: 7.88 keeps an
+ * entry of its table that it destroyed, and divides by its zero slots when the socket is next used. Such a
+ * multi is not called any more: its transfers end with an error and it is made anew.
+ *
  * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
  * only moved to an earlier time, and judged again when it fires.
  */
@@ -84,7 +88,10 @@ struct curl_uv {
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
-    size_t transfers;    /* handles added */
+    CURL **easies;       /* the handles added */
+    size_t transfers;    /* of them */
+    size_t easies_room;
+    bool broken;         /* libcurl ran out of memory in the middle of something */
     size_t peak;         /* the most of them since the last sweep */
     size_t opened;       /* sockets since the last sweep */
     long max_idle, max_connects;
@@ -105,6 +112,7 @@ static void handle_closed(struct curl_uv *m)
     void (*closed)(void *arg) = m->closed;
     void *arg = m->closed_arg;
     free(m->table);
+    free(m->easies);
     free(m);
     closed(arg);
 }
@@ -211,11 +219,12 @@ static void act(struct curl_uv *m, curl_socket_t fd, int action)
     const struct socket_watch *before = watch_find(m, fd); /* CURL_SOCKET_TIMEOUT is negative */
     size_t at_most = before != NULL ? before->at_most : CURL_UV_RECV_FIRST;
     curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most);
-    curl_multi_socket_action(m->handle, fd, action, &running);
+    CURLMcode code = curl_multi_socket_action(m->handle, fd, action, &running);
     at_most = curl_uv_recv_end(&fd);
     struct socket_watch *w = watch_find(m, fd);
     if (w != NULL && w->wanted != 0)
         w->at_most = at_most;
+    m->broken |= code == CURLM_OUT_OF_MEMORY;
     settle(m);
     m->may_have_msg = true;
 }
@@ -271,7 +280,7 @@ static void run_sockets(struct curl_uv *m, struct list *list, uint64_t for_ns)
 {
     struct list *node;
     uint64_t until_ns = 0;
-    while ((node = list_pop(list)) != NULL) {
+    while (!m->broken && (node = list_pop(list)) != NULL) {
         run_socket(m, LIST_CONTAINER(node, struct socket_watch, ready));
         uint64_t now_ns = uv_hrtime();
         if (until_ns == 0)
@@ -431,7 +440,7 @@ static void sweep_end(struct curl_uv *m)
 
 void curl_uv_sweep(struct curl_uv *m, long max_age_s)
 {
-    if (m->sweeper != NULL || (m->sweeper = curl_easy_init()) == NULL)
+    if (m->broken || m->sweeper != NULL || (m->sweeper = curl_easy_init()) == NULL)
         return;
     CURL *e = m->sweeper;
     m->opened = 0;
@@ -470,16 +479,35 @@ static void bound_connects(struct curl_uv *m)
     curl_multi_setopt(m->handle, CURLMOPT_MAXCONNECTS, max);
 }
 
+static bool handle_create(struct curl_uv *m)
+{
+    CURLM *handle = curl_multi_init();
+    if (handle == NULL)
+        return false;
+    m->handle = handle;
+    m->max_connects = 0;
+    curl_multi_setopt(handle, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+    curl_multi_setopt(handle, CURLMOPT_SOCKETDATA, m);
+    curl_multi_setopt(handle, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+    curl_multi_setopt(handle, CURLMOPT_TIMERDATA, m);
+    bound_connects(m);
+    return true;
+}
+
+/* Closes its sockets, through curl_uv_close_socket() as far as libcurl knows of them. */
+static void handle_destroy(struct curl_uv *m, CURLM *handle)
+{
+    curl_multi_cleanup(handle);
+    for (size_t fd = 0; fd < m->table_size; fd++)
+        if (m->table[fd] != NULL)
+            watch_destroy(m->table[fd]);
+}
+
 struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
 {
     struct curl_uv *m = calloc(1, sizeof *m);
     if (m == NULL)
         return NULL;
-    m->handle = curl_multi_init();
-    if (m->handle == NULL) {
-        free(m);
-        return NULL;
-    }
     m->loop = params->loop;
     m->wake = params->wake;
     m->socket_closed = params->socket_closed;
@@ -490,14 +518,13 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     list_init(&m->unsettled);
     list_init(&m->ready);
     list_init(&m->handshakes);
+    if (!handle_create(m)) {
+        free(m);
+        return NULL;
+    }
     uv_timer_init(m->loop, &m->timer);
     m->timer.data = m;
     m->open_handles = 1;
-    curl_multi_setopt(m->handle, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
-    curl_multi_setopt(m->handle, CURLMOPT_SOCKETDATA, m);
-    curl_multi_setopt(m->handle, CURLMOPT_TIMERFUNCTION, on_curl_timer);
-    curl_multi_setopt(m->handle, CURLMOPT_TIMERDATA, m);
-    bound_connects(m);
     return m;
 }
 
@@ -516,33 +543,66 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg)
     m->closed = closed;
     m->closed_arg = arg;
     sweep_end(m);
-    curl_multi_cleanup(m->handle); /* closes its sockets through curl_uv_close_socket() */
-    for (size_t fd = 0; fd < m->table_size; fd++)
-        if (m->table[fd] != NULL)
-            watch_destroy(m->table[fd]);
+    handle_destroy(m, m->handle);
     m->closing = true;
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
 }
 
+static bool easies_reserve(struct curl_uv *m)
+{
+    if (m->transfers < m->easies_room)
+        return true;
+    size_t room = m->easies_room > 0 ? m->easies_room * 2 : 64;
+    CURL **easies = reallocarray(m->easies, room, sizeof *easies);
+    if (easies == NULL)
+        return false;
+    m->easies = easies;
+    m->easies_room = room;
+    return true;
+}
+
 CURLMcode curl_uv_add(struct curl_uv *m, CURL *easy)
 {
+    if (m->broken || !easies_reserve(m))
+        return CURLM_OUT_OF_MEMORY;
     CURLMcode code = curl_multi_add_handle(m->handle, easy);
     if (code == CURLM_OK)
-        m->transfers++;
+        m->easies[m->transfers++] = easy;
     return code;
 }
 
 void curl_uv_remove(struct curl_uv *m, CURL *easy)
 {
-    curl_multi_remove_handle(m->handle, easy);
-    m->transfers--;
+    size_t at = m->transfers - 1; /* the youngest are looked at first */
+    while (m->easies[at] != easy)
+        at--;
+    m->easies[at] = m->easies[--m->transfers];
+    m->broken |= curl_multi_remove_handle(m->handle, easy) == CURLM_OUT_OF_MEMORY;
     settle(m);
     m->may_have_msg = true;
+}
+
+/* Ends what runs, and once that is taken out makes the multi anew. A later turn goes on with it. */
+static size_t mend(struct curl_uv *m, void (*done)(void *arg, CURL *easy, CURLcode code), void *arg)
+{
+    size_t n = m->transfers;
+    sweep_end(m);
+    for (size_t at = n; at-- > 0;) /* done() may take out this one, in whose place comes a later one */
+        done(arg, m->easies[at], CURLE_FAILED_INIT);
+    CURLM *old = m->handle;
+    if (m->transfers > 0 || !handle_create(m))
+        return n;
+    LOG_WARN("curl_uv", "error=\"libcurl ran out of memory\" ended=%zu", n);
+    handle_destroy(m, old);
+    m->broken = m->may_have_msg = m->timer_due = false;
+    return n;
 }
 
 size_t curl_uv_turn(struct curl_uv *m, size_t max,
                     void (*done)(void *arg, CURL *easy, CURLcode code), void *arg)
 {
+    if (m->broken)
+        return mend(m, done, arg);
     bound_connects(m);
     if (m->timer_due) {
         m->timer_due = false;
@@ -570,7 +630,7 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
 
 bool curl_uv_pending(const struct curl_uv *m)
 {
-    return m->timer_due || m->may_have_msg || !list_empty(&m->ready) ||
+    return m->broken || m->timer_due || m->may_have_msg || !list_empty(&m->ready) ||
            !list_empty(&m->handshakes);
 }
 

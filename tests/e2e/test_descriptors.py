@@ -10,7 +10,7 @@ import pytest
 
 from lib import contract, proc
 
-LIMITS = (64, 128, 256)
+LIMITS = proc.form((64, 256), (64, 128, 256))
 CROWD = proc.form(400, 2000)
 STARVED_S = proc.form(1.5, 5.0)
 
