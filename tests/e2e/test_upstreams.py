@@ -351,7 +351,9 @@ def test_all_at_once_twice(gatherd, origin):
     members = []
     for name in names:
         members += [
-            member(origin.url("/weird/" + name), WEIRD[name], **cap_of(name)),
+            member(
+                origin.url("/weird/" + name), WEIRD[name], connect_timeout_ms=2000, **cap_of(name)
+            ),
             origin.url("/size/%d" % len(members)),
         ]
     runs = [gatherd.batch(members)["results"] for _ in range(2)]
