@@ -93,6 +93,13 @@ bool ip_equal(const struct ip_addr *a, const struct ip_addr *b)
     return a->family == b->family && memcmp(a->bytes, b->bytes, ip_length(a)) == 0;
 }
 
+bool ip_is_loopback(const struct ip_addr *ip)
+{
+    static const struct ip_addr one = {6, {[15] = 1}};
+
+    return ip->family == 4 ? ip->bytes[0] == 127 : ip_equal(ip, &one);
+}
+
 /* The first `bits` bits alone. */
 static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
 {

@@ -37,6 +37,9 @@ socklen_t ip_to_sockaddr(const struct ip_addr *ip, uint16_t port, struct sockadd
 
 bool ip_equal(const struct ip_addr *a, const struct ip_addr *b);
 
+/* 127.0.0.0/8 or ::1; a v4-mapped address is none. */
+bool ip_is_loopback(const struct ip_addr *ip);
+
 /* "10.0.0.0/8", "fc00::/7", or a bare address (= /32, /128). Host bits that are set are refused. */
 bool cidr_parse(const char *s, struct cidr *out);
 

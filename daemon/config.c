@@ -336,12 +336,6 @@ static void check_at_most(struct config_loader *l, const char *small, int64_t v,
                       (long long)most, large);
 }
 
-static bool is_loopback(const struct ip_addr *ip)
-{
-    static const uint8_t one[16] = {[15] = 1};
-    return ip->family == 4 ? ip->bytes[0] == 127 : memcmp(ip->bytes, one, sizeof one) == 0;
-}
-
 static void check_policy_of(struct config_loader *l, int slot,
                             const struct config_listener *listener)
 {
@@ -395,7 +389,7 @@ static void check_address(struct config_loader *l, int slot, const struct config
     if (other)
         config_report(l, at, slot, "bind", "%s is taken by [listener %s]; each address once", text,
                       other);
-    if (is_tcp && !is_loopback(&bind.ip) && !listener->token_file)
+    if (is_tcp && !ip_is_loopback(&bind.ip) && !listener->token_file)
         config_report(l, at, slot, "bind",
                       "%s is open to other machines; set token_file, or bind a loopback address",
                       text);

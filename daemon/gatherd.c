@@ -208,6 +208,24 @@ static bool has_room(struct gatherd *g, const struct config *next)
     return false;
 }
 
+/* config_load() has judged the addresses that the file names; open are those of the start. Neither may
+ * be left without the token that it needs. */
+static bool stays_guarded(const struct gatherd *g, const struct config *next)
+{
+    for (size_t i = 0; i < next->listener_count; i++) {
+        const struct config_listener *l = &next->listeners[i];
+        enum front_reach reach = front_reach(g->front, l->name);
+        bool any = config_find_policy(next, l->policy)->base == POLICY_BASE_UNSAFE_ANY;
+        if (l->token_file != NULL || reach < (any ? REACH_MACHINE : REACH_NETWORK))
+            continue;
+        LOG_ERROR("config", "listener.%s.token_file is empty, and its addresses of before are open to "
+                            "%s: that needs a restart", l->name,
+                  reach == REACH_NETWORK ? "other machines" : "this machine with base = unsafe-any");
+        return false;
+    }
+    return true;
+}
+
 /* What a running daemon cannot take: said, and for a listener that is gone, or one policy too many,
  * the reload is refused. */
 static bool can_take(struct gatherd *g, const struct config *next)
@@ -215,12 +233,12 @@ static bool can_take(struct gatherd *g, const struct config *next)
     struct buf names;
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const char *name = g->config->listeners[i].name;
-        if (find_listener(next, name) != NULL || !front_has_listener(g->front, name))
+        if (find_listener(next, name) != NULL || front_reach(g->front, name) == REACH_NONE)
             continue;
         LOG_ERROR("config", "listener.%s is gone: that needs a restart", name);
         return false;
     }
-    if (!has_room(g, next))
+    if (!has_room(g, next) || !stays_guarded(g, next))
         return false;
     buf_init(&names, 0);
     config_needs_restart(g->config, next, &names);

@@ -400,12 +400,22 @@ void front_reload_listener(struct front *f, const struct config_listener *conf,
     }
 }
 
-bool front_has_listener(const struct front *f, const char *name)
+static enum front_reach reach_of(const struct http_socket *s)
 {
-    for (size_t i = 0; i < f->server_count; i++)
-        if (strcmp(f->servers[i].listener, name) == 0)
-            return true;
-    return false;
+    if (s->family == AF_UNIX)
+        return REACH_UNIX;
+    return ip_is_loopback(&s->address) ? REACH_MACHINE : REACH_NETWORK;
+}
+
+enum front_reach front_reach(const struct front *f, const char *name)
+{
+    enum front_reach farthest = REACH_NONE;
+    for (size_t i = 0; i < f->server_count; i++) {
+        enum front_reach reach = reach_of(&f->servers[i].socket);
+        if (strcmp(f->servers[i].listener, name) == 0 && reach > farthest)
+            farthest = reach;
+    }
+    return farthest;
 }
 
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max)

@@ -99,8 +99,15 @@ void front_reload(struct front *f, const struct config_limits *limits);
 void front_reload_listener(struct front *f, const struct config_listener *conf,
                            const struct front_access *access);
 
-/* Whether an address of a listener of that name is open. */
-bool front_has_listener(const struct front *f, const char *name);
+/* From how far away the open addresses of a listener of that name can be reached: what was bound at
+ * the start, whatever the configuration of now says. */
+enum front_reach {
+    REACH_NONE, /* none is open */
+    REACH_UNIX,
+    REACH_MACHINE, /* loopback addresses */
+    REACH_NETWORK
+};
+enum front_reach front_reach(const struct front *f, const char *name);
 
 /* Where it listens, for policies: fills at most max, returns how many. */
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max);

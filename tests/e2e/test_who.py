@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pwd
+import signal
 import socket
 import stat
 import subprocess
@@ -207,6 +208,41 @@ def test_cross_site_on_a_unix_socket(spawn, origin, tmp_path):
     for field in ("Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Origin: null"):
         assert status(daemon, asking(origin, ["Host: gather.internal", field])) == 403
     assert not origin.seen
+
+
+# --- a reload cannot take the token away from an address that is open ---
+
+
+@pytest.mark.parametrize(
+    "bind, later",
+    [
+        ("0.0.0.0:0", "[listener default]\nbind = 127.0.0.1:4284\n"),
+        ("0.0.0.0:0", "[listener default]\nbind =\n"),
+        ("127.0.0.1:0", "[listener default]\nbind = unix:/nowhere\n[policy default]\nbase = unsafe-any\n"),
+    ],
+)
+def test_reload_leaves_no_open_address_without_a_token(tmp_path, bind, later):
+    """The file is right by itself: it names another address, which takes a restart. Until then the
+    old one is open."""
+    tokens, path = tmp_path / "tokens", tmp_path / "gatherd.conf"
+    tokens.write_text("one:token-of-one-0123456789\n")
+    tokens.chmod(0o600)
+    path.write_text("[listener default]\nbind = %s\ntoken_file = %s\n" % (bind, tokens))
+    command = [proc.program(), "-c", str(path)]
+    daemon = proc.Gatherd(start=False, allow_log=["that needs a restart", "not reloaded"])
+    daemon.command = command + ["-o", "daemon.loops=%d" % daemon.loops]
+    daemon.start()
+    try:
+        assert daemon.get("/").status == 401
+        path.write_text(later)
+        assert subprocess.run([*command, "-t"], capture_output=True, check=False).returncode == 0
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("token_file is empty, and its addresses of before are open")
+        daemon.wait_log("not reloaded")
+        assert daemon.get("/").status == 401
+        daemon.stop()
+    finally:
+        daemon.kill()
 
 
 # --- the Unix socket ---

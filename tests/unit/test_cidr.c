@@ -279,9 +279,28 @@ static void test_embedded(void **state)
     }
 }
 
+static void test_loopback(void **state)
+{
+    (void)state;
+    static const char *const yes[] = {"127.0.0.0", "127.0.0.1", "127.255.255.255", "::1"};
+    static const char *const no[] = {"126.255.255.255", "128.0.0.0", "0.0.0.0", "::", "::2", "1::1",
+                                     "::ffff:127.0.0.1", "127::1", "10.0.0.1"};
+    struct ip_addr ip;
+
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) {
+        assert_true(ip_parse(yes[i], &ip));
+        assert_true(ip_is_loopback(&ip));
+    }
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
+        assert_true(ip_parse(no[i], &ip));
+        assert_false(ip_is_loopback(&ip));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loopback),
         cmocka_unit_test(test_addresses),    cmocka_unit_test(test_bad_addresses),
         cmocka_unit_test(test_sockaddr),     cmocka_unit_test(test_equal),
         cmocka_unit_test(test_prefixes),     cmocka_unit_test(test_longest_text),
