@@ -6,8 +6,8 @@
  * Owns the CURLM, its timer, and a table of sockets by descriptor. A socket is made by
  * curl_uv_open_socket() and lives until libcurl closes it; CURL_POLL_REMOVE only clears what is
  * wanted and leaves the watcher armed, because the next request on the connection wants the same
- * again. An event that nobody wants means that an idle connection was closed by its server (or is
- * being talked to out of turn): the watcher is stopped, libcurl finds the connection dead when it looks.
+ * again. An event that nobody wants means that an idle connection was closed by its server: the watcher is
+ * stopped, libcurl finds the connection dead when it looks. Or it says what nobody asked for; see forsake().
  *
  * The trick is in closing: uv_poll_stop() takes the descriptor out of epoll at once, so it may be
  * closed and reused immediately; only the memory waits for uv_close()'s callback. And not every socket
@@ -96,6 +96,7 @@ struct curl_uv {
     size_t opened;       /* sockets since the last sweep */
     long max_idle, max_connects;
     bool few;            /* descriptors: max_idle bounds all that are not in use */
+    bool talks_idle;     /* see struct curl_uv_params */
     bool starved;        /* no descriptor was left for a socket */
     bool closing;
     void (*wake)(void *arg);
@@ -212,20 +213,58 @@ static void settle(struct curl_uv *m)
     }
 }
 
+/* libcurl takes a kept connection for dead when the other side has closed it, and 7.88 for good in any other
+ * case: what waits there, sent after an answer, would be the answer to the next request, whoever asks.
+ * So it is made to look closed: no more comes in, and nothing is left to be read. */
+static void forsake(struct socket_watch *w)
+{
+    enum { AT_ONCE = 1 << 20 };
+    shutdown(w->fd, SHUT_RDWR);
+    while (recvfrom(w->fd, NULL, AT_ONCE, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL) > 0)
+        ;
+}
+
+void curl_uv_forsake(struct curl_uv *m, curl_socket_t fd)
+{
+    struct socket_watch *w = watch_find(m, fd);
+    if (w != NULL && w->ours && w->wanted == 0)
+        forsake(w);
+}
+
+/* A connection that nobody uses at the moment. */
+static void check_idle(struct socket_watch *w)
+{
+    char byte;
+    if (!w->ours || w->multi->talks_idle)
+        return;
+    if (recvfrom(w->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0)
+        forsake(w);
+}
+
+/* After a call of libcurl that read. */
+static void note_reading(struct curl_uv *m, const struct curl_uv_recv_end *end)
+{
+    struct socket_watch *w = watch_find(m, end->fd);
+    if (w == NULL)
+        return;
+    if (w->wanted != 0)
+        w->at_most = end->at_most;
+    else if (end->more)
+        check_idle(w);
+}
+
 /* One call of libcurl; how long it goes on reading is bounded. */
 static void act(struct curl_uv *m, curl_socket_t fd, int action)
 {
     int running;
-    const struct socket_watch *before = watch_find(m, fd); /* CURL_SOCKET_TIMEOUT is negative */
-    size_t at_most = before != NULL ? before->at_most : CURL_UV_RECV_FIRST;
+    const struct socket_watch *w = watch_find(m, fd); /* CURL_SOCKET_TIMEOUT is negative */
+    const size_t at_most = w != NULL ? w->at_most : CURL_UV_RECV_FIRST;
     curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most);
     CURLMcode code = curl_multi_socket_action(m->handle, fd, action, &running);
-    at_most = curl_uv_recv_end(&fd);
-    struct socket_watch *w = watch_find(m, fd);
-    if (w != NULL && w->wanted != 0)
-        w->at_most = at_most;
+    const struct curl_uv_recv_end end = curl_uv_recv_end();
     m->broken |= code == CURLM_OUT_OF_MEMORY;
     settle(m);
+    note_reading(m, &end);
     m->may_have_msg = true;
 }
 
@@ -252,6 +291,7 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
     } else if (w->wanted == 0) {
         uv_poll_stop(poll);
         w->armed = 0;
+        check_idle(w);
     }
     if (w->wanted == 0)
         return;
@@ -512,6 +552,7 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     m->wake = params->wake;
     m->socket_closed = params->socket_closed;
     m->arg = params->arg;
+    m->talks_idle = params->talks_idle;
     m->max_idle = params->max_idle;
     m->few = params->few;
     m->due_ms = m->armed_ms = NEVER;

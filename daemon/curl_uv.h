@@ -26,6 +26,7 @@ struct curl_uv_params {
     void (*wake)(void *arg);   /* curl_uv_turn() has work */
     void (*socket_closed)(void *arg, void *tag); /* of a socket that was opened with a tag */
     void *arg;
+    bool talks_idle; /* HTTP/2: an idle connection may say something; else that is its end */
 };
 
 /* NULL when memory runs out. */
@@ -43,6 +44,9 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);
 curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
                                   void *tag);
 void curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd);
+
+/* An idle connection has more to say than was asked for: it is not used again. */
+void curl_uv_forsake(struct curl_uv *m, curl_socket_t fd);
 
 /* CURLOPT_CLOSESOCKETFUNCTION, with the struct curl_uv as its data. */
 int curl_uv_close_socket(void *curl_uv, curl_socket_t fd);

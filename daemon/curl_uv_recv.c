@@ -29,6 +29,7 @@ static _Thread_local struct {
     size_t taken;      /* since begin */
     size_t inflated;   /* bytes that inflate() was given since begin */
     int read;          /* the socket that was read from last; negative = none */
+    bool more;         /* it gave all that was asked for */
     uint64_t call;     /* how many begins there were */
 } bound;
 
@@ -50,11 +51,11 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most)
     last.lost = false;
 }
 
-size_t curl_uv_recv_end(int *fd)
+struct curl_uv_recv_end curl_uv_recv_end(void)
 {
     bound.until_ns = 0;
-    *fd = bound.read;
-    return bound.at_most;
+    return (struct curl_uv_recv_end){
+        .fd = bound.read, .more = bound.more, .at_most = bound.at_most};
 }
 
 void curl_uv_recv_at_most(size_t n)
@@ -115,6 +116,7 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
     if (bounded && n > 0)
         take_note(fd, got);
+    bound.more = got > 0 && (size_t)got == n;
     return got;
 }
 

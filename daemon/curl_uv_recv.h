@@ -30,9 +30,13 @@
  * bytes. */
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
 
-/* Returns what a call would take by now: for the next begin of *fd, the socket that was read from last;
- * negative = none was. */
-size_t curl_uv_recv_end(int *fd);
+struct curl_uv_recv_end {
+    int fd;         /* the socket that was read from last; negative = none was */
+    bool more;      /* the last read got all that it asked for: there may be more */
+    size_t at_most; /* what a call would take by now: for the socket's next begin */
+};
+
+struct curl_uv_recv_end curl_uv_recv_end(void);
 
 /* In a callback of a transfer that read: the next calls take at most n bytes. */
 void curl_uv_recv_at_most(size_t n);

@@ -79,12 +79,13 @@ static void close_unused_retired(struct fetch *f, struct fetch_pool *p)
 
 /* --- life --- */
 
-static struct curl_uv *create_multi(struct fetch *f)
+static struct curl_uv *create_multi(struct fetch *f, int lane)
 {
     const struct curl_uv_params params = {
         .loop = f->params.loop,
         .few = f->params.config->few_descriptors,
         .max_idle = max_idle(f),
+        .talks_idle = lane == LANE_HTTP2,
         .wake = f->params.wake,
         .socket_closed = on_socket_closed,
         .arg = f->params.arg,
@@ -96,7 +97,7 @@ static struct curl_uv *create_multi(struct fetch *f)
 static void renew_multi(struct fetch *f, struct fetch_pool *p, int lane)
 {
     struct retired *r = calloc(1, sizeof *r);
-    struct curl_uv *fresh = r != NULL ? create_multi(f) : NULL;
+    struct curl_uv *fresh = r != NULL ? create_multi(f, lane) : NULL;
     if (fresh == NULL) {
         free(r);
         LOG_WARN("fetch", "error=\"no memory: connections made before the reload are kept\"");
@@ -152,7 +153,7 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     list_init(&p->idle);
     list_init(&p->retired);
     for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-        p->env.multis[lane] = create_multi(f);
+        p->env.multis[lane] = create_multi(f, lane);
         if (p->env.multis[lane] == NULL) {
             pool_close(f, p, on_nothing);
             return false;

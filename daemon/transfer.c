@@ -20,6 +20,7 @@
 #include <strings.h>
 
 #include <openssl/evp.h>
+#include <openssl/ssl.h>
 
 #include "clock.h"
 #include "curl_options.h"
@@ -122,6 +123,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->body_read = 0;
     t->head_bytes = t->delivered = 0;
     t->recv_call = 0;
+    t->has_more = false;
     t->in_head = true;
     reply_begin(&t->reply);
     t->head_begun = t->field_seen = t->body_started = false;
@@ -247,6 +249,18 @@ static bool is_spoilt(const struct transfer *t)
            (t->message[0] != '\0' && strstr(t->message, "nghttp2") != NULL);
 }
 
+/* What came in the same TLS record as the answer's end, and libcurl left there; it cannot be seen from the
+ * socket. */
+static bool has_more_in_tls(const struct transfer *t)
+{
+    struct curl_tlssessioninfo *tls = NULL;
+    if (t->multi == t->env->multis[LANE_PLAIN] || t->multi == t->env->multis[LANE_HTTP2] ||
+        curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
+        return false;
+    return tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL &&
+           SSL_pending(tls->internals) > 0;
+}
+
 /* Called when libcurl has run the transfer, also when it has failed, before its connection is kept or closed:
  * the last read of this thread was its own. */
 static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
@@ -260,6 +274,7 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     t->lost = curl_uv_recv_lost(&t->lost_errno);
     if (is_spoilt(t))
         forbid_reuse(t);
+    t->has_more = has_more_in_tls(t);
     return 0;
 }
 

@@ -118,6 +118,7 @@ struct transfer {
     int os_errno;       /* why no socket could be opened */
     bool lost;          /* the connection was, when it was last read from */
     int lost_errno;     /* how; 0 = the upstream closed it */
+    bool has_more;      /* its TLS connection had more to say, when it was last read from */
     enum transfer_cut cut;
     struct verdict verdict;
     char would_deny[POLICY_RULE_MAX]; /* the rule of a policy that only reports; "" = none */
@@ -178,6 +179,9 @@ enum phase transfer_account(struct transfer *t, int64_t end_us);
 /* Finishes digest, text length, headers and body of the final hop into the result. Returns the content
  * type, valid until transfer_end(); NULL = none. */
 const char *transfer_finish_content(struct transfer *t);
+
+/* libcurl has ended it, well or not: a connection that says more than was asked for is used by nobody. */
+void transfer_leave_connection(struct transfer *t);
 
 /* The owner leaves: nothing of its memory is touched any more, and what still comes in is dropped. To be
  * ended later, because taking it out of libcurl costs time. */

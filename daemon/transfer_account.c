@@ -183,3 +183,10 @@ enum phase transfer_account(struct transfer *t, int64_t end_us)
     hop_timings(&t->marks, last, &t->result->timings);
     return last;
 }
+
+void transfer_leave_connection(struct transfer *t)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    if (t->has_more && curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK)
+        curl_uv_forsake(t->multi, fd);
+}

@@ -6,7 +6,7 @@ tests/lib/judge.py: a status, or error type and phase.
 """
 import pytest
 
-from lib import hostile, origin as origin_module
+from lib import hostile, origin as origin_module, proc
 from lib.judge import judge, matches, member, outcome
 
 # The shapes that most of them have; each with one phase.
@@ -369,12 +369,44 @@ def test_all_at_once_twice(gatherd, origin):
                 )
 
 
-def test_reply_of_one_member_never_reaches_another(gatherd, origin):
-    """Bytes after a complete reply are not the next member's answer."""
-    for _ in range(5):
-        doc = gatherd.batch(
-            [origin.url("/weird/body-then-reply"), origin.url("/size/3"), origin.url("/size/4")],
-            concurrency=1,
-            include=["body"],
-        )
-        assert [r["body"] for r in doc["results"]] == ["ok", "abc", "abcd"]
+POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON"
+
+
+def framed(framing, size):
+    body = b"x" * size
+    if framing == "chunked":
+        return hostile.CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (size, body)
+    return hostile.OK + b"Content-Length: %d\r\n\r\n%s" % (size, body)
+
+
+def ask_after_poison(gatherd, origin, where, turns=proc.form(5, 100)):
+    """After each poisoned answer the connection is left; who comes next has an answer of its own."""
+    for _ in range(turns):
+        urls = [origin.url(path, **where) for path in ("/raw/poison", "/size/3", "/size/4")]
+        doc = gatherd.batch(urls, concurrency=1, include=["body"])
+        assert [r.get("body") for r in doc["results"]][1:] == ["abc", "abcd"]
+
+
+@pytest.mark.parametrize("size", [0, 10, 1500, 2048, 3000, 10000, 16384, 100000])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_reply_of_one_member_never_reaches_another(gatherd, origin, tls_ports, scheme, framing, size):
+    """Bytes after a complete reply are not the next member's answer, however long the reply was: they
+    may still be in the socket, or in the last record of TLS, when the connection is kept."""
+    where = {"scheme": scheme, "port": tls_ports.port() if scheme == "https" else origin.port}
+    origin.raw("poison", framed(framing, size) + POISON, "keep")
+    ask_after_poison(gatherd, origin, where)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_word_on_an_idle_connection(gatherd, origin, authority, scheme):
+    """The same when they come later, while nobody uses the connection: it is closed at once."""
+    tls = authority.context() if scheme == "https" else None
+    for _ in range(proc.form(3, 30)):
+        where = {"scheme": scheme, "port": origin.listen(tls=tls)}
+        origin.raw("late", framed("length", 10), 0.02, POISON, "keep")
+        assert gatherd.one(origin.url("/raw/late", **where))["ok"] is True
+        (spoke,) = [c for c in origin.connections if c.port == where["port"]]
+        assert origin.wait(lambda spoke=spoke: spoke.fin_at is not None, 5)
+        doc = gatherd.batch([origin.url("/size/3", **where)], include=["body"])
+        assert doc["results"][0]["body"] == "abc"

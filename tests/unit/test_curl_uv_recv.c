@@ -68,8 +68,7 @@ static bool reads(int fd)
 
 static void end(void)
 {
-    int fd;
-    curl_uv_recv_end(&fd);
+    curl_uv_recv_end();
 }
 
 static void check_lost(bool lost, int os_errno)
@@ -143,7 +142,7 @@ static void test_a_read_takes_at_most_so_much(void **state)
     (void)state;
     struct pair p = pair_open();
     uint64_t call, next;
-    int fd;
+    struct curl_uv_recv_end e;
     say_much(&p);
     curl_uv_recv_begin(p.ours, FAR, 300);
     assert_int_equal(curl_uv_recv_taken(&call), 0);
@@ -153,13 +152,15 @@ static void test_a_read_takes_at_most_so_much(void **state)
     assert_int_equal(take(p.ours, 4096), 400);
     assert_int_equal(curl_uv_recv_taken(&next), 702);
     assert_true(next == call);
-    assert_int_equal(curl_uv_recv_end(&fd), 400);
-    assert_int_equal(fd, p.ours);
+    e = curl_uv_recv_end();
+    assert_int_equal(e.at_most, 400);
+    assert_int_equal(e.fd, p.ours);
     curl_uv_recv_begin(p.ours, FAR, 500);
     assert_int_equal(curl_uv_recv_taken(&next), 0);
     assert_true(next != call);
-    assert_int_equal(curl_uv_recv_end(&fd), 500);
-    assert_int_equal(fd, -1);
+    e = curl_uv_recv_end();
+    assert_int_equal(e.at_most, 500);
+    assert_int_equal(e.fd, -1);
     assert_int_equal(take(p.ours, 4096), 4096 - 702); /* not bounded outside */
     close(p.ours);
     close(p.theirs);
@@ -171,13 +172,14 @@ static void test_layers(void **state)
 {
     (void)state;
     struct pair p = pair_open();
-    int fd;
+    struct curl_uv_recv_end e;
     say_much(&p);
     curl_uv_recv_begin(p.ours, FAR, CURL_UV_RECV_FIRST);
     curl_uv_recv_at_most(CURL_UV_RECV_LAYERS);
     curl_uv_recv_at_most(SIZE_MAX);
     assert_int_equal(take(p.ours, 4096), CURL_UV_RECV_LAYERS);
-    assert_int_equal(curl_uv_recv_end(&fd), CURL_UV_RECV_LAYERS);
+    e = curl_uv_recv_end();
+    assert_int_equal(e.at_most, CURL_UV_RECV_LAYERS);
     curl_uv_recv_begin(p.ours, FAR, CURL_UV_RECV_LAYERS);
     curl_uv_recv_at_most(SIZE_MAX);
     assert_int_equal(take(p.ours, 4096), CURL_UV_RECV_LAYERS);
