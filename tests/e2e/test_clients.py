@@ -447,7 +447,7 @@ def test_resets_at_every_byte(spawn, origin):
     gatherd, halves = spawn("listener.default.head_timeout=2s", "listener.default.body_timeout=2s"), []
     data = posting([origin.url("/size/3")])
     linger = struct.pack("ii", 1, 0)
-    for end in range(0, len(data) + 1, proc.form(3, 1)):
+    for end in range(0, len(data) + 1, proc.form(9, 1)):
         for how in ("reset", "close", "half"):
             sock = gatherd.connect()
             sock.sendall(data[:end])
