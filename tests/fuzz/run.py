@@ -6,7 +6,7 @@
 
 A target begins with its seeds and what earlier runs found, which lies in FUZZ_CORPUS/TARGET
 (~/.cache/gatherd/fuzz unless set), outside of the tree; folders in FUZZ_EXTRA (by colons) are read
-as well. The time is CPU time, so that a busy machine does not make a run shorter. A finding stops
+as well. 0 seconds: the seeds alone. The time is CPU time, so that a busy machine does not make a run shorter. A finding stops
 its target, its input is kept in FUZZ_CORPUS/findings, and the exit status is 1. What to do with
 it: tests/fuzz/README.md.
 """
@@ -39,11 +39,13 @@ def targets():
                   if path.stem != "fuzz_main")
 
 
-def command(build, target, findings):
+def command(build, target, findings, seconds):
     corpus = CORPUS / target
     corpus.mkdir(parents=True, exist_ok=True)
     line = [f"{build}/tests/fuzz/fuzz_{target}", f"-artifact_prefix={findings}/{target}-",
             f"-timeout={INPUT_SECONDS}", "-print_final_stats=1", "-use_value_profile=1"]
+    if seconds == 0:
+        line.append("-runs=0")
     dictionary = HERE / f"{DICTIONARIES.get(target, target)}.dict"
     if dictionary.exists():
         line.append(f"-dict={dictionary}")
@@ -70,9 +72,9 @@ def run(build, target, seconds):
     used = 0.0
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command(build, target, findings), stdin=subprocess.DEVNULL, stdout=out,
+            command(build, target, findings, seconds), stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, env={**ENVIRONMENT, **os.environ})
-        while (now := cpu_seconds(process.pid)) is not None and used < seconds:
+        while (now := cpu_seconds(process.pid)) is not None and (seconds == 0 or used < seconds):
             used = now
             time.sleep(0.2)
         # libFuzzer ends at the next input, with status 0.
