@@ -53,7 +53,7 @@
     X(QUEUE_SECONDS, SECONDS, "gatherd_queue_seconds_total", "", \
       "Time that finished members waited for slots.") \
     X(POLICY_REPORTED, COUNTER, "gatherd_policy_reported_total", "", \
-      "Requests sent upstream that a policy of mode = report would have denied.") \
+      "Requests that a policy of mode = report would have denied.") \
     X(DNS_LOOKUPS, COUNTER, "gatherd_dns_lookups_total", "", "Name look-ups sent.") \
     X(DNS_CACHE_HITS, COUNTER, "gatherd_dns_cache_hits_total", "", \
       "Name look-ups answered from the cache.") \

@@ -3,7 +3,8 @@
  * tokens - see tokens.h. Loaded at start by gatherd, asked by http_front before a body is read.
  *
  * What is compared is the digest of what came with each digest that is kept, all of them, in constant
- * time each; so neither length nor content nor place in the file shows in the time it takes.
+ * time each; so neither length nor content nor place in the file shows in the time it takes. Of the
+ * file's text nothing is left in memory when it has been read.
  */
 #include "tokens.h"
 
@@ -20,7 +21,13 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
-enum { NAME_MAX_BYTES = 64, TOKEN_MIN_BYTES = 16, TOKEN_MAX_BYTES = 512 };
+enum {
+    NAME_MAX_BYTES = 64,
+    TOKEN_MIN_BYTES = 16,
+    TOKEN_MAX_BYTES = 512,
+    LINE_ROOM = 1024,   /* more than a good line: it need not grow, and leave a copy behind */
+    STREAM_ROOM = 4096, /* what is read ahead; wiped, too */
+};
 
 struct token {
     char name[NAME_MAX_BYTES + 1];
@@ -74,8 +81,8 @@ static const char *add_line(struct tokens *t, char *line, size_t n)
 
 static bool read_lines(struct tokens *t, FILE *file, const char *path, struct buf *errors)
 {
-    char *line = NULL;
-    size_t cap = 0;
+    char *line = malloc(LINE_ROOM);
+    size_t cap = line != NULL ? LINE_ROOM : 0;
     bool ok = true;
     ssize_t len;
     for (int n = 1; (len = getline(&line, &cap, file)) >= 0; n++) {
@@ -126,9 +133,12 @@ struct tokens *tokens_load(const char *path, struct buf *errors)
     FILE *file = open_private(path, errors);
     if (file == NULL)
         return NULL;
+    char ahead[STREAM_ROOM];
     struct tokens *t = calloc(1, sizeof *t);
+    setvbuf(file, ahead, _IOFBF, sizeof ahead);
     bool ok = t != NULL && read_lines(t, file, path, errors);
     fclose(file);
+    OPENSSL_cleanse(ahead, sizeof ahead);
     if (ok)
         return t;
     tokens_destroy(t);
