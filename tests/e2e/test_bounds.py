@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""What a hostile upstream may cost: memory, the loop's time, and what it may put into an answer. Figures
+are printed as measured (`-s`); a bound that a busy machine could break is held by the median, and
+far above by the worst."""
+import json
+import os
+import socket
+import statistics
+import threading
+import time
+
+import pytest
+
+from lib import bombs, contract, hostile, origin as origin_module, proc
+from lib.script import brotli_stored, zstd_stored
+
+KIB, MIB = 1024, 1 << 20
+CAP = 4 * MIB
+
+
+def memory_kib(daemon, field):
+    with open("/proc/%d/status" % daemon.pid, encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field + ":"))
+
+
+def coded(coding, body):
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+    return head % (coding, len(body)) + body
+
+
+def growth_kib(daemon, url, warm, include):
+    """By how much the peak of memory is above what the daemon had after honest answers of the kind.
+    Returns (KiB, result, bytes of the answer)."""
+    for _ in range(3):
+        daemon.batch([warm], include=include)
+    with open("/proc/%d/clear_refs" % daemon.pid, "w", encoding="ascii") as file:
+        file.write("5")
+    before = memory_kib(daemon, "VmRSS")
+    member = {"url": url, "timeout_ms": 1500, "max_response_bytes": CAP, "fresh_connection": True}
+    reply = daemon.post({"requests": [member], "include": include})
+    peak = memory_kib(daemon, "VmHWM")
+    doc = contract.check(reply.body, fields={"include": include})
+    return peak - before, doc["results"][0], len(reply.body)
+
+
+def need_figures():
+    if proc.scale() != 1:
+        pytest.skip("a sanitizer keeps what was freed")
+
+
+FLOODS = [
+    "trailer-flood",
+    "trailer-endless-line",
+    "endless-head",
+    "endless-line",
+    "endless-status-line",
+    "1xx-flood",
+    "100-flood",
+    "chunk-ext-flood",
+    "chunk-ext-endless",
+    "chunk-1-byte-endless",
+    "head-100k-fields",
+    "head-60k",
+    "cookie-flood",
+    "fields-900",
+    "fields-1001",
+    "location-16k",
+    "location-20k",
+    "location-64k",
+    "location-64k-on-200",
+    "location-self",
+    "gzip-empty-blocks",
+    "gzip-name-three",
+    "gzip-name-twice",
+    "garbage",
+    "infinite-body",
+    "infinite-chunked",
+]
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_memory_of_a_flood(spawn, origin, name):
+    """256 KiB beyond what `include` keeps, which is what the answer has of it, at most twice."""
+    need_figures()
+    for include in ([], ["headers"]):
+        daemon = spawn("daemon.loops=1")
+        warm = origin.url("/headers/20/chunked/1000")
+        grown, _, size = growth_kib(daemon, origin.url("/weird/" + name), warm, include)
+        origin.unknown.clear()  # where a Location led
+        print("%s %s: %d KiB" % (name, include, grown))
+        assert grown <= 256 + (2 * size // KIB if include else 0)
+
+
+BOMBS = {
+    "gzip": (b"gzip", bombs.deflated(64 * MIB)),
+    "deflate": (b"deflate", bombs.deflated(64 * MIB, 15)),
+    "br": (b"br", bombs.brotli(8)),
+    "zstd": (b"zstd", bombs.zstd(128 * MIB)),
+    "zstd-small-window": (b"zstd", bombs.zstd(128 * MIB, 17)),
+    "gzip-twice": (b"gzip, gzip", hostile._gzip_layers(1, bombs.deflated(64 * MIB))),
+    "six": (b", ".join([b"gzip"] * 6), hostile._gzip_layers(5, bombs.deflated(MIB))),
+}
+HONEST = {b"br": brotli_stored, b"zstd": zstd_stored}
+
+
+@pytest.mark.parametrize("name", sorted(BOMBS))
+def test_memory_of_a_bomb(spawn, origin, name):
+    """The cap and 64 KiB; with the body included, which the answer then has, the answer as well."""
+    need_figures()
+    coding, body = BOMBS[name]
+    encode = HONEST.get(coding, lambda data: hostile._gzip_layers(1, data))
+    kind = coding if coding in HONEST else b"gzip"
+    warm = origin.raw("warm", coded(kind, encode(b"x" * 200000)), "keep")
+    url = origin.raw("bomb", coded(coding, body), "keep")
+    for include in ([], ["body"]):
+        daemon = spawn("daemon.loops=1")
+        grown, result, size = growth_kib(daemon, url, warm, include)
+        print("%s %s: %d KiB, answer %d KiB" % (name, include, grown, size // KIB))
+        assert result["truncated"] or name == "six"
+        assert grown <= CAP // KIB + 64 + (size // KIB + 192 if include else 0)
+
+
+# the loop
+
+
+def waited_s(daemon):
+    """How long its threads were ready to run and had no processor."""
+    total = 0
+    for task in os.listdir("/proc/%d/task" % daemon.pid):
+        with open("/proc/%d/task/%s/schedstat" % (daemon.pid, task), encoding="ascii") as file:
+            total += int(file.read().split()[1])
+    return total / 1e9
+
+
+def over(values, bound):
+    """The share of turns that took longer than so many seconds."""
+    total = values["gatherd_loop_turn_seconds_count"]
+    return 1 - values['gatherd_loop_turn_seconds_bucket{le="%s"}' % bound] / total
+
+
+class Pinger:
+    """Asks /-/healthy every millisecond on a kept connection; how long each took, in ms."""
+
+    def __init__(self, daemon):
+        self.daemon, self.times, self.running = daemon, [], True
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        with self.daemon.connect() as sock:
+            while self.running:
+                start = time.perf_counter()
+                sock.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                while not sock.recv(4096).endswith(b"ok\n"):
+                    pass
+                self.times.append((time.perf_counter() - start) * 1000)
+                time.sleep(0.001)
+
+    def stop(self):
+        self.running = False
+        self.thread.join(10)
+        return sorted(self.times)
+
+
+FLOODING = ["chunk-ext-flood", "chunk-1-byte-endless", "infinite-chunked", "gzip-bomb-1000", "br-bomb"]
+
+
+@pytest.mark.parametrize("loops", [0, 1, 2])
+def test_the_loop_under_dead_names_drips_and_floods(spawn, origin, dns, loops):
+    """Stalls of at most 20 ms, time-outs within 50 ms of their time."""
+    for n in range(100):
+        dns.add("dead%d.bounds.test" % n, silent=True)
+    daemon = spawn("daemon.loops=%d" % loops, "limits.in_flight=400", "limits.per_host=400")
+    dead = [
+        {"url": "http://dead%d.bounds.test:%d/" % (n, origin.port), "connect_timeout_ms": 1500}
+        for n in range(100)
+    ]
+    drips = [{"url": origin.url("/drip/2000/20?n=%d" % n), "timeout_ms": 1500} for n in range(100)]
+    floods = [
+        {"url": origin.url("/weird/%s?n=%d" % (FLOODING[n % len(FLOODING)], n)), "timeout_ms": 1500}
+        for n in range(100)
+    ]
+    pinger, start, waited = Pinger(daemon), time.monotonic(), waited_s(daemon)
+    doc = daemon.batch(dead + drips + floods, concurrency=400)
+    pings = pinger.stop()
+    waited = (waited_s(daemon) - waited) / (time.monotonic() - start)
+    # Held to the figure where the daemon had a processor when it wanted one, else far above.
+    slack = proc.scale() * (1 if waited < 0.05 else 25)
+    late = [float(r["total_ms"]) - 1500 for r in doc["results"][:200]]
+    values = daemon.metrics()
+    print(
+        "loops %d, without a processor %.2f: ping p50 %.1f p99 %.1f worst %.1f ms; late p50 %.1f "
+        "worst %.1f ms; turns > 20 ms %.4f"
+        % (
+            *(loops, waited, statistics.median(pings), pings[int(len(pings) * 0.99)], pings[-1]),
+            *(statistics.median(late), max(late), over(values, "0.02")),
+        )
+    )
+    assert {r["error"]["type"] for r in doc["results"][:100]} == {"dns_timeout"}
+    assert {r["error"]["type"] for r in doc["results"][100:200]} == {"http_response_timeout"}
+    assert min(late) >= 0 and statistics.median(late) <= 50 * slack
+    assert max(late) <= 200 * slack
+    assert over(values, "0.02") <= 0.02 * slack
+    assert statistics.median(pings) <= 20 * slack
+
+
+# what gets into an answer
+
+FORMATS = ["json", "ndjson", "text"]
+INCLUDE = ["headers", "body", "body_sha256", "text_length", "redirects", "curl"]
+
+
+def reply_with(place, byte, framing):
+    """A reply with the byte in one place of its head, and a body with it."""
+    b = bytes([byte])
+    reason = b"O" + b + b"K" if place == "reason" else b"OK"
+    fields = {
+        "name": b"X" + b + b"Y: v\r\n",
+        "value": b"X-V: a" + b + b"c\r\n",
+        "type": b"Content-Type: text/" + b + b"x; charset=" + b + b"\r\n",
+    }.get(place, b"")
+    status = b"200"
+    if place == "location":
+        status, fields = b"302", b"Location: /size/1?" + b + b"x\r\n"
+    body = b"\xe2\x82" + b + b"\0\xed\xa0\x80\xf4\x90\x80\x80" + b
+    head = b"HTTP/1.1 %s %s\r\n%s" % (status, reason, fields)
+    if framing == "chunked":
+        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks, "keep"
+    if framing == "close":
+        return head + b"\r\n" + body, "fin"
+    if framing == "gzip":
+        body, head = hostile._gzip_layers(1, body), head + b"Content-Encoding: gzip\r\n"
+    return head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body), "keep"
+
+
+def check_answer(reply, format, members):
+    """Valid UTF-8 in any case, and JSON that keeps the contract where it is JSON."""
+    assert reply.status == 200
+    reply.body.decode("utf-8")
+    fields = {"include": INCLUDE}
+    if format == "json":
+        contract.check(reply.body, members, fields)
+    elif format == "ndjson":
+        contract.ndjson(reply, members, fields)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close", "gzip"])
+@pytest.mark.parametrize("place", ["reason", "name", "value", "type", "location", "body"])
+def test_every_byte_in_an_answer(gatherd, origin, place, framing):
+    members = []
+    for byte in range(256):
+        url = origin.raw("byte%d" % byte, *reply_with(place, byte, framing))
+        members.append({"url": url, "max_redirects": byte % 2})
+    for format in FORMATS:
+        reply = gatherd.post({"requests": members, "include": INCLUDE}, "format=" + format)
+        check_answer(reply, format, members)
+    origin.unknown.clear()
+
+
+# a client that leaves
+
+
+def send_batch(daemon, members, format):
+    body = json.dumps(members).encode()
+    sock = daemon.connect()
+    sock.sendall(
+        b"POST /v1/batch?format=%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (format.encode(), len(body), body)
+    )
+    return sock
+
+
+WAYS = ["/never", "/drip/100000/20", "/stall/after/10", "/weird/infinite-chunked"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_client_leaves(spawn, origin, format):
+    """Upstream connections are closed within 100 ms, and the slots are free."""
+    daemon = spawn("limits.in_flight=20", "limits.per_host=20", "limits.response_bytes=1G")
+    took = []
+    for turn in range(proc.form(8, 200)):
+        way = WAYS[turn % len(WAYS)]
+        before = len(origin.seen)
+        sock = send_batch(daemon, [origin.url("%s?n=%d" % (way, n)) for n in range(20)], format)
+        assert origin.wait(lambda before=before: len(origin.seen) == before + 20)
+        carrying = [c for c in list(origin.open) if c.task is not None]
+        start = time.monotonic()
+        sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+        assert origin.wait(lambda c=carrying: all(x.closed_at for x in c), 10 * proc.scale())
+        took.append((max(c.fin_at for c in carrying) - start) * 1000)
+        doc = daemon.batch([origin.url("/size/%d" % n) for n in range(20)])
+        assert doc["counts"]["ok"] == 20 and doc["concurrency"]["peak"] >= 1
+        values = daemon.metrics()
+        assert values["gatherd_members_active"] == 0 and values["gatherd_members_queued"] == 0
+    print("%s: closed after p50 %.1f worst %.1f ms" % (format, statistics.median(took), max(took)))
+    assert statistics.median(took) <= 100 * proc.scale() and max(took) <= 1000 * proc.scale()
+
+
+def test_blackhole_beside_floods(gatherd, origin):
+    """A connect that nobody answers ends in time while others flood."""
+    hole = origin_module.Blackhole()
+    members = [{"url": "http://127.0.0.1:%d/" % hole.port, "connect_timeout_ms": 300}] * 10
+    members += [{"url": origin.url("/weird/chunk-1-byte-endless"), "timeout_ms": 800}] * 10
+    results = gatherd.batch(members)["results"][:10]
+    hole.close()
+    assert {r["error"]["type"] for r in results} == {"connection_timeout"}
+    late = [float(r["total_ms"]) - 300 for r in results]
+    assert statistics.median(late) <= 50 * proc.scale() and min(late) >= 0
