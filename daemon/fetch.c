@@ -24,11 +24,7 @@
 #include "fetch_internal.h"
 
 /* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS), `done` calls. */
-enum {
-    CANCELS_MAX = 4096,
-    CLOSINGS_MAX = 32,
-    DONES_MAX = 2048,
-};
+enum { CANCELS_MAX = 4096, CLOSINGS_MAX = 32, DONES_MAX = 2048 };
 
 /* --- groups and their parts --- */
 
@@ -338,6 +334,7 @@ static void time_out(struct fetch *f, struct fetch_job *job, int64_t now_us)
 {
     bool whole = now_us >= fetch_timeout_at(job);
     enum phase last = fetch_account_hop(f, job, now_us);
+    abandon_transfer(f, job); /* hundreds may be due at once */
     fetch_finish_failed(f, job, timeout_type(last), last,
                         whole ? "timeout_ms passed" : "connect_timeout_ms passed");
 }
