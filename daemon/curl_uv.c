@@ -218,9 +218,9 @@ static void settle(struct curl_uv *m)
  * So it is made to look closed: no more comes in, and nothing is left to be read. */
 static void forsake(struct socket_watch *w)
 {
-    enum { AT_ONCE = 1 << 20 };
+    char bytes[16384];
     shutdown(w->fd, SHUT_RDWR);
-    while (recvfrom(w->fd, NULL, AT_ONCE, MSG_TRUNC | MSG_DONTWAIT, NULL, NULL) > 0)
+    while (recvfrom(w->fd, bytes, sizeof bytes, MSG_DONTWAIT, NULL, NULL) > 0)
         ;
 }
 
