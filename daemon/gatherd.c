@@ -627,6 +627,7 @@ int gatherd_run(struct config *config, const struct config_source *source)
     struct gatherd *g = calloc(1, sizeof *g);
     int rc = 0, up = 0;
     if (g == NULL) {
+        LOG_ERROR("gatherd", "error=\"out of memory\"");
         config_destroy(config);
         return EX_OSERR;
     }
