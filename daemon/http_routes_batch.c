@@ -239,7 +239,14 @@ static int envelope_status(const struct call *c, const struct view_summary *s)
     return failed ? 502 : 200;
 }
 
-/* Writes members until a piece is full. A member's content is given up as soon as it is written. */
+/* A member is written: what it holds of limits.answer_bytes is free. */
+static void member_written(struct call *c)
+{
+    if (batch_view(c->batch)->spec->include != 0)
+        batch_drop_content(c->batch, c->at.index);
+}
+
+/* Writes members until a piece is full. */
 static enum fill fill_whole(void *arg, struct buf *out)
 {
     struct call *c = arg;
@@ -247,7 +254,7 @@ static enum fill fill_whole(void *arg, struct buf *out)
     while (c->at.index < v->spec->count && out->len < PIECE_BYTES - MEMBER_BYTES) {
         if (!c->encoder->item(out, v, &c->at))
             continue;
-        batch_drop_content(c->batch, c->at.index);
+        member_written(c);
         c->at = (struct encode_at){.index = c->at.index + 1};
     }
     if (c->at.index < v->spec->count)
@@ -301,7 +308,7 @@ static void stream_member(struct call *c, struct buf *out)
     if (!c->encoder->item(out, batch_view(c->batch), &c->at))
         return;
     c->unread_bytes -= member_weight(c, c->at.index);
-    batch_drop_content(c->batch, c->at.index);
+    member_written(c);
     c->at = (struct encode_at){0};
     c->ready_taken++;
 }
