@@ -17,8 +17,9 @@ struct span {
 };
 
 /* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and
- * extensions between chunks, and a NUL at the end of a line, which with one bare LF near it looks
- * as CR LF does. What follows is not compared. */
+ * extensions between chunks; a NUL at the end of a line, which with one bare LF near it looks as CR
+ * LF does; a line before the request that begins with a NUL, which it takes for an empty one. What
+ * follows is not compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
 
 struct framing {
@@ -222,7 +223,7 @@ static inline enum reading oracle_read(struct span *in, struct oracle_request *r
         if (!take_line(in, &line, &strict))
             return READ_PART;
     } while (line.n == 0);
-    if (ends_in_nul(line))
+    if (ends_in_nul(line) || line.at[0] == '\0')
         return READ_VAGUE;
     if (!strict || !read_request_line(line, r))
         return READ_BAD;
