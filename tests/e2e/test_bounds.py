@@ -103,6 +103,10 @@ BOMBS = {
 HONEST = {b"br": brotli_stored, b"zstd": zstd_stored}
 
 
+# libzstd's own: a block of 128 KiB beside the window, which is as large as the cap here.
+BEYOND_KIB = {"zstd": 64 + 128}
+
+
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_memory_of_a_bomb(spawn, origin, name):
     """The cap and 64 KiB; with the body included, which the answer then has, the answer as well."""
@@ -117,7 +121,7 @@ def test_memory_of_a_bomb(spawn, origin, name):
         grown, result, size = growth_kib(daemon, url, warm, include)
         print("%s %s: %d KiB, answer %d KiB" % (name, include, grown, size // KIB))
         assert result["truncated"] or name == "six"
-        assert grown <= CAP // KIB + 64 + (size // KIB + 192 if include else 0)
+        assert grown <= CAP // KIB + BEYOND_KIB.get(name, 64) + (size // KIB + 192 if include else 0)
 
 
 # the loop
