@@ -364,6 +364,8 @@ def test_all_at_once_twice(gatherd, origin):
         for index, result in enumerate(results):
             if index % 2:
                 assert result["ok"] is True and result["size_delivered"] == index - 1
+            elif cap_of(names[index // 2]) and result["truncated"]:
+                pass  # what has no end has come to its cap first
             elif names[index // 2] != "body-on-head":
                 assert matches(outcome(result), WEIRD[names[index // 2]]), (
                     names[index // 2],
