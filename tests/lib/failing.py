@@ -9,6 +9,8 @@ import ctypes
 import mmap
 import os
 
+from lib import proc
+
 MEMORY, SYSTEM = 1, 2
 
 
@@ -43,7 +45,11 @@ class Control:
     def environment(self):
         # The address sanitizer asks to come first; it works behind this library as well.
         sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
-        return {"GATHERD_FAIL": self.path, "LD_PRELOAD": library(), "ASAN_OPTIONS": sanitizer}
+        leaks = "suppressions=" + os.path.join(proc.ROOT, "tests", "checks", "lsan.supp")
+        return {
+            "GATHERD_FAIL": self.path, "LD_PRELOAD": library(), "ASAN_OPTIONS": sanitizer,
+            "LSAN_OPTIONS": leaks + ":print_suppressions=0",
+        }
 
     def arm(self, kinds, at=0):
         """From now on calls of these kinds are counted, and number `at` fails (0: none)."""
