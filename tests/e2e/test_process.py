@@ -230,7 +230,7 @@ def test_a_full_queue_says_when_to_come_again(spawn, origin):
     origin.release("full")
     load.join()
     assert check_replies(load) == 3
-    assert all(json.loads(reply.body)["ok"] for _, reply in load.replies)
+    assert all(json.loads(r.body)["ok"] for _, r in load.replies if r.status == 200)
     assert daemon.get("/-/ready").status == 200
     assert daemon.batch([origin.url("/size/1")] * 15)["ok"] is True
 
