@@ -392,14 +392,22 @@ static void check_requests(void)
     }
 }
 
+/* What libmicrohttpd passes over before a request: empty lines, and what begins with a NUL. */
+static void skip_empty_lines(struct span *in)
+{
+    while (in->n > 0 && memchr("\r\n", in->at[0], 3) != NULL) { /* with its NUL */
+        const char *end = in->at[0] == '\0' ? memchr(in->at, '\n', in->n) : in->at;
+        size_t n = end != NULL ? (size_t)(end - in->at) + 1 : in->n;
+        in->at += n;
+        in->n -= n;
+    }
+}
+
 /* Whether the next request in the stream, good or bad, is by HEAD. */
 static bool next_is_head(struct span *in)
 {
     static struct oracle_request r;
-    while (in->n > 0 && (in->at[0] == '\r' || in->at[0] == '\n')) {
-        in->at++;
-        in->n--;
-    }
+    skip_empty_lines(in);
     bool head = in->n >= 5 && memcmp(in->at, "HEAD ", 5) == 0;
     if (oracle_read(in, &r) != READ_WHOLE)
         in->n = 0;
