@@ -189,7 +189,7 @@ def test_the_loop_under_dead_names_drips_and_floods(spawn, origin, dns, loops):
     pings = pinger.stop()
     waited = (waited_s(daemon) - waited) / (time.monotonic() - start)
     # Held to the figure where the daemon had a processor when it wanted one, else far above.
-    slack = proc.scale() * (1 if waited < 0.05 else 25)
+    slack = proc.scale() * (4 if waited < 0.05 else 25)
     late = [float(r["total_ms"]) - 1500 for r in doc["results"][:200]]
     values = daemon.metrics()
     print(

@@ -335,9 +335,17 @@ def cold(scene):
     return tls(scene) & named(scene)
 
 
+def need_order(loops):
+    """With threads, call number N is another one in each start: then all of them say something, few do
+    not."""
+    if loops and not proc.form(False, True):
+        pytest.skip("full form only with threads: call number N differs from start to start")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loops", LOOPS)
 def test_nth_call_of_the_first_batch_fails(armed, loops, kind):
+    need_order(loops)
     end, fault = first_batch(armed, loops, KINDS[kind], 0)
     assert fault is None
     faults = [first_batch(armed, loops, KINDS[kind], at)[1] for at in numbers(end, 2, 6)]
@@ -385,6 +393,7 @@ def start_once(armed, loops, kinds, at):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loops", LOOPS)
 def test_nth_call_of_the_start_fails(armed, loops, kind):
+    need_order(loops)
     end, fault = start_once(armed, loops, KINDS[kind], 0)
     assert fault is None and end > 0
     faults = []
