@@ -53,7 +53,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
-    CUT_FOLDED,   /* a head that begins with a folded line; see on_head_copy() */
+    CUT_FOLDED,   /* a head that begins with a folded line; see transfer_answer.c */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63, or two that differ */
     CUT_FIELDS,   /* more fields than REPLY_FIELDS_MAX */
     CUT_LOCATION, /* a Location longer than REPLY_LOCATION_MAX that would be followed */

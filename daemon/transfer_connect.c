@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * transfer_connect - see transfer_connect.h. The callbacks that libcurl makes on the way to an answer:
+ * a socket is wanted, TLS begins, the request is about to be sent; and the one after each run of the
+ * transfer, when the connection can still be looked at.
+ *
+ * The socket and pre-request callbacks are the last two of the four places where the policy is asked.
+ * The pool has one policy, so even a callback on behalf of a connection that outlived its transfer
+ * asks the right one. All of them take an abandoned transfer (CUT_CLOSED), whose result and target
+ * are gone.
+ */
+#include "transfer_connect.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <openssl/ssl.h>
+
+#include "clock.h"
+#include "curl_uv_recv.h"
+
+/* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
+static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t port)
+{
+    const struct policy_hop hop = {t->target.origin->host, port, t->from};
+    struct verdict v;
+    bool allowed = policy_check_address(t->env->policy, &hop, ip, &v);
+    if (v.reported && t->would_deny[0] == '\0')
+        memcpy(t->would_deny, v.rule, sizeof t->would_deny);
+    if (!allowed) {
+        t->cut = CUT_POLICY;
+        t->verdict = v;
+    }
+    return allowed;
+}
+
+static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer *t = arg;
+    struct ip_addr ip;
+    uint16_t port = 0;
+    (void)purpose;
+    if (t->cut == CUT_CLOSED)
+        return CURL_SOCKET_BAD;
+    if (!ip_from_sockaddr(&address->addr, &ip, &port))
+        ip = (struct ip_addr){0};
+    if (!may_connect(t, &ip, port))
+        return CURL_SOCKET_BAD;
+    if (t->opened_us == TIME_NULL)
+        t->opened_us = clock_us();
+    t->tls_us = t->ready_us = TIME_NULL; /* to send again; the connection before this one is dead */
+    curl_socket_t fd =
+        curl_uv_open_socket(t->multi, address, t->target.origin->https, t->upstream);
+    if (fd == CURL_SOCKET_BAD) {
+        t->os_errno = errno;
+        return fd;
+    }
+    upstream_socket_opened(t->upstream);
+    t->opened[t->opened_count++ % TRANSFER_SOCKETS_MAX] = fd;
+    return fd;
+}
+
+/* Called when a new connection's TCP part stands and its TLS part begins. */
+static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
+{
+    struct transfer *t = arg;
+    (void)easy;
+    (void)ssl_ctx;
+    t->tls_us = clock_us();
+    return CURLE_OK;
+}
+
+static bool is_idempotent(const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Which of them the connection uses libcurl does not tell before the end; the others are closed by
+ * now. */
+static void end_handshake(struct transfer *t)
+{
+    unsigned n = t->opened_count < TRANSFER_SOCKETS_MAX ? t->opened_count : TRANSFER_SOCKETS_MAX;
+    for (unsigned i = 0; i < n; i++)
+        curl_uv_handshake_done(t->multi, t->opened[i]);
+    t->opened_count = 0;
+}
+
+/* Asked before every request, also on a reused connection, also when libcurl sends it again because
+ * a kept-alive connection died: a second POST would be a second order. */
+static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
+{
+    struct transfer *t = arg;
+    (void)local_port;
+    if (t->cut == CUT_CLOSED)
+        return CURL_PREREQFUNC_ABORT;
+    if (t->sends > 0 && !is_idempotent(t->method)) {
+        t->cut = CUT_RESENT;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    t->peer_port = (uint16_t)peer_port;
+    if (!ip_parse(peer, &t->peer))
+        t->peer = (struct ip_addr){0};
+    if (!may_connect(t, &t->peer, t->peer_port))
+        return CURL_PREREQFUNC_ABORT;
+    if (strcmp(peer, local) == 0 &&
+        !policy_check_self(t->env->policy, &t->peer, t->peer_port, &t->verdict)) {
+        t->cut = CUT_POLICY;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    t->ready_us = clock_us();
+    t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
+    t->sends++;
+    if (t->tls_us != TIME_NULL)
+        end_handshake(t);
+    return CURL_PREREQFUNC_OK;
+}
+
+void transfer_forbid_reuse(struct transfer *t)
+{
+    if (t->multi != t->env->multis[LANE_HTTP2])
+        return;
+    curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+    t->shape.plain = false; /* to be set anew for the next hop */
+}
+
+/* An HTTP/2 stream that is cut is reset, but libcurl sends that only with whatever it sends next on
+ * the connection, and the upstream goes on until then. And a connection whose frames could not be
+ * read libcurl (8.14) keeps, and fails the next requests on it, too. */
+static bool is_spoilt(const struct transfer *t)
+{
+    return t->cut != CUT_NONE ||
+           (t->message[0] != '\0' && strstr(t->message, "nghttp2") != NULL);
+}
+
+/* What came in the same TLS record as the answer's end, and libcurl left there; it cannot be seen
+ * from the socket. */
+static bool has_more_in_tls(const struct transfer *t)
+{
+    struct curl_tlssessioninfo *tls = NULL;
+    if (t->multi == t->env->multis[LANE_PLAIN] || t->multi == t->env->multis[LANE_HTTP2] ||
+        curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
+        return false;
+    return tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL &&
+           SSL_pending(tls->internals) > 0;
+}
+
+/* Called when libcurl has run the transfer, also when it has failed, before its connection is kept or
+ * closed: the last read of this thread was its own. */
+static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
+                       curl_off_t upload_size, curl_off_t uploaded)
+{
+    struct transfer *t = arg;
+    (void)download_size;
+    (void)downloaded;
+    (void)upload_size;
+    (void)uploaded;
+    t->lost = curl_uv_recv_lost(&t->lost_errno);
+    if (is_spoilt(t))
+        transfer_forbid_reuse(t);
+    t->has_more = has_more_in_tls(t);
+    return 0;
+}
+
+void transfer_set_connect_callbacks(struct transfer *t)
+{
+    CURL *e = t->easy;
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, curl_uv_close_socket);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->multi);
+    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
+    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
+    curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(e, CURLOPT_XFERINFODATA, t);
+    curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
+    if (t->target.origin->https) {
+        curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+        curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, t);
+    }
+}

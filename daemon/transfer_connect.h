@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * transfer_connect - the connection of a hop: whether it may be opened or reused, its marks, and
+ * whether it may be kept. Private to transfer.
+ */
+#ifndef GATHERD_TRANSFER_CONNECT_H
+#define GATHERD_TRANSFER_CONNECT_H
+
+#include "transfer.h"
+
+/* Sets the callbacks after curl_easy_reset(); the hop's target is set. */
+void transfer_set_connect_callbacks(struct transfer *t);
+
+/* The hop's HTTP/2 connection is closed after it, unless others use it. (HTTP/1.1's is closed where
+ * need be: curl_uv_forsake().) */
+void transfer_forbid_reuse(struct transfer *t);
+
+#endif
