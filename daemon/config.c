@@ -15,8 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config_check.h"
 #include "config_read.h"
 #include "config_table.h"
+#include "config_write.h"
 #include "parse.h"
 
 #define ERRORS_MAX 20
@@ -551,7 +553,7 @@ void config_dump(const struct config *c, struct buf *out)
                    name ? " " : "", name ? name : "");
         for (size_t i = 0; i < config_table_count; i++) {
             if (config_table[i].section == section_of(slot))
-                config_table_write(&config_table[i], section, out);
+                config_write_option(&config_table[i], section, out);
         }
     }
 }

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config_check.h"
 #include "parse.h"
 
 #define FILE_BYTES_MAX (4 << 20) /* a device without end is no configuration */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * config_table - the one table of options, and how a value of each type is read, refused and
- * written. Only config.c includes this. Pure functions; a section is the struct config_* that the
- * option's row belongs to.
+ * config_table - the one table of options, and how a value of each type is read and refused.
+ * For the files of config alone. Pure functions; a section is the struct config_* that the option's
+ * row belongs to.
  *
  * A new option is one row here, one field in config.h, one entry each in conf/gatherd.conf and
  * gatherd.conf(5). The words for people stand there and not in the table; checks hold them
@@ -74,13 +74,5 @@ void config_table_clear(const struct config_option *o, void *section);
 
 /* Whether the field is the same in two sections. */
 bool config_table_equal(const struct config_option *o, const void *a, const void *b);
-
-/* Appends "key = value\n"; a long list takes several such lines. */
-void config_table_write(const struct config_option *o, const void *section, struct buf *out);
-
-/* The text in quotes for a message: other bytes than printable ASCII as \xNN, cut after 64. */
-#define CONFIG_QUOTE_BYTES 64
-#define CONFIG_QUOTE_MAX (CONFIG_QUOTE_BYTES * 4 + (int)sizeof("\"...\""))
-const char *config_quote(const char *text, char out[CONFIG_QUOTE_MAX]);
 
 #endif
