@@ -364,7 +364,7 @@ static size_t allowed_addresses(const struct fetch_job *job, const struct resolv
  * origin and none was open to it, or it had to be a new one beside others that are idle. */
 static bool is_once(const struct fetch_job *job, const struct upstream *u)
 {
-    if (!curl_uv_is_full(job->transfer->multi))
+    if (!curl_uv_is_full(transfer_multi(job->transfer)))
         return false;
     if (job->member->opts->fresh_connection)
         return u->sockets >= u->transfers;

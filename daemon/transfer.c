@@ -76,7 +76,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->include = hop->include;
     t->body_cap = hop->body_cap;
     t->result = hop->result;
-    t->multi = t->env->multis[lane_of(t)];
+    t->lane = lane_of(t);
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
@@ -149,12 +149,17 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
     return transfer_set_addresses(t, addresses, count);
 }
 
+const struct curl_uv *transfer_multi(const struct transfer *t)
+{
+    return t->env->multis[t->lane];
+}
+
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
                      struct upstream *upstream, bool once)
 {
     t->upstream = upstream;
     t->once = once;
-    t->multi = t->env->multis[lane_of(t)]; /* a reload may have replaced it since the hop began */
+    t->multi = t->env->multis[t->lane];
     if (!set_options(t, addresses, count) || curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;
     t->added = true;

@@ -84,7 +84,8 @@ struct transfer {
     struct upstream *upstream; /* from the launch to the end of the hop */
     const struct transfer_env *env;
     CURL *easy;
-    struct curl_uv *multi; /* of env, the hop's lane */
+    enum transfer_lane lane; /* of the hop */
+    struct curl_uv *multi; /* of env, the lane's when the hop was launched; a reload may retire it */
     bool added;         /* is in the multi */
     struct transfer_shape shape; /* what the handle's options were set for */
 
@@ -167,6 +168,9 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop);
  * place. False when memory runs out. */
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
                      struct upstream *upstream, bool once) __attribute__((warn_unused_result));
+
+/* Where it would be launched now; valid until the next reload. */
+const struct curl_uv *transfer_multi(const struct transfer *t);
 
 /* Whether it has a usable connection, or had one that died, so that it connects again (the connect
  * timeout no longer applies). */

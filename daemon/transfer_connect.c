@@ -121,7 +121,7 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
 
 void transfer_forbid_reuse(struct transfer *t)
 {
-    if (t->multi != t->env->multis[LANE_HTTP2])
+    if (t->lane != LANE_HTTP2)
         return;
     curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
     t->shape.plain = false; /* to be set anew for the next hop */
@@ -141,7 +141,7 @@ static bool is_spoilt(const struct transfer *t)
 static bool has_more_in_tls(const struct transfer *t)
 {
     struct curl_tlssessioninfo *tls = NULL;
-    if (t->multi == t->env->multis[LANE_PLAIN] || t->multi == t->env->multis[LANE_HTTP2] ||
+    if (t->lane != LANE_HTTP1 ||
         curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
         return false;
     return tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL &&
