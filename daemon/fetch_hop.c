@@ -73,6 +73,8 @@ enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now
     enum phase last = transfer_account(t, now_us);
     if (t->would_deny[0] != '\0')
         report_hop(f, t);
+    if (last == PHASE_TLS)
+        tls_sessions_forget(t->env->sessions, t->target.origin);
     if (t->marks.first_byte != TIME_NULL) {
         int64_t first = t->marks.first_byte < now_us ? t->marks.first_byte : now_us;
         job->result.ttfb_us = job->work_us + (first - job->dispatched_us);

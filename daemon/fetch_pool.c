@@ -17,6 +17,7 @@ enum {
     MESSAGES_MAX = 128,
     STARVED_US = 10000000, /* how long the want of descriptors is remembered */
     IDLE_KEPT = 16,        /* transfers, some 20 KB each: for the next small batch */
+    SESSIONS_KEPT = 512,   /* TLS sessions, SIZE each */
 };
 
 /* The idle connections are shared out among the engines. */
@@ -127,6 +128,7 @@ static size_t pool_close(struct fetch *f, struct fetch_pool *p, void (*closed)(v
         curl_uv_close(p->env.multis[lane], closed, f);
         multis++;
     }
+    tls_sessions_destroy(p->env.sessions);
     *p = (struct fetch_pool){.open = false};
     return multis;
 }
@@ -152,15 +154,15 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     p->env = make_env(f, policy);
     list_init(&p->idle);
     list_init(&p->retired);
-    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
+    p->env.sessions = tls_sessions_create(SESSIONS_KEPT);
+    p->open = p->env.sessions != NULL;
+    for (int lane = 0; lane < TRANSFER_LANES && p->open; lane++) {
         p->env.multis[lane] = create_multi(f, lane);
-        if (p->env.multis[lane] == NULL) {
-            pool_close(f, p, on_nothing);
-            return false;
-        }
+        p->open = p->env.multis[lane] != NULL;
     }
-    p->open = true;
-    return true;
+    if (!p->open)
+        pool_close(f, p, on_nothing);
+    return p->open;
 }
 
 void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy, bool renew)
@@ -181,6 +183,7 @@ void fetch_reload_pools(struct fetch *f)
         env->fetch = f->params.config;
         env->limits = f->params.limits;
         env->generation++;
+        tls_sessions_clear(env->sessions); /* ca_file may be another */
         for (int lane = 0; lane < TRANSFER_LANES; lane++)
             curl_uv_set_max_idle(env->multis[lane], max_idle(f));
     }
@@ -286,6 +289,8 @@ static size_t sweep_pool(struct fetch *f, struct fetch_pool *p)
     }
     /* a handle's blocks each hold a page of the heap: none is kept when its last connection is gone */
     drop_unused(p, sockets > 0 ? IDLE_KEPT : 0);
+    if (sockets == 0 && p->idle_count == 0)
+        tls_sessions_clear(p->env.sessions);
     return sockets + p->idle_count;
 }
 

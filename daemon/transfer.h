@@ -26,6 +26,7 @@
 #include "sched.h"
 #include "spec.h"
 #include "target.h"
+#include "tls_sessions.h"
 #include "upstream.h"
 
 /* Each has connections of its own. A request that may speak HTTP/2 would else be put on a kept
@@ -36,6 +37,7 @@ enum transfer_lane { LANE_PLAIN, LANE_HTTP1, LANE_HTTP2, TRANSFER_LANES };
 /* What all transfers of one pool share; borrowed, outlives them. */
 struct transfer_env {
     struct curl_uv *multis[TRANSFER_LANES];
+    struct tls_sessions *sessions;
     bool libcurl_8_1; /* the libcurl found at run time is 8.1 or newer */
     const struct policy *policy;
     const struct config_fetch *fetch;

@@ -65,8 +65,9 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
 {
     struct transfer *t = arg;
     (void)easy;
-    (void)ssl_ctx;
     t->tls_us = clock_us();
+    if (t->cut != CUT_CLOSED) /* else its origin may be gone */
+        tls_sessions_attach(t->env->sessions, ssl_ctx, t->target.origin);
     return CURLE_OK;
 }
 
@@ -178,6 +179,7 @@ void transfer_set_connect_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
     if (t->target.origin->https) {
+        curl_easy_setopt(e, CURLOPT_SSL_SESSIONID_CACHE, 0L); /* see tls_sessions.h */
         curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls);
         curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, t);
     }

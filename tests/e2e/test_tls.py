@@ -134,3 +134,42 @@ def test_the_fault_of_one_hurts_no_other(gatherd, tls_origin):
         ]
     )
     assert doc["counts"]["ok"] == 15 and doc["errors"] == {"tls_certificate_error": 15}
+
+
+@pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
+)
+def test_new_connections_resume_a_session(gatherd, origin, authority, version):
+    """All but the first, whichever handle fetches: the server's own count."""
+    context = authority.context(version=version)
+    port = origin.listen(tls=context)
+    members = [
+        {"url": origin.url("/size/5?n=%d" % n, port, scheme="https"), "fresh_connection": True}
+        for n in range(20)
+    ]
+    assert gatherd.one(members[0])["ok"] is True
+    for batch in (members, [dict(member, http_version="1.1") for member in members]):
+        assert gatherd.batch(batch)["counts"]["ok"] == len(batch)
+    stats = context.session_stats()
+    assert (stats["accept_good"], stats["hits"]) == (41, 40), stats
+
+
+def test_a_session_is_no_other_origin_s(gatherd, origin, authority):
+    """Two ports with the same tickets: what was verified for one says nothing of the other."""
+    context = authority.context()
+    for port in (origin.listen(tls=context), origin.listen(tls=context)):
+        before = context.session_stats()["hits"]
+        url = origin.url("/size/5", port, scheme="https")
+        assert gatherd.one({"url": url, "fresh_connection": True})["ok"] is True
+        assert context.session_stats()["hits"] == before
+
+
+def test_a_failed_handshake_is_not_resumed(gatherd, origin, authority):
+    """A session of TLS 1.2 is there before the certificate's names are looked at. The server that mends its
+    certificate is believed at once, though it would still take the ticket of before."""
+    context = authority.context("wrong-host", version=ssl.TLSVersion.TLSv1_2)
+    url = origin.url("/size/5", origin.listen(tls=context), scheme="https")
+    assert gatherd.one(url)["error"]["type"] == "tls_certificate_error"
+    context.load_cert_chain(*authority.issue("good"))
+    assert gatherd.one(url)["ok"] is True
+    assert context.session_stats()["hits"] == 0

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tls_sessions: who resumes what, TLS 1.2 and 1.3, against a server within the process: both ends are
+ * OpenSSL and talk through memory.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include "tls_sessions.h"
+
+struct server {
+    SSL_CTX *ctx;
+    int version;
+};
+
+static X509 *make_certificate(EVP_PKEY *key)
+{
+    X509 *x = X509_new();
+    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
+    X509_gmtime_adj(X509_getm_notBefore(x), -60);
+    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    X509_set_pubkey(x, key);
+    assert_true(X509_sign(x, key, EVP_sha256()) > 0);
+    return x;
+}
+
+static struct server make_server(int version)
+{
+    struct server server = {SSL_CTX_new(TLS_server_method()), version};
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *x = make_certificate(key);
+    assert_int_equal(SSL_CTX_use_certificate(server.ctx, x), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(server.ctx, key), 1);
+    X509_free(x);
+    EVP_PKEY_free(key);
+    return server;
+}
+
+static struct origin origin(const char *key)
+{
+    return (struct origin){.key = key, .key_len = (uint16_t)strlen(key), .https = true};
+}
+
+/* A connection: both ends, after their handshake. */
+struct link {
+    SSL_CTX *ctx;
+    SSL *client, *server;
+    bool resumed;
+};
+
+static void step(SSL *ssl)
+{
+    char byte;
+    if (SSL_is_init_finished(ssl))
+        SSL_read(ssl, &byte, 1); /* takes the tickets */
+    else
+        SSL_do_handshake(ssl);
+}
+
+static void join(SSL *a, SSL *b)
+{
+    BIO *ab = BIO_new(BIO_s_mem()), *ba = BIO_new(BIO_s_mem());
+    BIO_set_mem_eof_return(ab, -1);
+    BIO_set_mem_eof_return(ba, -1);
+    BIO_up_ref(ab);
+    BIO_up_ref(ba);
+    SSL_set_bio(a, ba, ab);
+    SSL_set_bio(b, ab, ba);
+}
+
+/* As libcurl does it: the cache is attached to the SSL_CTX, then the SSL is made. */
+static struct link begin(struct tls_sessions *s, struct server *server, const char *key)
+{
+    const struct origin to = origin(key);
+    struct link l = {.ctx = SSL_CTX_new(TLS_client_method())};
+    SSL_CTX_set_min_proto_version(l.ctx, server->version);
+    SSL_CTX_set_max_proto_version(l.ctx, server->version);
+    tls_sessions_attach(s, l.ctx, &to);
+    l.client = SSL_new(l.ctx);
+    l.server = SSL_new(server->ctx);
+    SSL_set_connect_state(l.client);
+    SSL_set_accept_state(l.server);
+    join(l.client, l.server);
+    return l;
+}
+
+static void shake_hands(struct link *l)
+{
+    for (int i = 0; i < 6; i++) {
+        step(l->client);
+        step(l->server);
+    }
+    assert_true(SSL_is_init_finished(l->client) && SSL_is_init_finished(l->server));
+    l->resumed = SSL_session_reused(l->client) == 1;
+}
+
+static void end(struct link *l)
+{
+    SSL_shutdown(l->client);
+    SSL_free(l->client);
+    SSL_free(l->server);
+    SSL_CTX_free(l->ctx);
+}
+
+/* One connection from its beginning to its end; whether it resumed. */
+static bool connect_once(struct tls_sessions *s, struct server *server, const char *key)
+{
+    struct link l = begin(s, server, key);
+    shake_hands(&l);
+    end(&l);
+    return l.resumed;
+}
+
+static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+
+#define FOR_EACH_VERSION(server)                                                              \
+    for (size_t v_ = 0; v_ < 2; v_++)                                                         \
+        for (struct server server = make_server(versions[v_]); server.ctx != NULL;            \
+             SSL_CTX_free(server.ctx), server.ctx = NULL)
+
+static void test_resumes(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        assert_false(connect_once(s, &server, "https://a:443"));
+        assert_int_equal(tls_sessions_count(s), 1);
+        for (int i = 0; i < 5; i++)
+            assert_true(connect_once(s, &server, "https://a:443"));
+        assert_int_equal(tls_sessions_count(s), 1);
+        tls_sessions_destroy(s);
+    }
+}
+
+static void test_several_at_once(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        struct link l[5];
+        connect_once(s, &server, "https://a:443");
+        for (int i = 0; i < 5; i++)
+            l[i] = begin(s, &server, "https://a:443");
+        for (int i = 0; i < 5; i++)
+            shake_hands(&l[i]);
+        for (int i = 0; i < 5; i++) {
+            assert_true(l[i].resumed);
+            end(&l[i]);
+        }
+        assert_int_equal(tls_sessions_count(s), 1);
+        tls_sessions_destroy(s);
+    }
+}
+
+/* The server would take it: only the key tells them apart. */
+static void test_not_another_origin_s(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        connect_once(s, &server, "https://a:443");
+        assert_false(connect_once(s, &server, "https://a:444"));
+        assert_false(connect_once(s, &server, "https://b:443"));
+        assert_false(connect_once(s, &server, "https://a:44"));
+        assert_int_equal(tls_sessions_count(s), 4);
+        tls_sessions_destroy(s);
+    }
+}
+
+static void test_those_used_last_are_kept(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(2);
+        connect_once(s, &server, "https://a:443");
+        connect_once(s, &server, "https://b:443");
+        assert_true(connect_once(s, &server, "https://a:443"));
+        connect_once(s, &server, "https://c:443"); /* in b's place */
+        assert_int_equal(tls_sessions_count(s), 2);
+        assert_true(connect_once(s, &server, "https://a:443"));
+        assert_true(connect_once(s, &server, "https://c:443"));
+        assert_false(connect_once(s, &server, "https://b:443"));
+        assert_int_equal(tls_sessions_count(s), 2);
+        tls_sessions_destroy(s);
+    }
+}
+
+static void test_forget(void **state)
+{
+    (void)state;
+    const struct origin a = origin("https://a:443"), b = origin("https://b:443");
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        connect_once(s, &server, a.key);
+        tls_sessions_forget(s, &b);
+        assert_true(connect_once(s, &server, a.key));
+        tls_sessions_forget(s, &a);
+        tls_sessions_forget(s, &a);
+        assert_int_equal(tls_sessions_count(s), 0);
+        assert_false(connect_once(s, &server, a.key));
+        assert_true(connect_once(s, &server, a.key));
+        tls_sessions_destroy(s);
+    }
+}
+
+/* What was verified before does not come back with a connection that still stands. */
+static void test_clear_while_connected(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        struct link with = begin(s, &server, "https://a:443");
+        struct link without = begin(s, &server, "https://b:443");
+        shake_hands(&with);
+        tls_sessions_clear(s);
+        shake_hands(&without);
+        assert_int_equal(tls_sessions_count(s), 0);
+        assert_false(connect_once(s, &server, "https://b:443"));
+        assert_false(connect_once(s, &server, "https://a:443"));
+        end(&with);
+        end(&without);
+        assert_int_equal(tls_sessions_count(s), 2);
+        tls_sessions_destroy(s);
+    }
+}
+
+static void test_connections_outlive_the_cache(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        connect_once(s, &server, "https://a:443");
+        struct link resumes = begin(s, &server, "https://a:443");
+        struct link stands = begin(s, &server, "https://b:443");
+        shake_hands(&stands);
+        tls_sessions_destroy(s);
+        shake_hands(&resumes);
+        assert_false(resumes.resumed);
+        end(&resumes);
+        end(&stands);
+    }
+    tls_sessions_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_resumes),
+        cmocka_unit_test(test_several_at_once),
+        cmocka_unit_test(test_not_another_origin_s),
+        cmocka_unit_test(test_those_used_last_are_kept),
+        cmocka_unit_test(test_forget),
+        cmocka_unit_test(test_clear_while_connected),
+        cmocka_unit_test(test_connections_outlive_the_cache),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
