@@ -20,6 +20,8 @@ struct fetch_pool {
     size_t idle_count;
     size_t unused; /* the fewest that were idle since the last sweep: nobody missed those */
     bool open;
+    bool trust_spoilt; /* a trusted certificate was half read; see tls_trust.h */
+    int64_t trust_renewed_us; /* when it was last read again for that; 0 = never */
 };
 
 struct fetch {

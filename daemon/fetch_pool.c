@@ -17,7 +17,8 @@ enum {
     MESSAGES_MAX = 128,
     STARVED_US = 10000000, /* how long the want of descriptors is remembered */
     IDLE_KEPT = 16,        /* transfers, some 20 KB each: for the next small batch */
-    SESSIONS_KEPT = 512,   /* TLS sessions, SIZE each */
+    SESSIONS_KEPT = 512,   /* TLS sessions, 7 to 15 KB each */
+    TRUST_EVERY_US = 60000000, /* some may never be read whole: they are not read more often */
 };
 
 /* The idle connections are shared out among the engines. */
@@ -101,12 +102,19 @@ static void renew_multi(struct fetch *f, struct fetch_pool *p, int lane)
     struct curl_uv *fresh = r != NULL ? create_multi(f, lane) : NULL;
     if (fresh == NULL) {
         free(r);
-        LOG_WARN("fetch", "error=\"no memory: connections made before the reload are kept\"");
+        LOG_WARN("fetch", "error=\"no memory: connections of before are kept\"");
         return;
     }
     r->multi = p->env.multis[lane];
     list_append(&p->retired, &r->node);
     p->env.multis[lane] = fresh;
+}
+
+static void renew_multis(struct fetch *f, struct fetch_pool *p)
+{
+    for (int lane = 0; lane < TRANSFER_LANES; lane++)
+        renew_multi(f, p, lane);
+    close_unused_retired(f, p);
 }
 
 static void on_nothing(void *arg)
@@ -154,6 +162,7 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     p->env = make_env(f, policy);
     list_init(&p->idle);
     list_init(&p->retired);
+    p->env.trust_spoilt = &p->trust_spoilt;
     p->env.sessions = tls_sessions_create(SESSIONS_KEPT);
     p->open = p->env.sessions != NULL;
     for (int lane = 0; lane < TRANSFER_LANES && p->open; lane++) {
@@ -170,10 +179,8 @@ void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy,
     struct fetch_pool *p = &f->pools[id];
     p->env.policy = policy;
     p->env.generation++;
-    for (int lane = 0; lane < TRANSFER_LANES && renew; lane++)
-        renew_multi(f, p, lane);
     if (renew)
-        close_unused_retired(f, p);
+        renew_multis(f, p);
 }
 
 void fetch_reload_pools(struct fetch *f)
@@ -246,6 +253,19 @@ static bool run_retired(struct fetch *f, struct fetch_pool *p)
     return pending;
 }
 
+/* libcurl keeps the certificates that it trusts with the multi. */
+static void renew_trust(struct fetch *f, struct fetch_pool *p)
+{
+    int64_t now_us = clock_us();
+    p->trust_spoilt = false;
+    if (p->trust_renewed_us != 0 && now_us - p->trust_renewed_us < TRUST_EVERY_US)
+        return;
+    LOG_WARN("fetch", "error=\"a trusted certificate could not be read\" action=\"read again\"");
+    p->trust_renewed_us = now_us;
+    p->env.generation++;
+    renew_multis(f, p);
+}
+
 bool fetch_run_pools(struct fetch *f)
 {
     bool pending = false, starved = false;
@@ -258,6 +278,8 @@ bool fetch_run_pools(struct fetch *f)
             starved |= curl_uv_starved(m);
             pending |= curl_uv_pending(m);
         }
+        if (f->pools[i].trust_spoilt)
+            renew_trust(f, &f->pools[i]);
         if (!list_empty(&f->pools[i].retired))
             pending |= run_retired(f, &f->pools[i]);
     }

@@ -38,6 +38,7 @@ enum transfer_lane { LANE_PLAIN, LANE_HTTP1, LANE_HTTP2, TRANSFER_LANES };
 struct transfer_env {
     struct curl_uv *multis[TRANSFER_LANES];
     struct tls_sessions *sessions;
+    bool *trust_spoilt; /* see tls_trust.h */
     bool libcurl_8_1; /* the libcurl found at run time is 8.1 or newer */
     const struct policy *policy;
     const struct config_fetch *fetch;

@@ -66,6 +66,7 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     struct transfer *t = arg;
     (void)easy;
     t->tls_us = clock_us();
+    tls_trust_watch(ssl_ctx, t->env->trust_spoilt);
     if (t->cut != CUT_CLOSED) /* else its origin may be gone */
         tls_sessions_attach(t->env->sessions, ssl_ctx, t->target.origin);
     return CURLE_OK;

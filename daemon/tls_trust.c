@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tls_trust - see tls_trust.h. Called by transfer when libcurl begins a handshake, and by OpenSSL when it
+ * comes to the server's certificate; on the loop's thread. Owns nothing.
+ *
+ * A certificate without its key is found in the chain, one without its extensions is not even taken for an
+ * issuer: so all that are trusted by the name that the failed one has, or says its issuer has, are looked
+ * at. An upstream may name whom it likes, but makes nobody's certificate half read by that.
+ */
+#include "tls_trust.h"
+
+#include <openssl/err.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+static bool is_whole(X509 *x)
+{
+    return X509_get0_pubkey(x) != NULL && (X509_get_extension_flags(x) & EXFLAG_INVALID) == 0;
+}
+
+static bool all_whole(X509_STORE_CTX *ctx, const X509_NAME *name)
+{
+    STACK_OF(X509) *trusted = X509_STORE_CTX_get1_certs(ctx, name);
+    bool whole = true;
+    for (int i = 0; whole && i < sk_X509_num(trusted); i++)
+        whole = is_whole(sk_X509_value(trusted, i));
+    sk_X509_pop_free(trusted, X509_free);
+    return whole;
+}
+
+/* As OpenSSL does it without us. */
+static int on_verify(X509_STORE_CTX *ctx, void *spoilt)
+{
+    int verdict = X509_verify_cert(ctx);
+    const X509 *failed = verdict != 1 ? X509_STORE_CTX_get_current_cert(ctx) : NULL;
+    if (failed == NULL)
+        return verdict;
+    ERR_set_mark(); /* libcurl's words are those of the first error */
+    if (!all_whole(ctx, X509_get_subject_name(failed)) ||
+        !all_whole(ctx, X509_get_issuer_name(failed)))
+        *(bool *)spoilt = true;
+    ERR_pop_to_mark();
+    return verdict;
+}
+
+void tls_trust_watch(SSL_CTX *ctx, bool *spoilt)
+{
+    SSL_CTX_set_cert_verify_callback(ctx, on_verify, spoilt);
+}
