@@ -38,6 +38,7 @@
 #include "metrics.h"
 #include "notify.h"
 #include "shard.h"
+#include "tls_start.h"
 #include "turn.h"
 
 enum {
@@ -419,7 +420,7 @@ static int up_libraries(struct gatherd *g)
     clearenv(); /* proxies, resolver options, TLS settings: nothing of it is to steer us */
     setlocale(LC_CTYPE, "C.UTF-8"); /* libcurl's IDN needs it */
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
-        ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
+        ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS || !tls_start())
         return EX_OSERR;
     return 0;
 }
