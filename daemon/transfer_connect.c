@@ -18,6 +18,7 @@
 
 #include "clock.h"
 #include "curl_uv_recv.h"
+#include "tls_trust.h"
 
 /* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
 static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t port)
