@@ -339,6 +339,7 @@ static void on_front_closed(void *arg)
 {
     struct gatherd *g = arg;
     g->front = NULL;
+    routes_set_front(g->routes, NULL);
     wake(g);
 }
 

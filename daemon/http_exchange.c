@@ -656,6 +656,19 @@ void exchange_drop_body(struct exchange *ex)
     buf_fini(&ex->body);
 }
 
+void exchange_take_body(struct exchange *ex, struct buf *body)
+{
+    *body = ex->body;
+    buf_init(&ex->body, 0);
+}
+
+size_t exchange_leave_charge(struct exchange *ex)
+{
+    size_t bytes = ex->charged;
+    ex->charged = 0;
+    return bytes;
+}
+
 const char *exchange_identity(const struct exchange *ex)
 {
     return ex->identity;

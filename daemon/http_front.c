@@ -630,6 +630,11 @@ size_t front_request_bytes(const struct front *f)
     return f->request_bytes;
 }
 
+void front_uncharge(struct front *f, size_t bytes)
+{
+    f->request_bytes -= bytes;
+}
+
 size_t front_exchanges(const struct front *f)
 {
     return f->exchange_count;

@@ -125,6 +125,7 @@ void front_drain(struct front *f);
 size_t front_clients(const struct front *f);
 size_t front_exchanges(const struct front *f); /* requests in work */
 size_t front_request_bytes(const struct front *f); /* bodies of requests in work, bytes */
+void front_uncharge(struct front *f, size_t bytes); /* of exchange_leave_charge() */
 
 /* An engine has freed what it kept for later: memory is given back in a moment, when no request is in
  * work. */
@@ -146,6 +147,13 @@ const char *exchange_body(const struct exchange *ex, size_t *n);
 const char *exchange_identity(const struct exchange *ex); /* token name, uid:N or address */
 void *exchange_listener_data(const struct exchange *ex);
 void exchange_drop_body(struct exchange *ex); /* frees it early */
+
+/* The body is the caller's from now on; it counts as held until the exchange is over. */
+void exchange_take_body(struct exchange *ex, struct buf *body);
+
+/* During on_finished, for a body that was taken and lives on: so many bytes stay counted, until the caller
+ * says front_uncharge(). */
+size_t exchange_leave_charge(struct exchange *ex);
 
 void exchange_set_data(struct exchange *ex, void *data);
 void *exchange_data(const struct exchange *ex);

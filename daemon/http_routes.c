@@ -5,7 +5,8 @@
  *
  * A `call` is what an exchange is about: made when its head is there, freed when the front is done
  * with the exchange, however that ended. A route is a row of the table: a step before the body and
- * one when it is in. Probes, metrics and the page are here; http_routes_batch.c has POST /v1/batch.
+ * one when it is in. Probes, metrics and the page are here; http_routes_batch.c has POST /v1/batch, and
+ * http_routes_read.c how its body is read.
  */
 #include "http_routes_internal.h"
 
@@ -206,6 +207,7 @@ static void on_finished(void *arg, struct exchange *ex)
     (void)arg;
     if (c == NULL)
         return;
+    routes_read_leave(c);
     routes_batch_release(c);
     list_remove(&c->node);
     free(c->ready);
@@ -226,41 +228,46 @@ struct routes *routes_create(const struct routes_params *params)
         return NULL;
     r->params = *params;
     r->quotas = quotas_create();
-    if (r->quotas == NULL) {
+    if (r->quotas == NULL || aside_init(&r->aside, params->loop) != 0) {
+        quotas_destroy(r->quotas);
         free(r);
         return NULL;
     }
     list_init(&r->streams);
-    list_init(&r->large);
+    list_init(&r->unread);
     uv_timer_init(params->loop, &r->ping_timer);
-    uv_timer_init(params->loop, &r->large_timer);
-    r->ping_timer.data = r->large_timer.data = r;
+    r->ping_timer.data = r;
     r->open_handles = 2;
     return r;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_one_closed(void *arg)
 {
-    struct routes *r = handle->data;
+    struct routes *r = arg;
     if (--r->open_handles > 0)
         return;
     void (*closed)(void *arg) = r->closed;
-    void *arg = r->closed_arg;
+    void *closed_arg = r->closed_arg;
     quotas_destroy(r->quotas);
     free(r);
-    closed(arg);
+    closed(closed_arg);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    on_one_closed(handle->data);
 }
 
 void routes_close(struct routes *r, void (*closed)(void *arg), void *arg)
 {
-    assert(list_empty(&r->streams) && list_empty(&r->large));
+    assert(list_empty(&r->streams) && list_empty(&r->unread));
     r->closed = closed;
     r->closed_arg = arg;
-    uv_close((uv_handle_t *)&r->ping_timer, on_closed);
-    uv_close((uv_handle_t *)&r->large_timer, on_closed);
+    uv_close((uv_handle_t *)&r->ping_timer, on_handle_closed);
+    aside_close(&r->aside, on_one_closed, r);
 }
 
-void routes_set_front(struct routes *r, const struct front *front)
+void routes_set_front(struct routes *r, struct front *front)
 {
     r->front = front;
 }

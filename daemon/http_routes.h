@@ -36,8 +36,8 @@ void routes_close(struct routes *r, void (*closed)(void *arg), void *arg);
  * shard_pool. */
 struct front_handler routes_handler(struct routes *r);
 
-/* For the gauge of open clients; may be set once, after the front exists. */
-void routes_set_front(struct routes *r, const struct front *front);
+/* For gauges and what bodies count; set once the front exists, NULL when it no longer does. */
+void routes_set_front(struct routes *r, struct front *front);
 
 /* A reload: from now on this one is asked; the old one may be freed when this returns. */
 void routes_reload(struct routes *r, const struct config *config);

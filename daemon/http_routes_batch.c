@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * http_routes_batch - POST /v1/batch: what is judged before the body, admission, the batch's start,
- * and its answer. Called by http_routes (head, request, release) and by batch (item, end), on the
- * loop's thread.
+ * and its answer. Called by http_routes (head, request, release), http_routes_read (spec) and
+ * batch (item, end), on the loop's thread.
  *
  * A call ties exchange, encoder and batch together. The answer is never held whole: every view is
  * encoded piece by piece as the client takes it, or sent at once when it fits one piece. A view that
@@ -19,7 +19,6 @@
 #include "parse.h"
 
 enum {
-    PARAMS_MAX = 64,          /* query parameters */
     PIECE_BYTES = 65536,      /* of an answer, encoded at a time */
     SUMMARY_BYTES = 1536,     /* about; to begin with a buffer that need not grow */
     MEMBER_BYTES = 1024,
@@ -28,7 +27,6 @@ enum {
     PING_AFTER_US = 5000000,
     PING_TICK_MS = 1000,
     RETRY_AFTER_MAX_S = 3600,
-    LARGE_BODY = 65536,       /* from then on it is read in a turn of its own */
 };
 
 /* --- before the body --- */
@@ -399,72 +397,6 @@ static void on_batch_end(void *arg)
 
 /* --- the body is in --- */
 
-static bool split_query(char *query, struct request_param *params, size_t *count, struct problem *p)
-{
-    char *at;
-    *count = 0;
-    while ((at = strsep(&query, "&")) != NULL) {
-        if (*at == '\0')
-            continue;
-        char *equals = strchr(at, '=');
-        char *value = equals != NULL ? equals + 1 : at + strlen(at);
-        if (equals != NULL)
-            *equals = '\0';
-        if (*count == PARAMS_MAX) {
-            problem_set(p, 400, "more than %d query parameters", PARAMS_MAX);
-            return false;
-        }
-        size_t name_len = parse_percent_decode(at, strlen(at));
-        size_t value_len = parse_percent_decode(value, strlen(value));
-        if (name_len == (size_t)-1 || value_len == (size_t)-1) {
-            problem_set(p, 400, "a query parameter has a broken %%-escape");
-            return false;
-        }
-        at[name_len] = value[value_len] = '\0';
-        params[(*count)++] = (struct request_param){at, value};
-    }
-    return true;
-}
-
-static struct batch_spec *parse_spec(struct call *c, const struct request_param *params,
-                                     size_t count, struct problem *p)
-{
-    struct request_error error;
-    struct request_input in = {.type = c->type,
-                               .params = params,
-                               .param_count = count,
-                               .config = c->routes->params.config};
-    in.body = exchange_body(c->exchange, &in.body_len);
-    struct batch_spec *spec = request_parse(&in, &error);
-    if (spec != NULL)
-        return spec;
-    problem_set(p, error.status, "%s", error.detail);
-    memcpy(p->pointer, error.pointer, sizeof p->pointer);
-    p->offset = error.offset;
-    return NULL;
-}
-
-static struct batch_spec *read_spec(struct call *c, struct problem *p)
-{
-    struct request_param params[PARAMS_MAX];
-    size_t count;
-    char *query = strdup(exchange_query(c->exchange));
-    if (query == NULL) {
-        problem_set(p, 500, "out of memory");
-        return NULL;
-    }
-    struct batch_spec *spec =
-        split_query(query, params, &count, p) ? parse_spec(c, params, count, p) : NULL;
-    free(query);
-    if (spec != NULL && spec->fail != FAIL_NEVER && c->encoder->streams) {
-        spec_destroy(spec);
-        problem_set(p, 400, "fail needs the whole answer before its status; it cannot go with %s",
-                    c->encoder->media_type);
-        return NULL;
-    }
-    return spec;
-}
-
 /* A member takes memory until its answer is read; clients that do not read may hold as many as may
  * wait. */
 static bool answers_are_read(struct call *c, struct problem *p)
@@ -559,55 +491,32 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
         begin_stream(c);
 }
 
-static void read_body(struct call *c)
+/* A status that waits for the whole answer goes with no view that streams. */
+static bool fail_fits(const struct call *c, const struct batch_spec *spec, struct problem *p)
 {
-    struct problem p;
-    int64_t begin = clock_us();
-    struct batch_spec *spec = read_spec(c, &p);
-    if (spec == NULL) {
-        routes_answer_problem(c, &p);
-    } else if (!admit(c, spec, &p)) {
-        spec_destroy(spec);
-        routes_answer_problem(c, &p);
-    } else {
-        start_batch(c, spec, clock_us() - begin);
+    if (spec->fail == FAIL_NEVER || !c->encoder->streams)
+        return true;
+    problem_set(p, 400, "fail needs the whole answer before its status; it cannot go with %s",
+                c->encoder->media_type);
+    return false;
+}
+
+void routes_batch_on_spec(struct call *c, struct batch_spec *spec, struct problem *p,
+                          int64_t begin_us)
+{
+    if (spec != NULL && fail_fits(c, spec, p) && admit(c, spec, p)) {
+        start_batch(c, spec, clock_us() - begin_us);
+        return;
     }
+    if (spec != NULL)
+        spec_destroy(spec);
+    routes_answer_problem(c, p);
 }
 
-/* The next one may be read after as long as this one took. */
-static void on_large_timer(uv_timer_t *timer);
-
-static void read_large(struct call *c)
-{
-    uv_timer_t *timer = &c->routes->large_timer;
-    int64_t begin = clock_us();
-    read_body(c);
-    uv_update_time(timer->loop);
-    uv_timer_start(timer, on_large_timer, (uint64_t)((clock_us() - begin) / US_PER_MS) + 1, 0);
-}
-
-static void on_large_timer(uv_timer_t *timer)
-{
-    struct routes *r = timer->data;
-    struct list *node = list_pop(&r->large);
-    if (node != NULL)
-        read_large(LIST_CONTAINER(node, struct call, node));
-}
-
-/* A long body can take a good part of a second to read. So they get half of the loop's time, one by one:
- * whoever asks little is served in between. */
 void routes_batch_on_request(struct call *c)
 {
-    struct routes *r = c->routes;
-    size_t n;
-    (void)exchange_body(c->exchange, &n);
     take_trace(c);
-    if (n <= LARGE_BODY)
-        read_body(c);
-    else if (uv_is_active((uv_handle_t *)&r->large_timer))
-        list_append(&r->large, &c->node);
-    else
-        read_large(c);
+    routes_read(c);
 }
 
 void routes_batch_release(struct call *c)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_routes_internal - what the two halves of the routes share: http_routes.c has the table, the
- * front's calls, the small routes and the life of it all; http_routes_batch.c has POST /v1/batch.
- * Private to them.
+ * http_routes_internal - what the parts of the routes share: http_routes.c has the table, the front's
+ * calls, the small routes and the life of it all; http_routes_batch.c has POST /v1/batch;
+ * http_routes_read.c makes a spec of its body. Private to them.
  */
 #ifndef GATHERD_HTTP_ROUTES_INTERNAL_H
 #define GATHERD_HTTP_ROUTES_INTERNAL_H
 
+#include "aside.h"
 #include "encode.h"
 #include "http_routes.h"
 #include "list.h"
@@ -18,12 +19,15 @@
 
 struct routes {
     struct routes_params params;
-    const struct front *front;
+    struct front *front; /* NULL: not yet, or no longer */
     struct quotas *quotas;
     struct list streams; /* calls whose answer is being streamed */
-    struct list large;   /* calls whose long body waits to be read */
+    struct list unread;  /* calls whose body waits to be read aside */
     uv_timer_t ping_timer;
-    uv_timer_t large_timer; /* runs: a long body was read a moment ago */
+    struct aside aside;  /* where long bodies are read, one at a time */
+    struct reading *reading; /* the one; NULL = none */
+    uint64_t read_at_ms; /* uv_now() of the turn in which bodies were read on the loop, */
+    int64_t read_us;     /* and how long they took in it */
     size_t open_handles;
     bool draining;
     void (*closed)(void *arg);
@@ -32,7 +36,7 @@ struct routes {
 
 /* What an exchange is about. All from `encoder` on is of a batch only. */
 struct call {
-    struct list node; /* routes->streams or ->large */
+    struct list node; /* routes->streams or ->unread */
     struct routes *routes;
     struct exchange *exchange;
     const struct route *route;
@@ -71,7 +75,20 @@ void routes_copy_field(const struct http_head *head, const char *name, char *out
 void routes_batch_on_head(struct call *c);
 void routes_batch_on_request(struct call *c);
 
+/* The body is read: a spec, which is taken, or NULL with the problem. Of overhead_ms all since begin_us
+ * (clock_us()) is parsing. */
+void routes_batch_on_spec(struct call *c, struct batch_spec *spec, struct problem *p,
+                          int64_t begin_us);
+
 /* Gives up the call's batch, if it has one. */
 void routes_batch_release(struct call *c);
+
+/* --- http_routes_read.c --- */
+
+/* Reads the body and the query, now or in a while, and calls routes_batch_on_spec(). */
+void routes_read(struct call *c);
+
+/* The call ends: whatever is being read for it is read for nobody. */
+void routes_read_leave(struct call *c);
 
 #endif

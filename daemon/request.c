@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * request - the body and the query string of POST /v1/batch to a batch_spec. Called by the routes
- * on the HTTP loop's thread once the body is whole; the spec is the caller's, all else is released
- * before it returns.
+ * once the body is whole, on the HTTP loop's thread or, where it is long, on another; the spec is the
+ * caller's, all else is released before it returns.
  *
  * Options come in layers: the configuration, the query string, `defaults`, the member. The first
  * three make r->base before any member is read, wherever `defaults` stands in the object. Every
@@ -164,6 +164,16 @@ const struct field_table request_batch_table = {
 };
 
 /* --- layers of options ------------------------------------------------------------------------ */
+
+void request_copy_config(struct config *to, const struct config *from)
+{
+    *to = (struct config){.limits = from->limits};
+    to->fetch.http_version = from->fetch.http_version;
+    to->fetch.max_redirects = from->fetch.max_redirects;
+    to->fetch.timeout_us = from->fetch.timeout_us;
+    to->fetch.connect_timeout_us = from->fetch.connect_timeout_us;
+    to->fetch.deadline_us = from->fetch.deadline_us;
+}
 
 static void read_config(struct reader *r)
 {

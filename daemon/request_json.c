@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * request_json - hostile bytes to a jansson tree. Called by request on the loop's thread; owns the
- * memory of all trees of one request_parse().
+ * request_json - hostile bytes to a jansson tree. Called by request on its caller's thread; owns
+ * the memory of all trees of one request_parse().
  *
  * Three walls. A scan that knows strings and brackets and nothing else refuses ill-formed UTF-8,
  * control bytes, deep nesting and too many values before anything is built. jansson then allocates

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Bodies that are made to be dear: deep, wide, full of keys, of escapes, of digits. What one may cost in
 memory is bounded by a multiple of its size; what it costs in time is bounded too, and paid by who
-sends it: another client is served in between."""
+sends it: the thread that serves the others does not do that work."""
 import json
 import re
 import threading
@@ -19,6 +19,11 @@ VALUES, CONTAINERS = 24 * 10000 + 100000, 8 * 10000 + 1000
 # Memory of one body: 24 bytes for each of its own and 1 MiB for what is read, the body twice, and for
 # each of 10,000 members what is kept of it.
 FACTOR, CONSTANT = 26, (1 << 20) + 10000 * 2600
+# What the front's thread may do for one, in all its turns, beside taking the bytes in: far less than
+# reading one takes, and as much as no turn is to take. A batch that is started takes something for
+# each member.
+LOOP_MS, LOOP_MS_A_MEMBER, WHOLE_MS = 20, 0.012, 5000
+MEMBERS = {"defaults": 10000, "urls": 10000}
 
 
 def fill(head, unit, tail, size=SIZE, count=None):
@@ -102,6 +107,28 @@ def busy_ms(daemon):
         return int(file.read().split()[0]) / 1e6
 
 
+def whole_ms(daemon):
+    """Of all threads, those that have ended too; in ticks of 10 ms."""
+    with open("/proc/%d/stat" % daemon.pid, encoding="ascii") as file:
+        return sum(int(x) for x in file.read().rpartition(")")[2].split()[11:13]) * 10
+
+
+def front_ms(daemon, body):
+    """What the front's thread takes for it, beside what a body as long takes that its first bytes
+    refuse; the least of a few, because other processes share the machine's caches."""
+    least = None
+    for _ in range(4):
+        begin = busy_ms(daemon)
+        assert daemon.post(b"[" * len(body)).status == 400
+        bytes_in = busy_ms(daemon)
+        daemon.post(body)
+        took = busy_ms(daemon) - bytes_in - (bytes_in - begin)
+        least = took if least is None else min(least, took)
+        if least < LOOP_MS / 2:
+            break
+    return least
+
+
 DEAREST = ("deep-64", "defaults", "escaped-controls", "integer", "keys", "objects-most",
            "strings-most")  # fmt: skip
 
@@ -112,28 +139,25 @@ def test_a_dear_body(spawn, name):
     body, status = BODIES[name][0](), BODIES[name][1]
     assert len(body) <= SIZE
     daemon = spawn("policy.default.deny=127.0.0.1", loopback=False)
-    before, begin = memory(daemon), busy_ms(daemon)
+    before, begin = memory(daemon), whole_ms(daemon)
     reply = daemon.post(body)
-    took, grown, long = busy_ms(daemon) - begin, memory(daemon) - before, turns(daemon)
-    print("%s: %d, %.0f ms, %.1f MB = %.1f bytes for one; turns over 20 ms: %d, over 100 ms: %d"
-          % (name, reply.status, took, grown / 1e6, grown / len(body), long[0.02], long[0.1]))  # fmt: skip
+    took, grown, long = whole_ms(daemon) - begin, memory(daemon) - before, turns(daemon)
+    front, bound = front_ms(daemon, body), LOOP_MS + LOOP_MS_A_MEMBER * MEMBERS.get(name, 0)
+    print("%s: %d, %d ms, of the front %.1f; %.1f MB = %.1f bytes for one; turns over 20 ms: %d, over 100 ms: %d"
+          % (name, reply.status, took, front, grown / 1e6, grown / len(body), long[0.02], long[0.1]))  # fmt: skip
     assert reply.status == status, reply
     if status != 200:
         contract.problem(reply, status)
     if proc.scale() == 1:
         assert grown <= FACTOR * len(body) + CONSTANT
-    assert took < 5000 * proc.scale()
+    assert took < WHOLE_MS * proc.scale() and front < bound * proc.scale()
 
 
 def test_dear_bodies_do_not_hold_others_up(spawn):
-    """Five clients send dear bodies all the time. A good one waits for one of them, not for all that are
-    there."""
+    """Five clients send dear bodies all the time. A good one waits for none of them: each takes half a
+    second to be read."""
     daemon = spawn("policy.default.deny=127.0.0.1", loopback=False)
-    body = JSON_MEMBER + b"{" + keys(SIZE // 8) + b"}}]"
-    begin = busy_ms(daemon)
-    for _ in range(3):
-        assert daemon.post(body).status == 200
-    one_ms = (busy_ms(daemon) - begin) / 3
+    body = JSON_MEMBER + b"{" + keys(SIZE - 100) + b"}}]"
     over, wrong = threading.Event(), []
 
     def send():
@@ -151,8 +175,8 @@ def test_dear_bodies_do_not_hold_others_up(spawn):
     over.set()
     for thread in threads:
         thread.join()
-    print("one body takes %.0f ms; a good client beside five: %s" % (one_ms, figures))
-    assert not wrong and figures["p50"] < 3 * max(one_ms, 20) * proc.scale()
+    print("a good client beside five: %s" % figures)
+    assert not wrong and figures["p50"] < LOOP_MS * proc.scale()
 
 
 @pytest.mark.parametrize("place", ["start", "middle", "end"])

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_routes_read - the body and the query of POST /v1/batch to a spec. Called by
+ * http_routes_batch when a body is in, and by http_routes when a call ends, on the loop's thread;
+ * request_parse() itself may run on a thread of its own.
+ *
+ * One byte of a body that was made to be dear takes up to 0.2 us, so 4 MiB would hold up everybody
+ * for most of a second. Short bodies are read at once. Long ones are read aside, one at a time, in
+ * the order in which they came, and so are those of middling length while others have taken their
+ * part of this turn.
+ *
+ * What is read aside belongs to a `reading` with copies of all it needs: its call may end and the
+ * configuration be replaced meanwhile. A body is read by the configuration of when that begins; it
+ * is admitted, and its batch started, by that of when it ends. The call learns of it only here, on
+ * the loop.
+ */
+#include "http_routes_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "parse.h"
+
+enum {
+    PARAMS_MAX = 64,       /* query parameters */
+    SHORT_BODY = 4096,     /* up to that it is always read at once: 1 ms at most */
+    LONG_BODY = 32768,     /* more than that never: 8 ms */
+    READ_TURN_US = 4000,   /* of a turn, from then on short ones only */
+};
+
+struct query { /* a copy, cut into parameters */
+    char *text;
+    struct request_param params[PARAMS_MAX];
+    size_t count;
+};
+
+struct reading { /* of a body, aside */
+    struct routes *routes;
+    struct call *call; /* NULL: it has ended */
+    size_t charged;    /* of the body, from then on */
+    struct buf body;
+    struct query query;
+    struct config config; /* by request_copy_config() */
+    struct request_input in;
+    struct request_error error;
+    struct batch_spec *spec; /* NULL: refused */
+    int64_t took_us;
+};
+
+/* --- the query --- */
+
+static bool query_split(struct query *q, struct problem *p)
+{
+    char *rest = q->text, *at;
+    while ((at = strsep(&rest, "&")) != NULL) {
+        if (*at == '\0')
+            continue;
+        char *equals = strchr(at, '=');
+        char *value = equals != NULL ? equals + 1 : at + strlen(at);
+        if (equals != NULL)
+            *equals = '\0';
+        if (q->count == PARAMS_MAX) {
+            problem_set(p, 400, "more than %d query parameters", PARAMS_MAX);
+            return false;
+        }
+        size_t name_len = parse_percent_decode(at, strlen(at));
+        size_t value_len = parse_percent_decode(value, strlen(value));
+        if (name_len == (size_t)-1 || value_len == (size_t)-1) {
+            problem_set(p, 400, "a query parameter has a broken %%-escape");
+            return false;
+        }
+        at[name_len] = value[value_len] = '\0';
+        q->params[q->count++] = (struct request_param){at, value};
+    }
+    return true;
+}
+
+/* q->text is to be freed, whatever comes of it. */
+static bool query_take(struct query *q, const struct call *c, struct problem *p)
+{
+    q->count = 0;
+    q->text = strdup(exchange_query(c->exchange));
+    if (q->text != NULL)
+        return query_split(q, p);
+    problem_set(p, 500, "out of memory");
+    return false;
+}
+
+/* --- at once --- */
+
+static void say_error(const struct request_error *error, struct problem *p)
+{
+    problem_set(p, error->status, "%s", error->detail);
+    memcpy(p->pointer, error->pointer, sizeof p->pointer);
+    p->offset = error->offset;
+}
+
+static struct batch_spec *parse_spec(const struct call *c, const struct query *q, struct problem *p)
+{
+    struct request_error error;
+    struct request_input in = {.type = c->type,
+                               .params = q->params,
+                               .param_count = q->count,
+                               .config = c->routes->params.config};
+    in.body = exchange_body(c->exchange, &in.body_len);
+    struct batch_spec *spec = request_parse(&in, &error);
+    if (spec == NULL)
+        say_error(&error, p);
+    return spec;
+}
+
+static void read_now(struct call *c)
+{
+    struct routes *r = c->routes;
+    struct query q;
+    struct problem p;
+    int64_t begin = clock_us();
+    struct batch_spec *spec = query_take(&q, c, &p) ? parse_spec(c, &q, &p) : NULL;
+    free(q.text);
+    r->read_us += clock_us() - begin;
+    routes_batch_on_spec(c, spec, &p, begin);
+}
+
+/* --- aside --- */
+
+static void reading_free(struct reading *g)
+{
+    buf_fini(&g->body);
+    free(g->query.text);
+    free(g);
+}
+
+static struct reading *reading_create(struct call *c, struct problem *p)
+{
+    struct reading *g = calloc(1, sizeof *g);
+    if (g == NULL) {
+        problem_set(p, 500, "out of memory");
+        return NULL;
+    }
+    if (!query_take(&g->query, c, p)) {
+        reading_free(g);
+        return NULL;
+    }
+    g->routes = c->routes;
+    g->call = c;
+    exchange_take_body(c->exchange, &g->body);
+    request_copy_config(&g->config, c->routes->params.config);
+    g->in = (struct request_input){.body = g->body.data,
+                                   .body_len = g->body.len,
+                                   .type = c->type,
+                                   .params = g->query.params,
+                                   .param_count = g->query.count,
+                                   .config = &g->config};
+    return g;
+}
+
+/* On the other thread. The body is freed there, too: 4 MiB take a while. */
+static void on_work(void *arg)
+{
+    struct reading *g = arg;
+    int64_t begin = clock_us();
+    g->spec = request_parse(&g->in, &g->error);
+    buf_fini(&g->body);
+    g->took_us = clock_us() - begin;
+}
+
+static void deliver(struct reading *g)
+{
+    struct routes *r = g->routes;
+    struct problem p;
+    if (g->call == NULL) {
+        if (g->spec != NULL)
+            spec_destroy(g->spec);
+        if (r->front != NULL)
+            front_uncharge(r->front, g->charged);
+        return;
+    }
+    if (g->spec == NULL)
+        say_error(&g->error, &p);
+    routes_batch_on_spec(g->call, g->spec, &p, clock_us() - g->took_us);
+}
+
+static void read_next(struct routes *r);
+
+static void on_done(void *arg)
+{
+    struct reading *g = arg;
+    struct routes *r = g->routes;
+    r->reading = NULL;
+    deliver(g);
+    reading_free(g);
+    read_next(r);
+}
+
+static void read_next(struct routes *r)
+{
+    struct list *node;
+    struct problem p;
+    while (r->reading == NULL && (node = list_pop(&r->unread)) != NULL) {
+        struct call *c = LIST_CONTAINER(node, struct call, node);
+        r->reading = reading_create(c, &p);
+        if (r->reading != NULL)
+            aside_run(&r->aside, on_work, on_done, r->reading);
+        else
+            routes_answer_problem(c, &p);
+    }
+}
+
+/* --- the choice --- */
+
+/* Whether bodies have taken their part of this turn; uv_now() is another one in the next, or they
+ * took less than a millisecond. */
+static bool has_read_enough(struct routes *r)
+{
+    uint64_t now = uv_now(r->params.loop);
+    if (now != r->read_at_ms) {
+        r->read_at_ms = now;
+        r->read_us = 0;
+    }
+    return r->read_us >= READ_TURN_US;
+}
+
+void routes_read(struct call *c)
+{
+    struct routes *r = c->routes;
+    size_t n;
+    (void)exchange_body(c->exchange, &n);
+    bool enough = has_read_enough(r);
+    if (n <= SHORT_BODY || (n <= LONG_BODY && !enough)) {
+        read_now(c);
+        return;
+    }
+    list_append(&r->unread, &c->node);
+    read_next(r);
+}
+
+void routes_read_leave(struct call *c)
+{
+    struct reading *g = c->routes->reading;
+    if (g == NULL || g->call != c)
+        return;
+    g->call = NULL;
+    g->charged = exchange_leave_charge(c->exchange);
+}
