@@ -62,6 +62,17 @@ static int reference(const unsigned char *s, size_t n)
     return good > 0 ? -(int)good : -1;
 }
 
+static bool all_valid(const unsigned char *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        int length = reference(s + i, n - i);
+        if (length < 0)
+            return false;
+        i += (size_t)length;
+    }
+    return true;
+}
+
 static void test_every_code_point(void **state)
 {
     (void)state;
@@ -94,8 +105,31 @@ static void test_against_reference(void **state)
                 for (size_t n = 1; n <= 4; n++) {
                     if (utf8_sequence((const char *)s, n) != reference(s, n))
                         fail_msg("%02x %02x %02x %02x, %zu bytes", s[0], s[1], s[2], s[3], n);
+                    if (utf8_valid((const char *)s, n) != all_valid(s, n))
+                        fail_msg("%02x %02x %02x %02x, %zu bytes as a text", s[0], s[1], s[2], s[3],
+                                 n);
                 }
             }
+        }
+    }
+}
+
+/* Pairs of bytes across the end of a word, and after sequences that such an end cuts. */
+static void test_valid_across_words(void **state)
+{
+    static const char *const before[] = {"", "\xC3", "\xE2\x82", "\xE0", "\xED", "\xF0\x9F\x98",
+                                         "\xF0", "\xF4", "\xF1\x80", "\xC3\xA4"};
+    (void)state;
+    for (size_t at = 5; at < 12; at++) {
+        for (unsigned k = 0; k < sizeof before / sizeof *before * 65536; k++) {
+            unsigned char text[24];
+            const char *first = before[k / 65536];
+            memset(text, 'x', sizeof text);
+            memcpy(text + at, first, strlen(first));
+            text[at + strlen(first)] = (unsigned char)(k >> 8 & 255);
+            text[at + strlen(first) + 1] = (unsigned char)(k & 255);
+            if (utf8_valid((const char *)text, sizeof text) != all_valid(text, sizeof text))
+                fail_msg("%u at %zu", k, at);
         }
     }
 }
@@ -172,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_code_point),
         cmocka_unit_test(test_against_reference),
+        cmocka_unit_test(test_valid_across_words),
         cmocka_unit_test(test_valid),
         cmocka_unit_test(test_prefix),
         cmocka_unit_test(test_corpus),
