@@ -112,6 +112,12 @@ def json_body(scene):
     return scene.judge([member], [None], "include=body,text_length,body_sha256")
 
 
+def long_body(scene):
+    """Is read on a thread of its own."""
+    member = {"url": scene.origin.url("/echo"), "json": {"a": "b" * 40000, "n": [scene.turn] * 50}}
+    return scene.judge([member], [None])
+
+
 def redirects(scene):
     member = {"url": scene.origin.url("/redirect/3/to/size/70"), "max_redirects": 5}
     return scene.judge([member], [text(70)], "include=body,redirects")
@@ -190,6 +196,7 @@ SCENARIOS = [
     three,
     fresh,
     json_body,
+    long_body,
     redirects,
     encoded,
     named,
