@@ -14,9 +14,15 @@
  * client changes its deadline four times a request, nearly always to a later one, so the heap is
  * only told of an earlier one: it wakes the client at the first that there was, to find the one
  * that counts.
+ *
+ * A client that leaves right behind some bytes of a request is not seen to: libmicrohttpd polls by
+ * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of the
+ * connection still in the kernel. So who is waited for is looked at after a second, and each time
+ * after as long again as it has been waited for.
  */
 #include "http_internal.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +39,7 @@ enum {
     POOL_OVER_HEAD = 2560, /* connection memory beyond limits.head_bytes; see pool_bytes() */
     POOL_LEAST = 9216,
     DEADLINES_A_TURN = 256,
+    LOOK_AFTER_US = 1000000, /* whether a client that is waited for has left */
     SUSPENDED_MANY = 1000, /* exchanges; from there on resumes are bundled */
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
@@ -49,12 +56,22 @@ void front_wake_loop(struct front *f)
 
 /* --- deadlines --- */
 
+/* To be looked at, and at its deadline at the latest. */
+static int64_t next_wake_us(const struct client *c)
+{
+    int64_t waited = c->front->now_us - c->waits_since_us;
+    int64_t look = c->front->now_us + (waited > LOOK_AFTER_US ? waited : LOOK_AFTER_US);
+    return look < c->deadline_us ? look : c->deadline_us;
+}
+
 void client_set_deadline(struct client *c, int64_t after_us)
 {
+    c->waits_since_us = c->front->now_us;
     c->deadline_us = c->front->now_us + after_us;
-    if (c->wake.place > 0 && c->wake.key <= c->deadline_us)
+    int64_t wake_us = next_wake_us(c);
+    if (c->wake.place > 0 && c->wake.key <= wake_us)
         return;
-    if (heap_set(&c->front->deadlines, &c->wake, c->deadline_us))
+    if (heap_set(&c->front->deadlines, &c->wake, wake_us))
         return;
     LOG_WARN("front", "client=%s closed=\"no memory for its deadline\"", c->address);
     shutdown(c->fd, SHUT_RDWR);
@@ -89,15 +106,30 @@ static void client_cut(struct client *c)
     c->front->dirty = true;
 }
 
+/* Whether it has closed its side while a request, or the rest of one, is waited for. */
+static bool has_left(const struct client *c)
+{
+    const struct exchange *ex = c->exchange;
+    struct pollfd look = {.fd = c->fd, .events = POLLRDHUP};
+    int unread = 0;
+    if (ex != NULL && (ex->asked_handler || ex->answered))
+        return false;
+    return poll(&look, 1, 0) > 0 && ioctl(c->fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
 static void client_wake(struct client *c)
 {
     struct front *f = c->front;
     bool wait = c->deadline_us > f->now_us && c->deadline_us != INT64_MAX;
-    if (wait && heap_set(&f->deadlines, &c->wake, c->deadline_us)) /* in place: never fails */
+    bool left = wait && has_left(c);
+    if (wait && !left && heap_set(&f->deadlines, &c->wake, next_wake_us(c))) /* never fails here */
         return;
     heap_remove(&f->deadlines, &c->wake);
-    if (c->deadline_us <= f->now_us)
+    if (left)
+        shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees that */
+    else if (c->deadline_us <= f->now_us)
         client_cut(c);
+    f->dirty |= left;
 }
 
 /* True while more are due. */

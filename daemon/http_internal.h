@@ -38,8 +38,9 @@ struct client { /* one connection */
     struct front *front;
     struct server *server;
     struct list node;
-    int64_t deadline_us; /* INT64_MAX = none */
-    struct heap_node wake; /* in front->deadlines, with a key of at most deadline_us */
+    int64_t deadline_us;    /* INT64_MAX = none */
+    int64_t waits_since_us; /* when it was set */
+    struct heap_node wake;  /* in front->deadlines, with a key of at most deadline_us */
     int fd;
     char address[48]; /* IP_TEXT_MAX, or uid:N */
     uid_t uid;        /* of the process at the other end of a Unix socket; -1 = not known */

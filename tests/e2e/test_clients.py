@@ -8,6 +8,7 @@ import random
 import re
 import resource
 import select
+import signal
 import socket
 import struct
 import time
@@ -464,6 +465,36 @@ def test_resets_at_every_byte(spawn, origin):
         sock.close()
     assert gatherd.one(origin.url("/size/3"))["ok"] is True
     wait(lambda: gatherd.metrics()["gatherd_batches_running"] == 0, "a batch is left")
+
+
+# what a client may have sent when it leaves; nothing more comes, and nobody reads
+LEAVE_BEHIND = {
+    "half-a-line": READY[:9],
+    "half-a-head": READY[:-4],
+    "a-head": POST % (b"", 100),
+    "half-a-body": POST % (b"", 100) + b"[",
+    "half-a-chunk": CHUNKED + b"5\r\n[",
+    "half-a-trailer": CHUNKED + b"1\r\n[\r\n0\r\nX: y",
+    "an-answer": READY * 2,
+}
+
+
+@pytest.mark.parametrize("what", LEAVE_BEHIND)
+def test_who_left_is_forgotten(spawn, what):
+    """The end of a connection that arrives together with bytes; libmicrohttpd reads only those."""
+    gatherd = spawn("listener.default.head_timeout=1h", "listener.default.body_timeout=1h",
+                    "listener.default.keep_alive=1h")  # fmt: skip
+    os.kill(gatherd.pid, signal.SIGSTOP)
+    try:
+        halves = [gatherd.connect() for _ in range(10)]
+        for sock in halves:
+            sock.sendall(LEAVE_BEHIND[what])
+            sock.shutdown(socket.SHUT_WR)
+    finally:
+        os.kill(gatherd.pid, signal.SIGCONT)
+    wait(lambda: gatherd.metrics()["gatherd_clients"] <= 1, "clients are kept that have left", 5)
+    for sock in halves:
+        sock.close()
 
 
 def test_random_bytes(spawn):
