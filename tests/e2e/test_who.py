@@ -435,6 +435,19 @@ def test_quotas_are_an_identity_s(spawn, origin, tmp_path):
         assert detail.startswith(name)
 
 
+def test_quotas_hold_from_every_loopback_address(spawn, origin):
+    """A process may call itself by any of 127.0.0.0/8; it is still one client."""
+    daemon = spawn("limits.per_client_rate=1/m")
+    body = json.dumps([origin.url("/ok")]).encode()
+    statuses = []
+    for address in ("127.0.0.1", "127.0.0.2", "127.255.0.3"):
+        at = ("127.0.0.1", daemon.port)
+        with socket.create_connection(at, 30, source_address=(address, 0)) as sock:
+            sock.sendall(request("POST", "/v1/batch", ["Host: localhost"], body))
+            statuses.append(proc.parse_reply(proc.read_all(sock)).status)
+    assert statuses == [200, 429, 429]
+
+
 def test_saturation_stays_503(spawn, origin):
     daemon = spawn("limits.queued=3", "limits.requests=3", "limits.in_flight=1", "limits.per_host=1",
                    "limits.per_client_members=100", "limits.per_client_batches=100")
