@@ -129,11 +129,22 @@ class Authority:
         self._write(name, key, certificate, *chain)
         return paths
 
-    def context(self, name="good", version=None, ciphers=None, alpn=()):
+    def _with_more(self, name, more):
+        """A leaf's file with `more` certificates after it that are no part of its chain."""
+        longer = self.path("%s-%d.pem" % (name, more))
+        with open(longer, "wb") as out:
+            for part, times in ((name, 1), ("intermediate", more)):
+                with open(self.path(part + ".pem"), "rb") as file:
+                    out.write(file.read() * times)
+        return longer
+
+    def context(self, name="good", version=None, ciphers=None, alpn=(), more=0):
         """A server's context; `version` pins the protocol, e.g. ssl.TLSVersion.TLSv1; `alpn` are the
-        protocols that it knows, the best first."""
+        protocols that it knows, the best first; `more`: certificates sent for nothing, some 420 bytes
+        each."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.issue(name))
+        certificate, key = self.issue(name)
+        context.load_cert_chain(self._with_more(name, more) if more else certificate, key)
         if version is not None:
             with warnings.catch_warnings():  # old versions are what some tests are about
                 warnings.simplefilter("ignore", DeprecationWarning)
