@@ -23,10 +23,6 @@
 /* Our own time-outs run first, also that for connecting; this only lifts libcurl's 300 s. */
 #define CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
 
-/* All certificates that a server sends, which OpenSSL reads in one call, 0.3 ms each, and keeps with the
- * session, 5 KB each; its own bound of 100 KB is 330 small ones. */
-#define CHAIN_BYTES_MAX 16384
-
 struct transfer *transfer_create(const struct transfer_env *env)
 {
     struct transfer *t = calloc(1, sizeof *t);
