@@ -50,6 +50,7 @@ static const char *const redirects_words[] = {
 static const char *const mode_words[] = {
     [POLICY_MODE_ENFORCE] = "enforce", [POLICY_MODE_REPORT] = "report", NULL,
 };
+static const char *const yes_words[] = {[false] = "no", [true] = "yes", NULL};
 static const char *const http_words[] = {
     [HTTP_VERSION_AUTO] = "auto", [HTTP_VERSION_1_1] = "1.1", [HTTP_VERSION_2] = "2", NULL,
 };
@@ -143,6 +144,7 @@ const struct config_option config_table[] = {
     LIST(policy, deny_host, "", config_check_pattern, RELOAD)
     WORD(policy, redirects, "same-class", redirects_words)
     WORD(policy, mode, "enforce", mode_words)
+    WORD(policy, insecure, "no", yes_words)
 };
 /* clang-format on */
 

@@ -18,7 +18,8 @@ enum {
     FILES = 8,         /* of a reload, of a second address */
     SPARE = 64,        /* where there are enough */
     LOOP = 6,          /* of a fetch loop: epoll, wake-up, signals, two name servers */
-    MULTIS = 3,        /* a policy has them in each loop */
+    MULTIS = 3,        /* a policy has them in each loop, */
+    UNVERIFIED = 2,    /* and these where it has `insecure = yes` */
     MULTI = 2,         /* each to wake it */
     LISTENING = 2,     /* a listening socket and its epoll */
     CLIENT = 2,
@@ -41,7 +42,10 @@ static int64_t addresses_of(const struct config *c)
 
 static int64_t multis_of(const struct config *c)
 {
-    return loops_of(c) * MULTIS * (int64_t)c->policy_count;
+    int64_t n = 0;
+    for (size_t i = 0; i < c->policy_count; i++)
+        n += MULTIS + (c->policies[i].insecure ? UNVERIFIED : 0);
+    return loops_of(c) * n;
 }
 
 static int64_t of_loops(const struct config *c)

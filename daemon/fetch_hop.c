@@ -325,7 +325,12 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
 struct policy_hop fetch_policy_hop(const struct fetch_job *job)
 {
     const struct origin *to = fetch_target(job).origin;
-    return (struct policy_hop){to->host, to->port, job->from};
+    return (struct policy_hop){
+        .host = to->host,
+        .port = to->port,
+        .from = job->from,
+        .insecure = job->member->opts->insecure,
+    };
 }
 
 int64_t fetch_timeout_at(const struct fetch_job *job)
@@ -386,6 +391,14 @@ static int launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *
     return LAUNCH_COST_WARM;
 }
 
+static int deny(struct fetch *f, struct fetch_job *job, const struct verdict *v, enum phase phase)
+{
+    fetch_account_hop(f, job, clock_us());
+    fetch_set_denial(f, job, v, phase);
+    fetch_end_job(f, job);
+    return LAUNCH_COST_WARM;
+}
+
 static int launch_answer(struct fetch *f, struct fetch_job *job,
                          const struct resolve_answer *answer)
 {
@@ -399,10 +412,19 @@ static int launch_answer(struct fetch *f, struct fetch_job *job,
     size_t n = allowed_addresses(job, answer, addresses, &v);
     if (n > 0)
         return launch(f, job, addresses, n);
-    fetch_account_hop(f, job, clock_us());
-    fetch_set_denial(f, job, &v, PHASE_DNS);
-    fetch_end_job(f, job);
-    return LAUNCH_COST_WARM;
+    return deny(f, job, &v, PHASE_DNS);
+}
+
+/* A policy that a reload has changed while the job waited may have no multi for it any more: that is to
+ * be a denial, not a want of memory. */
+static int launch_literal(struct fetch *f, struct fetch_job *job)
+{
+    const struct policy_hop hop = fetch_policy_hop(job);
+    const struct ip_addr *ip = &job->transfer->target.origin->ip;
+    struct verdict v;
+    if (hop.insecure && !policy_check_address(job->transfer->env->policy, &hop, ip, &v))
+        return deny(f, job, &v, PHASE_CONNECT);
+    return launch(f, job, NULL, 0);
 }
 
 static void on_resolved(struct resolve_query *q, const struct resolve_answer *answer)
@@ -480,6 +502,6 @@ int fetch_dispatch(struct fetch *f, struct fetch_job *job)
         return LAUNCH_COST_WARM;
     }
     if (job->transfer->target.origin->ip.family != 0)
-        return launch(f, job, NULL, 0);
+        return launch_literal(f, job);
     return look_up(f, job);
 }

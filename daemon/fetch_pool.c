@@ -87,7 +87,7 @@ static struct curl_uv *create_multi(struct fetch *f, int lane)
         .loop = f->params.loop,
         .few = f->params.config->few_descriptors,
         .max_idle = max_idle(f),
-        .talks_idle = lane == LANE_HTTP2,
+        .talks_idle = lane == LANE_HTTP2 || lane == LANE_HTTP2_UNVERIFIED,
         .wake = f->params.wake,
         .socket_closed = on_socket_closed,
         .arg = f->params.arg,
@@ -95,18 +95,27 @@ static struct curl_uv *create_multi(struct fetch *f, int lane)
     return curl_uv_create(&params);
 }
 
+/* The last lanes are only there where the policy allows what they are for. */
+static bool has_lane(const struct policy *policy, int lane)
+{
+    return lane < LANE_HTTP1_UNVERIFIED || policy_allows_insecure(policy);
+}
+
 /* Should memory run out the old one stays, and the checks before each request have to do. */
 static void renew_multi(struct fetch *f, struct fetch_pool *p, int lane)
 {
-    struct retired *r = calloc(1, sizeof *r);
-    struct curl_uv *fresh = r != NULL ? create_multi(f, lane) : NULL;
-    if (fresh == NULL) {
+    bool wanted = has_lane(p->env.policy, lane), had = p->env.multis[lane] != NULL;
+    struct retired *r = had ? calloc(1, sizeof *r) : NULL;
+    struct curl_uv *fresh = wanted && (r != NULL || !had) ? create_multi(f, lane) : NULL;
+    if ((had && r == NULL) || (wanted && fresh == NULL)) {
         free(r);
         LOG_WARN("fetch", "error=\"no memory: connections of before are kept\"");
         return;
     }
-    r->multi = p->env.multis[lane];
-    list_append(&p->retired, &r->node);
+    if (had) {
+        r->multi = p->env.multis[lane];
+        list_append(&p->retired, &r->node);
+    }
     p->env.multis[lane] = fresh;
 }
 
@@ -165,7 +174,7 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     p->env.trust_spoilt = &p->trust_spoilt;
     p->env.sessions = tls_sessions_create(SESSIONS_KEPT);
     p->open = p->env.sessions != NULL;
-    for (int lane = 0; lane < TRANSFER_LANES && p->open; lane++) {
+    for (int lane = 0; lane < TRANSFER_LANES && has_lane(policy, lane) && p->open; lane++) {
         p->env.multis[lane] = create_multi(f, lane);
         p->open = p->env.multis[lane] != NULL;
     }
@@ -192,7 +201,8 @@ void fetch_reload_pools(struct fetch *f)
         env->generation++;
         tls_sessions_clear(env->sessions); /* ca_file may be another */
         for (int lane = 0; lane < TRANSFER_LANES; lane++)
-            curl_uv_set_max_idle(env->multis[lane], max_idle(f));
+            if (env->multis[lane] != NULL)
+                curl_uv_set_max_idle(env->multis[lane], max_idle(f));
     }
 }
 
@@ -272,6 +282,8 @@ bool fetch_run_pools(struct fetch *f)
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
         for (int lane = 0; lane < TRANSFER_LANES; lane++) {
             struct curl_uv *m = f->pools[i].env.multis[lane];
+            if (m == NULL)
+                continue;
             curl_uv_turn(m, MESSAGES_MAX, fetch_transfer_done, f);
             if (curl_uv_sweep_is_due(m))
                 curl_uv_sweep(m, idle_s(f));
@@ -305,6 +317,8 @@ static size_t sweep_pool(struct fetch *f, struct fetch_pool *p)
     size_t sockets = 0;
     for (int lane = 0; lane < TRANSFER_LANES; lane++) {
         struct curl_uv *m = p->env.multis[lane];
+        if (m == NULL)
+            continue;
         if (curl_uv_sockets(m) > 0)
             curl_uv_sweep(m, idle_s(f));
         sockets += curl_uv_sockets(m);

@@ -201,6 +201,7 @@ struct policy *policy_create(const struct config_policy *conf, struct buf *error
     p->base = (enum config_base)conf->base;
     p->redirects = (enum config_redirects)conf->redirects;
     p->reports = conf->mode == POLICY_MODE_REPORT;
+    p->insecure = conf->insecure != 0;
     find_open(p);
     return p;
 }
@@ -224,6 +225,11 @@ void policy_destroy(struct policy *p)
 const char *policy_name(const struct policy *p)
 {
     return p->name;
+}
+
+bool policy_allows_insecure(const struct policy *p)
+{
+    return p->insecure;
 }
 
 bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count)
@@ -419,6 +425,15 @@ static void clear(struct verdict *v)
     v->rule[0] = v->message[0] = '\0';
 }
 
+/* Whom nothing is known of is not to be asked by mistake: mode = report does not let this pass. */
+static bool denies_insecure(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
+{
+    if (!hop->insecure || p->insecure)
+        return false;
+    policy_say_insecure(v, p);
+    return true;
+}
+
 /* What has been denied, but by mode = report. */
 static bool finish(const struct policy *p, struct verdict *v)
 {
@@ -436,6 +451,8 @@ static bool check_address(const struct policy *p, const struct policy_hop *hop,
     bool soft = judge_all(p, hop, ip, &f);
 
     clear(v);
+    if (denies_insecure(p, hop, v))
+        return false;
     if (soft && !check_hop(p, hop, v))
         return finish(p, v);
     if (f.worst->judgement != ALLOWED)
@@ -449,6 +466,8 @@ bool policy_check_address(const struct policy *p, const struct policy_hop *hop,
                           const struct ip_addr *ip, struct verdict *v)
 {
     clear(v);
+    if (denies_insecure(p, hop, v))
+        return false;
     if (is_open(p, ip) && port_is_listed(p, hop->port) && check_hop(p, hop, v))
         return true;
     return check_address(p, hop, ip, false, v);
@@ -474,6 +493,8 @@ static bool find_literal(const struct policy_hop *hop, const struct ip_addr *lit
 static bool check_name(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
 {
     clear(v);
+    if (denies_insecure(p, hop, v))
+        return false;
     if (check_hop(p, hop, v) && !port_is_listed(p, hop->port) && !port_is_named(p, hop))
         policy_say_port_denied(v, p, hop);
     return finish(p, v);

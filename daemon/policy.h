@@ -16,7 +16,7 @@
  * and metadata see the embedded ones as well.
  *
  * With `mode = report` what would be denied is allowed and reported, but for own listeners and
- * metadata addresses, which stay denied.
+ * metadata addresses, which stay denied, and for hops without a check of certificates.
  */
 #ifndef GATHERD_POLICY_H
 #define GATHERD_POLICY_H
@@ -50,6 +50,8 @@ struct policy_hop {
     const char *host; /* as in struct origin; NULL = nothing is known but the address */
     uint16_t port;
     enum policy_from from;
+    bool insecure; /* without a check of certificates, which `insecure = yes` must allow; on every
+                      hop, http ones too */
 };
 
 #define POLICY_RULE_MAX 96
@@ -82,6 +84,9 @@ void policy_destroy(struct policy *p);
 bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count);
 
 const char *policy_name(const struct policy *p);
+
+/* Whether hops may go without a check of certificates at all. */
+bool policy_allows_insecure(const struct policy *p);
 
 /* The hop to this address, which is about to be dialled (or was, by a connection about to be
  * reused). The host is judged again, too: the policy may be another one by now. */

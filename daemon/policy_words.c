@@ -242,6 +242,16 @@ void policy_say_port_denied(struct verdict *v, const struct policy *p, const str
         (unsigned)hop->port, (unsigned)hop->port, p->name);
 }
 
+void policy_say_insecure(struct verdict *v, const struct policy *p)
+{
+    v->type = ERR_HTTP_REQUEST_DENIED;
+    snprintf(v->rule, sizeof(v->rule), "insecure = no");
+    say(v,
+        "insecure: true asks for no check of certificates; `insecure = yes` in [policy %s] would "
+        "allow it",
+        p->name);
+}
+
 void policy_say_self(struct verdict *v, const struct ip_addr *ip, uint16_t port)
 {
     char text[TARGET_MAX], addr[IP_TEXT_MAX];

@@ -348,10 +348,10 @@ static const struct field fields[] = {
      .limit = "response_bytes", .limit_offset = offsetof(struct config_limits, response_bytes)},
     {"http_version", FIELD_WORD, true, OPTION(http_version), .words = http_versions},
     {"fresh_connection", FIELD_BOOL, true, OPTION(fresh_connection)},
+    {"insecure", FIELD_BOOL, true, OPTION(insecure)},
     {.name = "max_retries", .kind = FIELD_LATER},
     {.name = "retry_non_idempotent", .kind = FIELD_LATER},
     {.name = "expect", .kind = FIELD_LATER},
-    {.name = "insecure", .kind = FIELD_LATER},
 };
 
 const struct field_table request_member_table = {

@@ -38,6 +38,7 @@ struct member_opts {
     size_t body_len;
     bool body_is_json; /* came from `json`: Content-Type: application/json unless set */
     bool fresh_connection;
+    bool insecure;    /* certificates are not checked, on no hop; the policy has to allow it */
     int http_version; /* enum config_http_version */
     int max_redirects;
     int64_t timeout_us, connect_timeout_us;

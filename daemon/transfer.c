@@ -60,6 +60,8 @@ static enum transfer_lane lane_of(const struct transfer *t)
 {
     if (!t->target.origin->https)
         return LANE_PLAIN;
+    if (t->opts->insecure)
+        return transfer_wants_http2(t) ? LANE_HTTP2_UNVERIFIED : LANE_HTTP1_UNVERIFIED;
     return transfer_wants_http2(t) ? LANE_HTTP2 : LANE_HTTP1;
 }
 
@@ -160,7 +162,8 @@ bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t
     t->upstream = upstream;
     t->once = once;
     t->multi = t->env->multis[t->lane];
-    if (!set_options(t, addresses, count) || curl_uv_add(t->multi, t->easy) != CURLM_OK)
+    if (t->multi == NULL || !set_options(t, addresses, count) ||
+        curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;
     t->added = true;
     return true;

@@ -31,12 +31,21 @@
 
 /* Each has connections of its own. A request that may speak HTTP/2 would else be put on a kept
  * HTTP/1.1 connection to the same origin, and one for http:// (libcurl 8.14) on a kept TLS connection
- * to the same port: what it gets would depend on who asked before. */
-enum transfer_lane { LANE_PLAIN, LANE_HTTP1, LANE_HTTP2, TRANSFER_LANES };
+ * to the same port: what it gets would depend on who asked before. What went without a check of
+ * certificates, connections and TLS sessions, is apart from what was checked by the same means, not only
+ * because libcurl compares. */
+enum transfer_lane {
+    LANE_PLAIN,
+    LANE_HTTP1,
+    LANE_HTTP2,
+    LANE_HTTP1_UNVERIFIED,
+    LANE_HTTP2_UNVERIFIED,
+    TRANSFER_LANES
+};
 
 /* What all transfers of one pool share; borrowed, outlives them. */
 struct transfer_env {
-    struct curl_uv *multis[TRANSFER_LANES];
+    struct curl_uv *multis[TRANSFER_LANES]; /* NULL: unverified ones, where the policy has none */
     struct tls_sessions *sessions;
     bool *trust_spoilt; /* see tls_trust.h */
     bool libcurl_8_1; /* the libcurl found at run time is 8.1 or newer */
@@ -168,11 +177,11 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop);
 
 /* Sets all options and hands it to libcurl. addresses: of the host, policy already applied; none for a
  * literal. upstream: taken. once: nobody else wants the origin, and its connection is worth no other's
- * place. False when memory runs out. */
+ * place. False when memory runs out, or there is no multi. */
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
                      struct upstream *upstream, bool once) __attribute__((warn_unused_result));
 
-/* Where it would be launched now; valid until the next reload. */
+/* Where it would be launched now; valid until the next reload. NULL: nowhere, see transfer_env. */
 const struct curl_uv *transfer_multi(const struct transfer *t);
 
 /* Whether it has a usable connection, or had one that died, so that it connects again (the connect

@@ -28,7 +28,12 @@
 /* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
 static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t port)
 {
-    const struct policy_hop hop = {t->target.origin->host, port, t->from};
+    const struct policy_hop hop = {
+        .host = t->target.origin->host,
+        .port = port,
+        .from = t->from,
+        .insecure = t->opts->insecure,
+    };
     struct verdict v;
     bool allowed = policy_check_address(t->env->policy, &hop, ip, &v);
     if (v.reported && t->would_deny[0] == '\0')
@@ -73,6 +78,8 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     (void)easy;
     t->tls_us = clock_us();
     SSL_CTX_set_max_cert_list(ssl_ctx, CHAIN_BYTES_MAX);
+    if (t->lane == LANE_HTTP1_UNVERIFIED || t->lane == LANE_HTTP2_UNVERIFIED)
+        return CURLE_OK; /* nothing is trusted, and a session of it would be */
     tls_trust_watch(ssl_ctx, t->env->trust_spoilt);
     if (t->cut != CUT_CLOSED) /* else its origin may be gone */
         tls_sessions_attach(t->env->sessions, ssl_ctx, t->target.origin);
@@ -128,9 +135,14 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     return CURL_PREREQFUNC_OK;
 }
 
+static bool may_be_http2(const struct transfer *t)
+{
+    return t->lane == LANE_HTTP2 || t->lane == LANE_HTTP2_UNVERIFIED;
+}
+
 void transfer_forbid_reuse(struct transfer *t)
 {
-    if (t->lane != LANE_HTTP2)
+    if (!may_be_http2(t))
         return;
     curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
     t->shape.plain = false; /* to be set anew for the next hop */
@@ -150,7 +162,7 @@ static bool is_spoilt(const struct transfer *t)
 static bool has_more_in_tls(const struct transfer *t)
 {
     struct curl_tlssessioninfo *tls = NULL;
-    if (t->lane != LANE_HTTP1 ||
+    if (t->lane == LANE_PLAIN || may_be_http2(t) ||
         curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
         return false;
     return tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL &&

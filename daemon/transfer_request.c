@@ -210,6 +210,17 @@ static void set_http_version(struct transfer *t)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
+/* Of a lane of its own, so that the handle's other hops have these anew. Without a bundle: it is not
+ * needed, and libcurl would parse it for each connection. */
+static void set_trust(struct transfer *t)
+{
+    if (t->lane != LANE_HTTP1_UNVERIFIED && t->lane != LANE_HTTP2_UNVERIFIED)
+        return;
+    curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    curl_easy_setopt(t->easy, CURLOPT_CAINFO, NULL);
+}
+
 bool transfer_set_addresses(struct transfer *t, const struct ip_addr *addresses, size_t count)
 {
     if (count == 0)
@@ -239,5 +250,6 @@ bool transfer_set_request(struct transfer *t)
 {
     set_method(t);
     set_http_version(t);
+    set_trust(t);
     return set_headers(t);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * transfer_request - what a hop sends: method, header fields, body, HTTP version, and the addresses it
- * may go to, as options of its easy handle. Private to transfer.
+ * transfer_request - what a hop sends: method, header fields, body, HTTP version, and to whom: the
+ * addresses and whether the certificate is checked, as options of its easy handle. Private to transfer.
  */
 #ifndef GATHERD_TRANSFER_REQUEST_H
 #define GATHERD_TRANSFER_REQUEST_H

@@ -260,3 +260,58 @@ def test_no_key_log(spawn, origin, tls_origin, tmp_path):
     assert daemon.one(tls_origin.url())["ok"]
     assert not log.exists()
     assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == "[]"
+
+
+def test_insecure_by_reload(listeners, origin, tls_origin):
+    """What went without a check of certificates ends with the line that allowed it, warm or not; what was
+    checked goes on, and another policy's connections stay."""
+    on, off = ["allow = 127.0.0.1", "insecure = yes"], ["allow = 127.0.0.1"]
+    daemon = listeners(default=off, steady=on)
+    bad = {"url": tls_origin.url("/size/1", "self-signed"), "insecure": True}
+    good = tls_origin.url("/size/1")
+
+    def ask(name, member):
+        return daemon.ask(name, [member])[0]
+
+    assert ask("steady", bad)["ok"]
+    for flip in range(proc.form(6, 40)):
+        wanted = flip % 2 == 0
+        daemon.write({"default": on if wanted else off, "steady": on})
+        result = reload_until(daemon, lambda: ask("default", bad), lambda r: r["ok"] == wanted)
+        if wanted:
+            assert result["num_connects"] == 1 and ask("default", bad)["num_connects"] == 0
+        else:
+            seen = len(origin.seen)
+            result = ask("default", bad)
+            assert result["state"] == "denied" and result["error"]["rule"] == "insecure = no"
+            assert len(origin.seen) == seen
+        assert ask("default", good)["ok"]
+        assert ask("default", dict(bad, insecure=False))["error"]["type"] == "tls_certificate_error"
+        steady = ask("steady", bad)
+        assert steady["ok"] and steady["num_connects"] == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_insecure_that_waits_while_a_reload_forbids_it(listeners, origin, tls_origin, host):
+    """Members in the queue, by address or by name, are denied when their turn comes; what runs goes on."""
+    daemon = listeners(default=["allow = 127.0.0.1", "insecure = yes"])
+    bad = tls_origin.url("/gate/g/size/1", "self-signed", host)
+    later = bad.replace("/gate/g", "")
+    body = {"concurrency": 1, "defaults": {"insecure": True}, "requests": [bad] + [later] * 10}
+    held = []
+    thread = threading.Thread(target=lambda: held.extend(daemon.ask("default", body)))
+    thread.start()
+    assert origin.wait(lambda: origin.requests("/gate"))
+    daemon.write({"default": ["allow = 127.0.0.1"]})
+    reload_until(
+        daemon,
+        lambda: daemon.ask("default", [{"url": later, "insecure": True}])[0],
+        lambda r: r["state"] == "denied",
+    )
+    seen = len(origin.seen)
+    origin.release("g")
+    thread.join()
+    assert held[0]["ok"] and len(held) == 11
+    for result in held[1:]:
+        assert result["state"] == "denied" and result["error"]["rule"] == "insecure = no", result
+    assert len(origin.seen) == seen

@@ -525,11 +525,6 @@ def test_respond_async_is_not_supported_yet(gatherd, origin):
     assert "not supported" in problem["detail"] and not origin.seen
 
 
-def test_insecure_only_where_configured(gatherd, tls_origin):
-    gatherd.refused([{"url": tls_origin.url(name="expired"), "insecure": True}])
-    assert not tls_origin.origin.seen
-
-
 # URLs: the batch runs, the member fails
 
 

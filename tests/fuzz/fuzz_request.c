@@ -169,7 +169,7 @@ static void check_same_opts(const struct member_opts *a, const struct member_opt
     FUZZ_ASSERT(a->body_is_json == b->body_is_json && a->fresh_connection == b->fresh_connection);
     FUZZ_ASSERT(a->http_version == b->http_version && a->max_redirects == b->max_redirects);
     FUZZ_ASSERT(a->timeout_us == b->timeout_us && a->connect_timeout_us == b->connect_timeout_us);
-    FUZZ_ASSERT(a->queue_timeout_us == b->queue_timeout_us);
+    FUZZ_ASSERT(a->queue_timeout_us == b->queue_timeout_us && a->insecure == b->insecure);
     FUZZ_ASSERT(a->max_response_bytes == b->max_response_bytes);
 }
 

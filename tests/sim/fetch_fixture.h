@@ -394,11 +394,15 @@ static inline void on_wake_others(void *arg, uint64_t engines)
 }
 
 /* allow: an address beside the public ones, or NULL. */
-static inline struct policy *make_policy(const char *allow)
+static inline struct policy *make_policy_of(const char *allow, bool insecure)
 {
     char name[] = "default", text[32], *list[] = {text};
     const struct config_policy conf = {
-        .name = name, .base = POLICY_BASE_PUBLIC, .allow = {list, allow != NULL ? 1 : 0}};
+        .name = name,
+        .base = POLICY_BASE_PUBLIC,
+        .allow = {list, allow != NULL ? 1 : 0},
+        .insecure = insecure,
+    };
     struct buf errors;
     snprintf(text, sizeof text, "%s", allow != NULL ? allow : "");
     buf_init(&errors, 0);
@@ -407,6 +411,11 @@ static inline struct policy *make_policy(const char *allow)
     assert_non_null(p);
     assert_true(policy_set_own(p, NULL, 0));
     return p;
+}
+
+static inline struct policy *make_policy(const char *allow)
+{
+    return make_policy_of(allow, false);
 }
 
 static inline void engine_open(struct test *t, unsigned index)

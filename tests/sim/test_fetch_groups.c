@@ -457,6 +457,37 @@ static void test_pool_renewed(void **state)
     close_test(t);
 }
 
+static void set_insecure(struct test *t, bool insecure)
+{
+    struct policy *old = t->policy;
+    t->policy = make_policy_of("127.0.0.1", insecure);
+    fetch_pool_set_policy(t->engines[0].fetch, 0, t->policy, true);
+    policy_destroy(old);
+}
+
+/* What goes unverified has multis where the policy allows it, and is denied before it misses one. */
+static void test_pool_insecure(void **state)
+{
+    (void)state;
+    struct test *t = open_test(4);
+    struct curl_uv **multis = t->engines[0].fetch->pools[0].env.multis;
+    t->pages[0] = (struct page){.path = "/hello", .reply = HELLO};
+    for (int i = 0; i < 4; i++) {
+        bool allowed = i % 2 == 1;
+        set_insecure(t, allowed);
+        assert_int_equal(multis[LANE_HTTP1_UNVERIFIED] != NULL, allowed);
+        assert_int_equal(multis[LANE_HTTP2_UNVERIFIED] != NULL, allowed);
+        struct job *j = make_job(t, "/hello");
+        j->opts.insecure = true;
+        submit(j);
+        run_all(t);
+        assert_int_equal(j->job.result.ok, allowed);
+        if (!allowed)
+            assert_string_equal(j->job.result.error.rule, "insecure = no");
+    }
+    close_test(t);
+}
+
 /* A transfer that runs goes on; its next hop is judged anew. */
 static void test_pool_policy_between_hops(void **state)
 {
@@ -819,6 +850,7 @@ int main(void)
         cmocka_unit_test(test_content_types),
         cmocka_unit_test(test_pool_policy),
         cmocka_unit_test(test_pool_renewed),
+        cmocka_unit_test(test_pool_insecure),
         cmocka_unit_test(test_pool_policy_between_hops),
         cmocka_unit_test(test_two_pools),
         cmocka_unit_test(test_reload),

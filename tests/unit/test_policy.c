@@ -1021,6 +1021,7 @@ struct lines {
     const char *allow_host[3]; /* one a line */
     enum config_redirects redirects;
     enum config_policy_mode mode;
+    bool insecure;
 };
 
 static struct policy *make_of(const struct lines *l)
@@ -1028,7 +1029,12 @@ static struct policy *make_of(const struct lines *l)
     char name[] = "default", copies[4][1024], line_copies[3][256];
     char *items[4][WORDS_MAX], *line_items[3];
     struct config_policy conf = {
-        .name = name, .base = l->base, .redirects = l->redirects, .mode = l->mode};
+        .name = name,
+        .base = l->base,
+        .redirects = l->redirects,
+        .mode = l->mode,
+        .insecure = l->insecure,
+    };
     struct buf errors;
 
     split(l->allow ? l->allow : "", copies[0], sizeof copies[0], items[0], &conf.allow);
@@ -1242,7 +1248,8 @@ static void test_report(void **state)
 
     assert_true(policy_set_own(p, &own, 1));
     for (size_t i = 0; i < COUNT(cases); i++) {
-        const struct policy_hop hop = {cases[i].host, cases[i].port, cases[i].from};
+        const struct policy_hop hop = {
+            .host = cases[i].host, .port = cases[i].port, .from = cases[i].from};
         const struct ip_addr addr = ip(cases[i].address);
         assert_true(policy_check_host(p, &hop, NULL, &v));
         assert_true(policy_check_address(p, &hop, &addr, &v));
@@ -1260,7 +1267,7 @@ static void test_report(void **state)
                                         "fd00:ec2::254",
                                         "100.100.100.200"};
     for (size_t i = 0; i < COUNT(never); i++) {
-        const struct policy_hop hop = {never[i], 81, POLICY_FROM_NONE};
+        const struct policy_hop hop = {.host = never[i], .port = 81};
         const struct ip_addr addr = ip(never[i]), none = {0};
         if (policy_check_host(p, &hop, &addr, &v) || policy_check_address(p, &hop, &addr, &v) ||
             v.reported)
@@ -1285,6 +1292,54 @@ static void test_self(void **state)
     assert_int_equal(v.type, ERR_PROXY_LOOP_DETECTED);
     assert_string_equal(v.rule, "own-listener 198.51.101.7:82");
     policy_destroy(p);
+}
+
+static bool passes(const struct policy *p, const char *host, const char *address, bool insecure,
+                   struct verdict *v)
+{
+    const struct policy_hop hop = {.host = host, .port = 443, .insecure = insecure};
+    const struct ip_addr addr = ip(address);
+    struct verdict explained;
+    bool ok = policy_check_address(p, &hop, &addr, v);
+
+    assert_int_equal(policy_check_host(p, &hop, &addr, v), ok);
+    assert_int_equal(policy_explain_address(p, &hop, &addr, &explained), ok);
+    assert_int_equal(policy_explain_host(p, &hop, &addr, &explained), ok);
+    assert_string_equal(explained.message, v->message);
+    return ok;
+}
+
+/* Without a check of certificates: only with the line, also by name, also in mode = report; and the
+ * line opens nothing else. */
+static void test_insecure(void **state)
+{
+    (void)state;
+    struct policy *no = make_of(&(struct lines){.mode = POLICY_MODE_ENFORCE});
+    struct policy *report = make_of(&(struct lines){.mode = POLICY_MODE_REPORT});
+    struct policy *yes = make_of(&(struct lines){.insecure = true, .deny_host = "evil.example"});
+    const struct policy_hop by_name = {.host = "a.example", .port = 443, .insecure = true};
+    struct verdict v;
+
+    assert_false(policy_allows_insecure(no) || policy_allows_insecure(report));
+    assert_true(policy_allows_insecure(yes));
+    for (int i = 0; i < 2; i++) {
+        const struct policy *p = i == 0 ? no : report;
+        assert_true(passes(p, "a.example", "9.9.9.9", false, &v));
+        assert_false(passes(p, "a.example", "9.9.9.9", true, &v) || v.reported);
+        assert_int_equal(v.type, ERR_HTTP_REQUEST_DENIED);
+        assert_string_equal(v.rule, "insecure = no");
+        assert_non_null(strstr(v.message, "`insecure = yes` in [policy default]"));
+        assert_false(policy_check_host(p, &by_name, NULL, &v) || v.reported);
+        assert_string_equal(v.rule, "insecure = no");
+    }
+    assert_true(passes(yes, "a.example", "9.9.9.9", true, &v));
+    assert_true(policy_check_host(yes, &by_name, NULL, &v));
+    assert_false(passes(yes, "a.example", "10.0.0.1", true, &v));
+    assert_int_equal(v.type, ERR_DESTINATION_IP_PROHIBITED);
+    assert_false(passes(yes, "evil.example", "9.9.9.9", true, &v));
+    policy_destroy(no);
+    policy_destroy(report);
+    policy_destroy(yes);
 }
 
 int main(void)
@@ -1312,6 +1367,7 @@ int main(void)
         cmocka_unit_test(test_from),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_self),
+        cmocka_unit_test(test_insecure),
         cmocka_unit_test(test_address_vectors),
         cmocka_unit_test(test_url_vectors),
     };

@@ -188,6 +188,7 @@ static void tell_member(struct buf *b, const struct member *m)
     tell_number(b, "max", o->max_response_bytes, 10 << 20);
     tell_number(b, "http", o->http_version, HTTP_VERSION_AUTO);
     tell_number(b, "fresh", o->fresh_connection, false);
+    tell_number(b, "insecure", o->insecure, false);
     for (size_t i = 0; i < o->header_count; i++)
         buf_printf(b, " {%s: %s}", o->headers[i].name, o->headers[i].value);
     if (o->body) {
@@ -276,6 +277,10 @@ static const struct taken taken[] = {
     {J("\"http_version\":\"2\""), "", "\nGET u http=2", REQUEST_JSON},
     {J("\"http_version\":\"auto\""), "", "\nGET u", REQUEST_JSON},
     {J("\"fresh_connection\":true"), "", "\nGET u fresh=1", REQUEST_JSON},
+    {J("\"insecure\":true"), "", "\nGET u insecure=1", REQUEST_JSON},
+    {J("\"insecure\":false"), "insecure=true", "\nGET u", REQUEST_JSON},
+    {D("\"insecure\":true", ""), "", "\nGET u insecure=1", REQUEST_JSON},
+    {"u", "insecure=1", "\nGET u insecure=1", REQUEST_URI_LIST},
     {J("\"id\":\"\""), "", "\nGET u id=", REQUEST_JSON},
     {J("\"id\":\"\\u0001\\n \\ud83d\\ude00\""), "", "\nGET u id=\x01\n \xF0\x9F\x98\x80",
      REQUEST_JSON},
@@ -463,7 +468,6 @@ static const struct refused refused[] = {
     {J("\"max_retries\":0"), "", "/0/max_retries", "\"max_retries\" " LATER, NO_SYNTAX},
     {J("\"retry_non_idempotent\":0"), "", "/0/retry_non_idempotent", LATER, NO_SYNTAX},
     {J("\"expect\":{}"), "", "/0/expect", "\"expect\" " LATER, NO_SYNTAX},
-    {J("\"insecure\":false"), "", "/0/insecure", "\"insecure\" " LATER, NO_SYNTAX},
     {D("\"expect\":{}", ""), "", "/defaults/expect", "\"expect\" " LATER, NO_SYNTAX},
     {B("\"include\":[\"body\",\"tls\"]"), "", "/include/1", "\"include\" of \"tls\" " LATER,
      NO_SYNTAX},
@@ -519,6 +523,8 @@ static const struct refused refused[] = {
     {J("\"http_version\":2"), "", "/0/http_version", "one of \"auto\", \"1.1\", \"2\", not 2",
      NO_SYNTAX},
     {J("\"http_version\":\"3\""), "", "/0/http_version", "not the string \"3\"", NO_SYNTAX},
+    {J("\"insecure\":1"), "", "/0/insecure", "\"insecure\" must be true or false, not 1", NO_SYNTAX},
+    {J("\"insecure\":null"), "", "/0/insecure", "true or false, not null", NO_SYNTAX},
     {J("\"fresh_connection\":\"true\""), "", "/0/fresh_connection", "true or false, not the string",
      NO_SYNTAX},
     {D("\"timeout_ms\":{}", ""), "", "/defaults/timeout_ms", "not an object", NO_SYNTAX},
