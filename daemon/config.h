@@ -70,6 +70,7 @@ struct config_policy {
     struct str_list deny_host;  /* patterns, see hostname.h */
     int64_t redirects;          /* enum config_redirects: same-class none any. Default same-class */
     int64_t mode;               /* enum config_policy_mode: enforce report. Default enforce */
+    int64_t userinfo;           /* 1: URLs may carry user:password@. Default no */
     int64_t insecure;           /* 1: members may go without a check of certificates. Default no */
 };
 

@@ -145,6 +145,7 @@ const struct config_option config_table[] = {
     WORD(policy, redirects, "same-class", redirects_words)
     WORD(policy, mode, "enforce", mode_words)
     WORD(policy, insecure, "no", yes_words)
+    WORD(policy, userinfo, "no", yes_words)
 };
 /* clang-format on */
 

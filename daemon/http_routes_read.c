@@ -96,13 +96,21 @@ static void say_error(const struct request_error *error, struct problem *p)
     p->offset = error->offset;
 }
 
+/* All but the body and the configuration. */
+static struct request_input input_of(const struct call *c, const struct query *q)
+{
+    const struct shard_pool *pool = exchange_listener_data(c->exchange);
+    return (struct request_input){.type = c->type,
+                                  .params = q->params,
+                                  .param_count = q->count,
+                                  .userinfo = policy_takes_userinfo(shard_pool_policy(pool))};
+}
+
 static struct batch_spec *parse_spec(const struct call *c, const struct query *q, struct problem *p)
 {
     struct request_error error;
-    struct request_input in = {.type = c->type,
-                               .params = q->params,
-                               .param_count = q->count,
-                               .config = c->routes->params.config};
+    struct request_input in = input_of(c, q);
+    in.config = c->routes->params.config;
     in.body = exchange_body(c->exchange, &in.body_len);
     struct batch_spec *spec = request_parse(&in, &error);
     if (spec == NULL)
@@ -146,12 +154,10 @@ static struct reading *reading_create(struct call *c, struct problem *p)
     g->call = c;
     exchange_take_body(c->exchange, &g->body);
     request_copy_config(&g->config, c->routes->params.config);
-    g->in = (struct request_input){.body = g->body.data,
-                                   .body_len = g->body.len,
-                                   .type = c->type,
-                                   .params = g->query.params,
-                                   .param_count = g->query.count,
-                                   .config = &g->config};
+    g->in = input_of(c, &g->query);
+    g->in.body = g->body.data;
+    g->in.body_len = g->body.len;
+    g->in.config = &g->config;
     return g;
 }
 

@@ -202,6 +202,7 @@ struct policy *policy_create(const struct config_policy *conf, struct buf *error
     p->redirects = (enum config_redirects)conf->redirects;
     p->reports = conf->mode == POLICY_MODE_REPORT;
     p->insecure = conf->insecure != 0;
+    p->userinfo = conf->userinfo != 0;
     find_open(p);
     return p;
 }
@@ -225,6 +226,11 @@ void policy_destroy(struct policy *p)
 const char *policy_name(const struct policy *p)
 {
     return p->name;
+}
+
+bool policy_takes_userinfo(const struct policy *p)
+{
+    return p->userinfo;
 }
 
 bool policy_allows_insecure(const struct policy *p)

@@ -85,6 +85,9 @@ bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t 
 
 const char *policy_name(const struct policy *p);
 
+/* Whether the URL of a request may have a user name and a password. */
+bool policy_takes_userinfo(const struct policy *p);
+
 /* Whether hops may go without a check of certificates at all. */
 bool policy_allows_insecure(const struct policy *p);
 

@@ -35,7 +35,7 @@ struct policy {
     enum config_base base;
     enum config_redirects redirects;
     bool reports;
-    bool insecure;
+    bool insecure, userinfo;
     struct policy_rule *rules; /* in policy_rule_compare()'s order */
     size_t rule_count;
     struct policy_host *hosts;

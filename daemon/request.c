@@ -401,7 +401,7 @@ static bool read_line(struct reader *r, const struct lines *l, struct member *m)
     if (l->comments) {
         request_set_url(r, m, request_copy(r, l->text, l->len), l->len);
         m->opts = r->shared;
-        return true;
+        return request_take_userinfo(r, &at, m);
     }
     if (!r->in->by_jansson && request_read_plain_line(r, l->text, l->len, m)) {
         m->opts = r->shared;

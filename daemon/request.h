@@ -38,6 +38,7 @@ struct request_input {
     const struct request_param *params; /* `format` and nothing else is passed over */
     size_t param_count;
     const struct config *config; /* limits and fetch defaults */
+    bool userinfo;   /* URLs may have a user name and a password, which become an Authorization */
     bool by_jansson; /* without the short way for plain members: what that is measured against */
 };
 

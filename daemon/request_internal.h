@@ -7,6 +7,7 @@
  *     request_field.c   reads any field table from an object or from the query string
  *     request_json.c    bytes to a jansson tree: scan, budget, syntax errors
  *     request_plain.c   members that need no tree
+ *     request_userinfo.c  members whose URL has a user name or password
  *     request_error.c   the words and the JSON pointer of a fault
  *
  * A function that can find a fault returns false and has then filled r->error. Memory that runs
@@ -70,6 +71,8 @@ struct reader {
     size_t list_count, list_room;
     struct arena held;                  /* the spec's, while it is tried whether all is plain */
     struct origins origins;             /* of the members' URLs */
+    const struct member_opts *login;    /* with credentials, of the last member that had some */
+    const struct member_opts *login_base; /* what they were made of */
 };
 
 /* --- request_field.c -------------------------------------------------------------------------- */
@@ -139,6 +142,9 @@ bool request_read_member(struct reader *r, const struct place *at, struct json_t
  * request: a URL that is refused fails its member alone. */
 void request_set_url(struct reader *r, struct member *m, const char *url, size_t n);
 
+/* Its target, from a text like that; the URL as posted stays. */
+void request_set_target(struct reader *r, struct member *m, const char *text, size_t n);
+
 /* Notes an id, which lies in the spec; false when the batch has it already. */
 bool request_take_id(struct reader *r, const char *id);
 
@@ -175,6 +181,15 @@ bool request_read_plain_line(struct reader *r, const char *text, size_t len, str
 
 /* Whether the bytes are printable ASCII (or DEL) without a backslash. */
 bool request_is_simple(const char *s, size_t n);
+
+/* --- request_userinfo.c ----------------------------------------------------------------------- */
+
+/* Whether the member's URL was refused for a user name or password, which may be there. */
+bool request_has_userinfo(const struct reader *r, const struct member *m);
+
+/* Of such a member makes one whose options have the credentials; leaves any other as it is. Its URL
+ * and options are set. at: of the URL. False: it has an Authorization of its own. */
+bool request_take_userinfo(struct reader *r, const struct place *at, struct member *m);
 
 /* --- request_error.c -------------------------------------------------------------------------- */
 

@@ -27,13 +27,11 @@
 
 /* --- url, id, method -------------------------------------------------------------------------- */
 
-void request_set_url(struct reader *r, struct member *m, const char *url, size_t n)
+void request_set_target(struct reader *r, struct member *m, const char *text, size_t n)
 {
     struct target target;
     const char *why;
-    m->url = url;
-    m->url_len = (uint32_t)n;
-    if (target_parse(&r->origins, url, n, &target, &why)) {
+    if (target_parse(&r->origins, text, n, &target, &why)) {
         m->origin = target.origin;
         m->text = target.text;
         m->text_len = target.len;
@@ -42,6 +40,13 @@ void request_set_url(struct reader *r, struct member *m, const char *url, size_t
     if (why == url_no_memory)
         request_out_of_memory(r);
     m->why = why;
+}
+
+void request_set_url(struct reader *r, struct member *m, const char *url, size_t n)
+{
+    m->url = url;
+    m->url_len = (uint32_t)n;
+    request_set_target(r, m, url, n);
 }
 
 static bool set_url_text(struct reader *r, struct member *m, const json_t *value)
@@ -375,6 +380,7 @@ const struct member_opts *request_finish_opts(struct reader *r, const struct dra
 
 static bool read_object(struct reader *r, const struct place *at, json_t *object, struct member *m)
 {
+    const struct place at_url = {.up = at, .key = "url"};
     struct draft d;
     /* memcpy, so that the padding is equal too and memcmp() may tell whether anything changed. */
     memcpy(&d.opts, &r->base.opts, sizeof d.opts);
@@ -386,7 +392,7 @@ static bool read_object(struct reader *r, const struct place *at, json_t *object
         return request_fail(r, at, "the member has no \"url\"");
     bool changed = memcmp(&d.opts, &r->base.opts, sizeof d.opts) != 0;
     m->opts = changed ? request_finish_opts(r, &d) : r->shared;
-    return true;
+    return request_take_userinfo(r, &at_url, m);
 }
 
 bool request_read_member(struct reader *r, const struct place *at, json_t *value, struct member *m)
@@ -398,5 +404,5 @@ bool request_read_member(struct reader *r, const struct place *at, json_t *value
         return request_fail(r, at, "a member is a URL string or an object with \"url\", not %s",
                             request_describe(got, value));
     m->opts = r->shared;
-    return set_url_text(r, m, value);
+    return set_url_text(r, m, value) && request_take_userinfo(r, at, m);
 }

@@ -205,13 +205,15 @@ static bool scan_element(struct cursor *c, struct element *e)
 static bool make_member(struct reader *r, const struct element *e, struct member *m)
 {
     struct span url = copy_string(r, e, &e->url);
+    request_set_url(r, m, url.text, url.len);
+    if (request_has_userinfo(r, m))
+        return false;
     if (e->id.text) {
         struct span id = copy_string(r, e, &e->id);
         if (id.len > REQUEST_ID_BYTES_MAX || !request_take_id(r, id.text))
             return false;
         m->id = id.text;
     }
-    request_set_url(r, m, url.text, url.len);
     return true;
 }
 

@@ -186,6 +186,11 @@ static void set_policy(struct lane *lane, void *arg)
     fetch_pool_set_policy(lane->engine, p->id, p->policy, p->renew);
 }
 
+const struct policy *shard_pool_policy(const struct shard_pool *p)
+{
+    return p->policy;
+}
+
 void shard_pool_set_policy(struct shard_pool *p, const struct policy *policy, bool renew)
 {
     p->renew = renew;

@@ -51,6 +51,9 @@ void shard_close(struct shard *s, void (*closed)(void *arg), void *arg);
  * engine. Freed with the shard. NULL when memory runs out. Waits for the engines. */
 struct shard_pool *shard_pool_open(struct shard *s, const struct policy *policy);
 
+/* The one it has now; borrowed until another is set. */
+const struct policy *shard_pool_policy(const struct shard_pool *p);
+
 /* Another policy for the pool (renew: with other rules, see fetch_pool_set_policy()), and a reload:
  * when they return, no engine uses the old objects any more.
  * Both wait for each engine to end its turn, some milliseconds. */

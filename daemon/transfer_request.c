@@ -115,6 +115,13 @@ static bool add_member_fields(struct transfer *t, struct own_fields *own)
     return true;
 }
 
+/* Of the URL's user name and password, which no other origin is told. */
+static bool add_authorization(struct transfer *t)
+{
+    const struct spec_header field = {"Authorization", t->opts->authorization};
+    return field.value == NULL || !t->first_hop_origin || add_field(&t->headers, &field);
+}
+
 /* The client's trace, with a span of this hop's own (W3C Trace Context: version, trace, span, flags). */
 static bool add_traceparent(struct transfer *t)
 {
@@ -144,7 +151,7 @@ static bool method_expects_body(const char *method)
 static bool set_headers(struct transfer *t)
 {
     struct own_fields own = {false, false, false};
-    if (!add_member_fields(t, &own))
+    if (!add_member_fields(t, &own) || !add_authorization(t))
         return false;
     if (t->traceparent != NULL && !own.traceparent && !add_traceparent(t))
         return false;
@@ -242,8 +249,9 @@ bool transfer_set_addresses(struct transfer *t, const struct ip_addr *addresses,
 
 bool transfer_is_plain(const struct transfer *t)
 {
-    return t->opts->header_count == 0 && t->traceparent == NULL && t->opts->body == NULL &&
-           strcmp(t->method, "GET") == 0;
+    const struct member_opts *o = t->opts;
+    return o->header_count == 0 && o->authorization == NULL && o->body == NULL &&
+           t->traceparent == NULL && strcmp(t->method, "GET") == 0;
 }
 
 bool transfer_set_request(struct transfer *t)

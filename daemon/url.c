@@ -35,6 +35,7 @@
 #define WHY_HOST_CHARACTER "the host has a character that no host name has"
 
 const char url_no_memory[] = "out of memory";
+const char url_has_userinfo[] = "a URL with a user name or password is not taken";
 
 struct scheme {
     const char *prefix;
@@ -118,7 +119,7 @@ static const char *refuse_authority(const char *s, size_t n)
     if (n == 0)
         return WHY_NO_HOST;
     if (memchr(s, '@', n))
-        return "a URL with a user name or password is not taken";
+        return url_has_userinfo;
     if (s[0] == '[' && memchr(s, '%', n))
         return "an IPv6 zone id is not taken";
     return NULL;
@@ -462,6 +463,91 @@ void url_fini(struct url *u)
     free(u->text);
     memset(u, 0, sizeof(*u));
 }
+
+/* --- user name and password ------------------------------------------------------------------- */
+
+static bool has_control(const char *s)
+{
+    for (; *s; s++) {
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            return true;
+    }
+    return false;
+}
+
+/* Adds user name or password as libcurl decodes it; one that is not there is empty. */
+static const char *add_decoded(CURLU *handle, CURLUPart part, struct buf *out)
+{
+    bool is_user = part == CURLUPART_USER;
+    char *text = NULL;
+    CURLUcode code = curl_url_get(handle, part, &text, CURLU_URLDECODE);
+    const char *why = NULL;
+
+    if (code == CURLUE_OUT_OF_MEMORY)
+        why = url_no_memory;
+    else if (code == (is_user ? CURLUE_NO_USER : CURLUE_NO_PASSWORD))
+        why = NULL;
+    else if (code || has_control(text))
+        why = "the user name or password has a control byte";
+    else if (is_user && strchr(text, ':'))
+        why = "the user name has a colon, which Basic credentials cannot say";
+    else
+        buf_add_str(out, text);
+    curl_free(text);
+    return why;
+}
+
+/* Of "http://USERINFO@h/". */
+static const char *split_userinfo(const char *url, struct buf *out)
+{
+    CURLU *handle = curl_url();
+    CURLUcode code = handle ? curl_url_set(handle, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
+    const char *why = NULL;
+
+    if (code)
+        why = code == CURLUE_OUT_OF_MEMORY ? url_no_memory
+                                           : "the user name or password is not well-formed";
+    if (!why)
+        why = add_decoded(handle, CURLUPART_USER, out);
+    buf_add_char(out, ':');
+    if (!why)
+        why = add_decoded(handle, CURLUPART_PASSWORD, out);
+    curl_url_cleanup(handle);
+    return why;
+}
+
+/* Only the userinfo itself is shown to libcurl: about where it ends no two may differ. */
+static const char *decode_userinfo(const char *s, size_t n, struct buf *out)
+{
+    struct buf url;
+    const char *why;
+
+    if (n > URL_USERINFO_MAX)
+        return "the user name and password are longer than 8192 bytes";
+    if (memchr(s, '@', n))
+        return "the user name or password has an @: percent-encode it";
+    buf_init(&url, 0);
+    BUF_ADD_LITERAL(&url, "http://");
+    buf_add(&url, s, n);
+    BUF_ADD_LITERAL(&url, "@h/");
+    why = url.failed ? url_no_memory : split_userinfo(buf_cstr(&url), out);
+    buf_fini(&url);
+    return why ? why : out->failed ? url_no_memory : NULL;
+}
+
+bool url_read_userinfo(const char *s, size_t n, struct url_userinfo *out, struct buf *credentials,
+                       const char **why)
+{
+    size_t begin = find_scheme(s, n)->length;
+    size_t end = begin + find_any(s + begin, n - begin, "/?#");
+
+    while (s[end - 1] != '@')
+        end--;
+    *out = (struct url_userinfo){.at = begin, .len = end - begin};
+    *why = decode_userinfo(s + begin, end - begin - 1, credentials);
+    return *why == NULL;
+}
+
 
 /* The length of a scheme and its colon (RFC 3986, 3.1); 0 when it does not begin with one. */
 static size_t scheme_length(const char *s, size_t n)

@@ -11,12 +11,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "buf.h"
 #include "cidr.h"
 
 #define URL_BYTES_MAX 65536 /* longest URL taken; a Location header of 64 KiB is refused */
 
 /* The one reason of a refusal that is not the URL's fault: "out of memory". */
 extern const char url_no_memory[];
+
+/* The reason of a refusal for a user name or password; what follows may be wrong, too. */
+extern const char url_has_userinfo[];
 
 struct url {
     char *text;        /* owned; normalised URL without fragment; the host shares its block */
@@ -38,6 +42,18 @@ struct url {
  * why; url_no_memory is one of the reasons. */
 bool url_parse(const char *s, size_t n, struct url *out, const char **why);
 void url_fini(struct url *u);
+
+struct url_userinfo {
+    size_t at, len; /* where it stands in the URL, the @ included */
+};
+
+/* Reads the userinfo of n bytes that url_parse() refused with url_has_userinfo, and appends
+ * "user:password" (what is not there is empty), percent-decoded as libcurl does it. Refused, with
+ * *why a static sentence: more than URL_USERINFO_MAX bytes; an @ in it; a control byte, or a colon
+ * in the user name, after decoding: Basic credentials (RFC 7617) cannot say those. */
+#define URL_USERINFO_MAX 8192
+bool url_read_userinfo(const char *s, size_t n, struct url_userinfo *out, struct buf *credentials,
+                       const char **why) __attribute__((warn_unused_result));
 
 /* The would-be URL that a Location header means against base, a normalised text (RFC 3986; blanks
  * around it are dropped), malloc'ed, its length in *out_n. An empty one is left empty. NULL when

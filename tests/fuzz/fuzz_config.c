@@ -86,8 +86,10 @@ static void check_ranges(const struct config *c)
     FUZZ_ASSERT(l->per_host <= l->in_flight && l->clients >= 1 && l->body_bytes > 0);
     FUZZ_ASSERT(l->head_bytes > 0 && l->upstream_head_bytes > 0 && l->response_bytes >= 0);
     FUZZ_ASSERT(c->fetch.timeout_us > 0 && c->fetch.deadline_us > 0 && c->fetch.max_redirects >= 0);
-    for (size_t i = 0; i < c->policy_count; i++)
+    for (size_t i = 0; i < c->policy_count; i++) {
         FUZZ_ASSERT(c->policies[i].insecure == 0 || c->policies[i].insecure == 1);
+        FUZZ_ASSERT(c->policies[i].userinfo == 0 || c->policies[i].userinfo == 1);
+    }
     for (size_t i = 0; i < c->listener_count; i++) {
         const struct config_listener *k = &c->listeners[i];
         struct config_bind bind;

@@ -5,12 +5,15 @@
  * two read a body.
  *
  * The input is one line, its first byte the kind of body (j JSON, n NDJSON, u URL list, anything
- * else a guess) and the rest the query string, and behind the line feed the body.
+ * else a guess; J, N, U, G: and URLs may have a user name and a password) and the rest the query
+ * string, and behind the line feed the body.
  *
  * Promised: a refusal has a status, words in UTF-8, an offset that lies in the body and a pointer
  * that leads to something in it; what is taken is within its limits: members have a URL that can
- * be fetched or a reason, methods and header fields that may be sent, ids of their own; and 24
- * times the body's size and 1 MiB of memory are enough to read it, of which nothing is left.
+ * be fetched or a reason, methods and header fields that may be sent, ids of their own; credentials
+ * are Basic ones, there only where a URL may have some, beside no other Authorization, and what an
+ * answer shows of such a URL is the one that is fetched; and 24 times the body's size and 1 MiB of
+ * memory are enough to read it, of which nothing is left.
  */
 #include "fuzz.h"
 
@@ -20,6 +23,7 @@
 
 #include "buf.h"
 #include "config.h"
+#include "encode.h"
 #include "parse.h"
 #include "request.h"
 #include "target.h"
@@ -104,8 +108,23 @@ static void check_header(const struct spec_header *h)
     FUZZ_ASSERT(strncasecmp(h->name, "Proxy-", 6) != 0);
 }
 
+static void check_authorization(const struct member_opts *o)
+{
+    static uint8_t text[20000];
+    size_t n = strlen(o->authorization), decoded;
+    FUZZ_ASSERT(strncmp(o->authorization, "Basic ", 6) == 0 && n < sizeof text);
+    FUZZ_ASSERT(parse_base64(o->authorization + 6, n - 6, text, &decoded));
+    FUZZ_ASSERT(memchr(text, ':', decoded) != NULL);
+    for (size_t i = 0; i < decoded; i++)
+        FUZZ_ASSERT(text[i] >= 0x20 && text[i] != 0x7f);
+    for (size_t i = 0; i < o->header_count; i++)
+        FUZZ_ASSERT(strcasecmp(o->headers[i].name, "Authorization") != 0);
+}
+
 static void check_opts(const struct member_opts *o)
 {
+    if (o->authorization != NULL)
+        check_authorization(o);
     FUZZ_ASSERT(o != NULL && parse_is_token(o->method, strlen(o->method)));
     FUZZ_ASSERT(strcasecmp(o->method, "CONNECT") != 0 && strcasecmp(o->method, "TRACE") != 0);
     for (size_t i = 0; i < o->header_count; i++)
@@ -130,7 +149,30 @@ static void check_url(const struct member *m)
         FUZZ_ASSERT(m->text[i] > 0x20 && m->text[i] < 0x7f);
 }
 
-static void check_spec(const struct batch_spec *s)
+/* As posted, with what no answer shows left out, it is the URL that is fetched. */
+static void check_shown(const struct member *m)
+{
+    struct arena arena;
+    struct origins origins;
+    struct target t;
+    const char *why;
+    size_t at = 0, secret = encode_userinfo(m->url, m->url_len, m->origin != NULL, &at);
+    size_t n = m->url_len - secret;
+    FUZZ_ASSERT((secret > 0) == (m->opts->authorization != NULL));
+    char *shown = malloc(n + 1);
+    FUZZ_ASSERT(shown != NULL);
+    memcpy(shown, m->url, at);
+    memcpy(shown + at, m->url + at + secret, m->url_len - at - secret + 1);
+    arena_init(&arena);
+    origins_init(&origins, &arena);
+    FUZZ_ASSERT(target_parse(&origins, shown, n, &t, &why));
+    FUZZ_ASSERT(strcmp(t.text, m->text) == 0 && strcmp(t.origin->key, m->origin->key) == 0);
+    origins_fini(&origins);
+    arena_fini(&arena);
+    free(shown);
+}
+
+static void check_spec(const struct batch_spec *s, bool userinfo)
 {
     FUZZ_ASSERT(s->count >= 1 && s->count <= (size_t)config->limits.requests);
     FUZZ_ASSERT(s->concurrency >= 1 && s->concurrency <= config->limits.in_flight);
@@ -140,6 +182,10 @@ static void check_spec(const struct batch_spec *s)
     for (size_t i = 0; i < s->count; i++) {
         const struct member *m = &s->members[i];
         check_url(m);
+        FUZZ_ASSERT(userinfo || m->opts->authorization == NULL);
+        FUZZ_ASSERT(m->origin != NULL || m->opts->authorization == NULL);
+        if (m->origin != NULL)
+            check_shown(m);
         if (i == 0 || m->opts != m[-1].opts)
             check_opts(m->opts);
         if (m->id == NULL)
@@ -164,6 +210,7 @@ static void check_same_opts(const struct member_opts *a, const struct member_opt
         FUZZ_ASSERT(same_text(a->headers[i].name, b->headers[i].name));
         FUZZ_ASSERT(same_text(a->headers[i].value, b->headers[i].value));
     }
+    FUZZ_ASSERT(same_text(a->authorization, b->authorization));
     FUZZ_ASSERT((a->body == NULL) == (b->body == NULL) && a->body_len == b->body_len);
     FUZZ_ASSERT(a->body == NULL || memcmp(a->body, b->body, a->body_len) == 0);
     FUZZ_ASSERT(a->body_is_json == b->body_is_json && a->fresh_connection == b->fresh_connection);
@@ -200,7 +247,7 @@ static void check_both(struct request_input *in)
     struct batch_spec *other = request_parse(in, &other_e);
     FUZZ_ASSERT((spec == NULL) == (other == NULL));
     if (spec != NULL) {
-        check_spec(spec);
+        check_spec(spec, in->userinfo);
         check_same_spec(spec, other);
     } else {
         check_error(in, &e);
@@ -236,10 +283,13 @@ static enum request_type type_of(unsigned byte)
 {
     switch (byte) {
     case 'j':
+    case 'J':
         return REQUEST_JSON;
     case 'n':
+    case 'N':
         return REQUEST_NDJSON;
     case 'u':
+    case 'U':
         return REQUEST_URI_LIST;
     default:
         return REQUEST_GUESS;
@@ -261,6 +311,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .params = params,
         .param_count = split_query(query, params),
         .config = config,
+        .userinfo = n > 0 && strchr("JNUG", line[0]) != NULL && line[0] != '\0',
     };
     check_both(&in);
     free(body);

@@ -15,6 +15,8 @@
  *   one;
  * - the policy's word on it is the oracle's of that very address (fuzz_oracle.h);
  * - read again, it is itself: a target is a fixed point;
+ * - one that is refused for its userinfo is, when that is taken out, read as CURLU reads it with it:
+ *   the same host, user name and password, and no @ is left before the path;
  * - the short way of url_plain and the long one by CURLU say the same, and in an arena that
  *   already has the origin, it is the same origin.
  */
@@ -208,6 +210,58 @@ static void check_ways(const char *s, size_t n, const struct target *t)
     url_fini(&u);
 }
 
+/* --- user name and password --- */
+
+static bool part_is(CURLU *u, CURLUPart what, const char *expected, size_t n)
+{
+    char *text = NULL;
+    CURLUcode code = curl_url_get(u, what, &text, CURLU_URLDECODE);
+    bool same = code == CURLUE_OK ? strlen(text) == n && memcmp(text, expected, n) == 0 : n == 0;
+    curl_free(text);
+    return same;
+}
+
+/* `url` as it was given, `rest` without the userinfo: what libcurl makes of both. */
+static void check_userinfo(const char *url, const char *rest, const struct buf *credentials)
+{
+    const char *text = credentials->data, *colon = memchr(text, ':', credentials->len);
+    CURLU *with = curl_url(), *without = curl_url();
+    FUZZ_ASSERT(colon != NULL);
+    size_t user = (size_t)(colon - text);
+    if (curl_url_set(without, CURLUPART_URL, rest, 0) == CURLUE_OK &&
+        curl_url_set(with, CURLUPART_URL, url, 0) == CURLUE_OK) {
+        char *host = part(with, CURLUPART_HOST, 0);
+        FUZZ_ASSERT(part_is(with, CURLUPART_USER, text, user));
+        FUZZ_ASSERT(part_is(with, CURLUPART_PASSWORD, colon + 1, credentials->len - user - 1));
+        FUZZ_ASSERT(part_is(without, CURLUPART_HOST, host, strlen(host)));
+        FUZZ_ASSERT(part_is(without, CURLUPART_USER, "", 0));
+        curl_free(host);
+    }
+    curl_url_cleanup(with);
+    curl_url_cleanup(without);
+}
+
+/* Returns what is left of a URL that was refused for its userinfo, NULL when that is refused too. */
+static char *cut_userinfo(const char *s, size_t n)
+{
+    struct url_userinfo u;
+    struct buf credentials;
+    const char *why = NULL;
+    char *rest = NULL;
+    buf_init(&credentials, 0);
+    if (url_read_userinfo(s, n, &u, &credentials, &why)) {
+        FUZZ_ASSERT(u.len > 0 && u.at + u.len <= n && s[u.at + u.len - 1] == '@');
+        rest = fuzz_text(s, n - u.len);
+        memcpy(rest + u.at, s + u.at + u.len, n - u.at - u.len);
+        FUZZ_ASSERT(memchr(rest + u.at, '@', strcspn(rest + u.at, "/?#")) == NULL);
+        check_userinfo(s, rest, &credentials);
+    } else {
+        FUZZ_ASSERT(why != NULL && why[0] != '\0' && why != url_has_userinfo);
+    }
+    buf_fini(&credentials);
+    return rest;
+}
+
 static void follow(struct target base, const uint8_t *data, size_t size, unsigned preset)
 {
     struct target mine = {0};
@@ -241,6 +295,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     arena_init(&arena);
     origins_init(&origins, &arena);
     bool ok = target_parse(&origins, text, n, &t, &why);
+    char *rest = why == url_has_userinfo ? cut_userinfo(text, n) : NULL;
+    if (rest != NULL) {
+        free(text);
+        text = rest;
+        n = strlen(text);
+        ok = target_parse(&origins, text, n, &t, &why);
+        FUZZ_ASSERT(ok || why != url_has_userinfo);
+    }
     FUZZ_ASSERT(ok ? t.origin != NULL : t.origin == NULL && why != NULL && why[0] != '\0');
     check_ways(text, n, &t);
     if (ok) {

@@ -604,6 +604,8 @@ static void test_refused_values(void **state)
          "unsafe-any\n"},
         {"[policy default]\ninsecure = true\n",
          "gatherd.conf:2: [policy default] insecure: \"true\" is unknown; one of no, yes\n"},
+        {"[policy default]\nuserinfo = 1\n",
+         "gatherd.conf:2: [policy default] userinfo: \"1\" is unknown; one of no, yes\n"},
         {"[policy default]\nredirects = all\n",
          "gatherd.conf:2: [policy default] redirects: \"all\" is unknown; one of same-class, none, "
          "any\n"},
@@ -1225,7 +1227,7 @@ static void test_each_option(void **state)
     for (const char *p = dump; (p = strstr(p, " =")); p++)
         lines++;
     assert_int_equal(config_table_count, lines);
-    assert_int_equal(lines, 49);
+    assert_int_equal(lines, 50);
     free(dump);
     config_destroy(c);
 }
@@ -1240,7 +1242,7 @@ static void test_policy_keys(void **state)
                   "allow_host = *.corp.example -> 10.0.0.0/8 [fd00::/8]:443\n"
                   "allow_host = api.corp.example. -> 10.1.1.1\n"
                   "deny_host = *.Evil.example *\nredirects = none\nmode = report\n"
-                  "insecure = yes\n"
+                  "insecure = yes\nuserinfo = yes\n"
                   "[limits]\nper_client_batches = 3\nper_client_members = 70\n"
                   "per_client_rate = 90/m\n");
     const struct config_policy *p = &c->policies[0];
@@ -1253,7 +1255,7 @@ static void test_policy_keys(void **state)
     assert_list(&p->deny_host, "*.Evil.example *");
     assert_int_equal(p->redirects, REDIRECTS_NONE);
     assert_int_equal(p->mode, POLICY_MODE_REPORT);
-    assert_int_equal(p->insecure, true);
+    assert_true(p->insecure == true && p->userinfo == true);
     assert_int_equal(c->limits.per_client_batches, 3);
     assert_int_equal(c->limits.per_client_members, 70);
     assert_int_equal(c->limits.per_client_rate, -90);
@@ -1318,7 +1320,7 @@ static void test_needs_restart(void **state)
         "listener.default.hosts=a",     "listener.default.token_file=/t",
         "daemon.log_level=debug",       "policy.default.ports=80",
         "policy.default.redirects=any", "limits.per_client_batches=1",
-        "policy.default.insecure=yes",
+        "policy.default.insecure=yes",  "policy.default.userinfo=yes",
         "limits.per_client_rate=1/m",   "listener.default.peers=0",
     };
     static const char *const restart[] = {
@@ -1370,7 +1372,7 @@ static void test_example(void **state)
                                           : line + is_option);
     }
     fclose(file);
-    assert_int_equal(options, 49);
+    assert_int_equal(options, 50);
     c = load_text(text);
     char *dump = dump_of(c);
     assert_string_equal(dump, expected);

@@ -62,6 +62,7 @@ static void *test_request_realloc(void *p, size_t n)
 /* --- help ------------------------------------------------------------------------------------ */
 
 static struct config config;
+static bool takes_userinfo;
 
 static int setup(void **state)
 {
@@ -137,8 +138,11 @@ static struct batch_spec *parse_bytes(const char *body, size_t len, enum request
     char *exact = malloc(len ? len : 1);
     assert_non_null(exact);
     memcpy(exact, body, len);
-    struct request_input in = {
-        .body = exact, .body_len = len, .type = type, .config = &config};
+    struct request_input in = {.body = exact,
+                               .body_len = len,
+                               .type = type,
+                               .config = &config,
+                               .userinfo = takes_userinfo};
     struct batch_spec *spec = parse_input(&in, error);
     free(exact);
     return spec;
@@ -189,6 +193,8 @@ static void tell_member(struct buf *b, const struct member *m)
     tell_number(b, "http", o->http_version, HTTP_VERSION_AUTO);
     tell_number(b, "fresh", o->fresh_connection, false);
     tell_number(b, "insecure", o->insecure, false);
+    if (o->authorization)
+        buf_printf(b, " (%s) %s", o->authorization, m->text);
     for (size_t i = 0; i < o->header_count; i++)
         buf_printf(b, " {%s: %s}", o->headers[i].name, o->headers[i].value);
     if (o->body) {
@@ -695,6 +701,78 @@ static void test_options_are_shared(void **state)
     spec_destroy(NULL);
 }
 
+static void check_userinfo(const char *body, enum request_type type, const char *told)
+{
+    struct request_error e;
+    struct buf b;
+    struct request_input in = {.body = body,
+                               .body_len = strlen(body),
+                               .type = type,
+                               .config = &config,
+                               .userinfo = true};
+    struct batch_spec *s = parse_input(&in, &e);
+    buf_init(&b, 0);
+    if (s)
+        tell(&b, s);
+    else
+        buf_printf(&b, "%d %s %s", e.status, e.pointer, e.detail);
+    if (strncmp(buf_cstr(&b), told, s ? b.len + 1 : strlen(told)) != 0)
+        fail_msg("%s: %s", body, buf_cstr(&b));
+    buf_fini(&b);
+    spec_destroy(s);
+}
+
+/* A URL with a user name or password, where the policy takes it, by every kind of body. */
+static void test_userinfo(void **state)
+{
+    (void)state;
+    static const char posted[] = "\nGET http://u:p@h/ (Basic dTpw) http://h/";
+    check_userinfo("[\"http://u:p@h/\"]", REQUEST_JSON, posted);
+    check_userinfo("[{\"url\":\"http:\\/\\/u:p@h/\"}]", REQUEST_JSON, posted);
+    check_userinfo("\"http://u:p@h/\"\n", REQUEST_NDJSON, posted);
+    check_userinfo("http://u:p@h/\n", REQUEST_URI_LIST, posted);
+    check_userinfo("http://u:p@h/", REQUEST_GUESS, posted);
+    check_userinfo("{\"url\":\"http://u:p@h/\",\"id\":\"i\"}\n\"http://h/\"\n", REQUEST_NDJSON,
+                   "\nGET http://u:p@h/ id=i (Basic dTpw) http://h/\nGET http://h/");
+    check_userinfo("[{\"url\":\"http://@H\",\"id\":\"i\",\"body\":\"\"}]", REQUEST_JSON,
+                   "\nPOST http://@H id=i (Basic Og==) http://h/ body=");
+    check_userinfo("[\"http://a@b@h/\"]", REQUEST_JSON, "\nGET http://a@b@h/");
+    check_userinfo("[\"http://u:p@h:0/\"]", REQUEST_JSON, "\nGET http://u:p@h:0/");
+    check_userinfo("[\"ftp://u:p@h/\"]", REQUEST_JSON, "\nGET ftp://u:p@h/");
+    check_userinfo("[\"a\",{\"url\":\"http://u:p@h/\",\"headers\":{\"AUTHORIZATION\":\"x\"}}]",
+                   REQUEST_JSON, "400 /1/url the URL has a user name or password");
+    check_userinfo("{\"requests\":[\"http://u:p@h/\"],\"defaults\":{\"headers\":{\"authorization\":"
+                   "[\"x\"]}}}",
+                   REQUEST_JSON, "400 /requests/0 the URL has a user name or password");
+}
+
+/* Members with the same credentials and options share one block, whoever stands between has none. */
+static void test_credentials_are_shared(void **state)
+{
+    (void)state;
+    static const char body[] = "http://u:p@a/\nhttp://u:p@b/\nhttp://c/\nhttp://u:p@d/\nhttp://v@e/";
+    struct request_error e;
+    struct request_input in = {.body = body,
+                               .body_len = sizeof body - 1,
+                               .type = REQUEST_URI_LIST,
+                               .config = &config,
+                               .userinfo = true};
+    struct batch_spec *s = parse_input(&in, &e);
+    assert_non_null(s);
+    assert_int_equal(s->count, 5);
+    assert_ptr_equal(s->members[0].opts, s->members[1].opts);
+    assert_ptr_equal(s->members[0].opts, s->members[3].opts);
+    assert_null(s->members[2].opts->authorization);
+    assert_string_equal(s->members[4].opts->authorization, "Basic djo=");
+    spec_destroy(s);
+    in.userinfo = false;
+    s = parse_input(&in, &e);
+    assert_non_null(s);
+    assert_null(s->members[0].origin);
+    assert_string_equal(s->members[0].why, "a URL with a user name or password is not taken");
+    spec_destroy(s);
+}
+
 static void test_configuration(void **state)
 {
     (void)state;
@@ -1102,6 +1180,10 @@ static void test_out_of_memory(void **state)
     struct buf b;
     check_allocations(everything, sizeof everything - 1, REQUEST_JSON);
     check_allocations("u\nv", 3, REQUEST_URI_LIST);
+    takes_userinfo = true;
+    check_allocations("http://u:p@h/\nhttp://h/\nhttp://%41:@h/", 38, REQUEST_URI_LIST);
+    check_allocations("[\"http://u:p@h/\"]", 17, REQUEST_JSON);
+    takes_userinfo = false;
     repeat(&b, "{\"defaults\":{\"method\":\"PUT\"},\"requests\":[",
            "{\"url\":\"http://a\\/b\"},\"HTTP://B\"", 300, ",", "]}");
     check_allocations(b.data, b.len, REQUEST_JSON);
@@ -1280,6 +1362,8 @@ int main(void)
         cmocka_unit_test_setup(test_refused_headers, setup),
         cmocka_unit_test_setup(test_content_types, setup),
         cmocka_unit_test_setup(test_options_are_shared, setup),
+        cmocka_unit_test_setup(test_userinfo, setup),
+        cmocka_unit_test_setup(test_credentials_are_shared, setup),
         cmocka_unit_test_setup(test_configuration, setup),
         cmocka_unit_test_setup(test_bytes_in_bodies, setup),
         cmocka_unit_test_setup(test_every_byte, setup),

@@ -665,6 +665,80 @@ static void test_web_platform_names(void **state)
     json_decref(root);
 }
 
+/* --- user name and password ------------------------------------------------------------------ */
+
+/* What url_parse() refuses with url_has_userinfo becomes the credentials, or a word of why not. */
+static void test_userinfo(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *credentials, *rest, *why;
+    } cases[] = {
+        {"http://u:p@h/", "u:p", "http://h/", NULL},
+        {"HTTPS://u:p@h:1?q", "u:p", "HTTPS://h:1?q", NULL},
+        {"http://u@h", "u:", "http://h", NULL},
+        {"http://@h", ":", "http://h", NULL},
+        {"http://:@h", ":", "http://h", NULL},
+        {"http://:p@h", ":p", "http://h", NULL},
+        {"http://u:p:q@h/@x", "u:p:q", "http://h/@x", NULL},
+        {"http://u:p@h#a@b", "u:p", "http://h#a@b", NULL},
+        {"http://u%20+:%40%2F@h/", "u +:@/", "http://h/", NULL},
+        {"http://u:%zz%2@h/", "u:%zz%2", "http://h/", NULL},
+        {"http://\xC3\xBC:%C3%BC@h/", "\xC3\xBC:\xC3\xBC", "http://h/", NULL},
+        {"http://u[:]p@[::1]/", "u[:]p", "http://[::1]/", NULL},
+        {"http://u;a=b:p@h/", "u;a=b:p", "http://h/", NULL},
+        {"http://u:p@", "u:p", "http://", NULL},
+        {"http://a@b@h/", NULL, NULL, "an @"},
+        {"http://a:b@c:d@h/", NULL, NULL, "an @"},
+        {"http://u%3ap:q@h/", NULL, NULL, "colon"},
+        {"http://u%00:p@h/", NULL, NULL, "control"},
+        {"http://u:p%0A@h/", NULL, NULL, "control"},
+        {"http://u:p%7F@h/", NULL, NULL, "control"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *s = cases[i].url, *why;
+        struct url_userinfo u;
+        struct url parsed;
+        struct buf credentials, rest;
+        buf_init(&credentials, 0);
+        buf_init(&rest, 0);
+        assert_false(url_parse(s, strlen(s), &parsed, &why));
+        assert_ptr_equal(why, url_has_userinfo);
+        bool ok = url_read_userinfo(s, strlen(s), &u, &credentials, &why);
+        assert_int_equal(ok, cases[i].why == NULL);
+        buf_add(&rest, s, u.at);
+        buf_add_str(&rest, s + u.at + u.len);
+        if (ok) {
+            assert_string_equal(buf_cstr(&credentials), cases[i].credentials);
+            assert_string_equal(buf_cstr(&rest), cases[i].rest);
+        } else {
+            assert_non_null(strstr(why, cases[i].why));
+        }
+        buf_fini(&credentials);
+        buf_fini(&rest);
+    }
+}
+
+/* The longest is taken, and one byte more is not. */
+static void test_long_userinfo(void **state)
+{
+    (void)state;
+    static char text[URL_USERINFO_MAX + 20];
+    for (size_t n = URL_USERINFO_MAX; n <= URL_USERINFO_MAX + 1; n++) {
+        struct url_userinfo u;
+        struct buf credentials;
+        const char *why;
+        memset(text, 'u', sizeof text);
+        memcpy(text, "http://", 7);
+        memcpy(text + 7 + n, "@h/", 4);
+        buf_init(&credentials, 0);
+        bool ok = url_read_userinfo(text, strlen(text), &u, &credentials, &why);
+        assert_int_equal(ok, n == URL_USERINFO_MAX);
+        assert_int_equal(credentials.len, ok ? n + 1 : 0);
+        buf_fini(&credentials);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -678,6 +752,8 @@ int main(void)
         cmocka_unit_test(test_resolve_like_curl),
         cmocka_unit_test(test_same_origin),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_userinfo),
+        cmocka_unit_test(test_long_userinfo),
         cmocka_unit_test(test_web_platform),
         cmocka_unit_test(test_web_platform_names),
     };
