@@ -126,9 +126,9 @@ static size_t blanks_before(const struct http_field *f)
 }
 
 /* libmicrohttpd before 1.0 takes NUL bytes, folded lines and bare LF, and shows none of them. But it
- * parses in place: each line must end two bytes (CR, LF) before the next one begins, and all lines
- * together must be what was on the wire. What cannot be seen is a NUL at a line's end that makes up for
- * the CR which a bare LF lacks: in memory all four are zeros. */
+ * parses in place: each line must end two bytes (CR, LF) before the next one begins, the last in two
+ * zeros, and all lines together must be what was on the wire. What cannot be seen is a NUL at a
+ * line's end that makes up for the CR which a bare LF lacks: in memory all four are zeros. */
 static bool check_bytes(const struct http_head *head, struct problem *p)
 {
     const char *end = head->version + strlen(head->version);
@@ -142,7 +142,7 @@ static bool check_bytes(const struct http_head *head, struct problem *p)
         sum += f->name_len + 1 + blanks + f->value_len + 2;
         end = f->value + f->value_len;
     }
-    if (!head->in_place || (good && sum == head->head_bytes))
+    if (!head->in_place || (good && sum == head->head_bytes && end[1] == '\0'))
         return true;
     problem_set(p, 400, "the head has NUL bytes, folded lines or lines that do not end in CR LF");
     return false;

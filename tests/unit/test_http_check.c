@@ -352,6 +352,10 @@ static void test_bytes_between(void **state)
     assert_int_equal(WIRE("GET / HTTP/1.1\0\r\nHost: box\r\n\r\n"), 400);
     assert_int_equal(WIRE("GET /\0x HTTP/1.1\r\nHost: box\r\n\r\n"), 400);
     assert_int_equal(WIRE("GET\0X / HTTP/1.1\r\nHost: box\r\n\r\n"), 400);
+    /* also where bare LFs make up for what is hidden */
+    assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\0x\n\n"), 400);
+    assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\0x\nA: b\n\n"), 400);
+    assert_int_equal(WIRE("GET / HTTP/1.0\0x\n\n"), 400);
     /* folded lines, also where blanks that were saved elsewhere make up for their bytes */
     assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\r\n folded\r\n\r\n"), 400);
     assert_int_equal(WIRE("GET / HTTP/1.1\r\nHost: box\r\nA: b\r\n c\r\nD:e\r\n\r\n"), 400);
