@@ -315,3 +315,22 @@ def test_insecure_that_waits_while_a_reload_forbids_it(listeners, origin, tls_or
     for result in held[1:]:
         assert result["state"] == "denied" and result["error"]["rule"] == "insecure = no", result
     assert len(origin.seen) == seen
+
+
+def test_renewed_while_a_name_is_looked_up(listeners, origin, tls_origin, dns):
+    """A member whose name is asked for when a reload renews its policy goes to a connection of the new
+    rules; the old ones, which nothing ran on, are gone by then."""
+    daemon = listeners(default=["allow = 127.0.0.1"])
+    held = []
+    for turn in range(3):
+        host = "slow%d.flip.test" % turn
+        dns.add(host, a=["127.0.0.1"], delay=0.5)
+        url = tls_origin.url("/size/1", "names", host=host)
+        thread = threading.Thread(target=lambda: held.extend(daemon.ask("default", [url])))
+        thread.start()
+        assert dns.wait(lambda: dns.count(host) > 0)
+        daemon.write({"default": ["allow = 127.0.0.1", "deny = 10.0.%d.0/24" % turn]})
+        daemon.daemon.signal(1)
+        thread.join()
+    # they are looked up and dialled: what the certificate is for is another matter
+    assert [r["error"]["type"] for r in held] == ["tls_certificate_error"] * 3

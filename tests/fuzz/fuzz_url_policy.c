@@ -15,8 +15,8 @@
  *   one;
  * - the policy's word on it is the oracle's of that very address (fuzz_oracle.h);
  * - read again, it is itself: a target is a fixed point;
- * - one that is refused for its userinfo is, when that is taken out, read as CURLU reads it with it:
- *   the same host, user name and password, and no @ is left before the path;
+ * - one that is refused for its userinfo is, when that is taken out, read as CURLU reads it with
+ *   it: the same host, user name and password, and no @ is left before the path;
  * - the short way of url_plain and the long one by CURLU say the same, and in an arena that
  *   already has the origin, it is the same origin.
  */
@@ -241,7 +241,7 @@ static void check_userinfo(const char *url, const char *rest, const struct buf *
     curl_url_cleanup(without);
 }
 
-/* Returns what is left of a URL that was refused for its userinfo, NULL when that is refused too. */
+/* Returns what is left of a URL that was refused for its userinfo; NULL: that is refused, too. */
 static char *cut_userinfo(const char *s, size_t n)
 {
     struct url_userinfo u;

@@ -529,7 +529,8 @@ static const struct refused refused[] = {
     {J("\"http_version\":2"), "", "/0/http_version", "one of \"auto\", \"1.1\", \"2\", not 2",
      NO_SYNTAX},
     {J("\"http_version\":\"3\""), "", "/0/http_version", "not the string \"3\"", NO_SYNTAX},
-    {J("\"insecure\":1"), "", "/0/insecure", "\"insecure\" must be true or false, not 1", NO_SYNTAX},
+    {J("\"insecure\":1"), "", "/0/insecure", "\"insecure\" must be true or false, not 1",
+     NO_SYNTAX},
     {J("\"insecure\":null"), "", "/0/insecure", "true or false, not null", NO_SYNTAX},
     {J("\"fresh_connection\":\"true\""), "", "/0/fresh_connection", "true or false, not the string",
      NO_SYNTAX},
@@ -746,11 +747,12 @@ static void test_userinfo(void **state)
                    REQUEST_JSON, "400 /requests/0 the URL has a user name or password");
 }
 
-/* Members with the same credentials and options share one block, whoever stands between has none. */
+/* Members with the same credentials and options share one block; who stands between has none. */
 static void test_credentials_are_shared(void **state)
 {
     (void)state;
-    static const char body[] = "http://u:p@a/\nhttp://u:p@b/\nhttp://c/\nhttp://u:p@d/\nhttp://v@e/";
+    static const char body[] =
+        "http://u:p@a/\nhttp://u:p@b/\nhttp://c/\nhttp://u:p@d/\nhttp://v@e/";
     struct request_error e;
     struct request_input in = {.body = body,
                                .body_len = sizeof body - 1,
