@@ -11,7 +11,9 @@
  * to be counted by. The index stays OpenSSL's until the process ends; there is one for each cache.
  *
  * The trick: libcurl makes the SSL after it has called us, so the session is set by the callback for
- * information, at the first thing that a handshake reports, before its first message is written.
+ * information, at the first thing that a handshake reports, before its first message is written. And it
+ * is a copy that is set, because OpenSSL spoils a session of TLS 1.3 that was used, and the next one only
+ * comes with the answer: of many that connect at once few would resume.
  */
 #include "tls_sessions.h"
 
@@ -111,7 +113,11 @@ static void on_info(const SSL *ssl, int where, int value)
     if ((where & SSL_CB_HANDSHAKE_START) == 0 || e->all == NULL || e->session == NULL ||
         SSL_get_session(ssl) != NULL)
         return;
-    SSL_set_session((SSL *)ssl, e->session);
+    SSL_SESSION *copy = SSL_SESSION_dup(e->session);
+    if (copy == NULL)
+        return;
+    SSL_set_session((SSL *)ssl, copy);
+    SSL_SESSION_free(copy);
     settle(e);
 }
 

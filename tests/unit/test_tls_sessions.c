@@ -161,6 +161,24 @@ static void test_several_at_once(void **state)
     }
 }
 
+/* One has shaken hands and read nothing yet, so that no new ticket is there. */
+static void test_between_use_and_new_ticket(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        connect_once(s, &server, "https://a:443");
+        struct link first = begin(s, &server, "https://a:443");
+        while (!SSL_is_init_finished(first.client)) {
+            SSL_do_handshake(first.client);
+            SSL_do_handshake(first.server);
+        }
+        assert_true(connect_once(s, &server, "https://a:443"));
+        end(&first);
+        tls_sessions_destroy(s);
+    }
+}
+
 /* The server would take it: only the key tells them apart. */
 static void test_not_another_origin_s(void **state)
 {
@@ -256,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resumes),
         cmocka_unit_test(test_several_at_once),
+        cmocka_unit_test(test_between_use_and_new_ticket),
         cmocka_unit_test(test_not_another_origin_s),
         cmocka_unit_test(test_those_used_last_are_kept),
         cmocka_unit_test(test_forget),
