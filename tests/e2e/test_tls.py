@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """https: what is verified, and how each fault is named."""
+import signal
 import ssl
 
 import pytest
@@ -171,6 +172,46 @@ def test_a_session_is_no_other_origin_s(gatherd, origin, authority):
         url = origin.url("/size/5", port, scheme="https")
         assert gatherd.one({"url": url, "fresh_connection": True})["ok"] is True
         assert context.session_stats()["hits"] == before
+
+
+def test_a_reload_forgets_sessions(spawn, origin, authority):
+    """What was verified by another ca_file, for all that is known."""
+    daemon, context = spawn(), authority.context()
+    url = origin.url("/size/5", origin.listen(tls=context), scheme="https")
+    for hits in (0, 1):
+        assert daemon.one({"url": url, "fresh_connection": True})["ok"] is True
+        assert context.session_stats()["hits"] == hits
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log("reloaded", 10)
+    assert daemon.one({"url": url, "fresh_connection": True})["ok"] is True
+    assert context.session_stats()["hits"] == 1
+
+
+def without_key(pem):
+    """The certificate with a key of a curve that does not exist: OpenSSL keeps the rest of it, as it does
+    where memory does not suffice to read a key."""
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    p256 = bytes.fromhex("2a8648ce3d030107")
+    assert der.count(p256) == 1
+    return ssl.DER_cert_to_PEM_cert(der.replace(p256, p256[:-1] + b"\x7f"))
+
+
+def test_certificates_half_read_are_read_again(spawn, tls_origin, authority, tmp_path):
+    """libcurl would keep them for a day."""
+    with open(authority.ca_file, encoding="ascii") as file:
+        whole = file.read()
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(without_key(whole))
+    daemon = spawn("fetch.ca_file=%s" % ca_file, allow_log=("a trusted certificate",))
+    url, other = tls_origin.url("/size/10"), tls_origin.url("/size/10", "untrusted")
+    assert daemon.one(other)["error"]["type"] == "tls_certificate_error"
+    assert not any("a trusted certificate" in line for line in daemon.lines)
+    assert daemon.one(url)["error"]["phase"] == "tls"
+    daemon.wait_log("a trusted certificate could not be read", 10)
+    ca_file.write_text(whole)
+    assert daemon.one(url)["ok"] is True
+    assert daemon.one(other)["error"]["type"] == "tls_certificate_error"
+    assert sum("a trusted certificate" in line for line in daemon.lines) == 1
 
 
 def test_a_failed_handshake_is_not_resumed(gatherd, origin, authority):
