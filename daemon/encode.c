@@ -189,6 +189,11 @@ const char *encode_media_types(void)
     return "application/json, application/x-ndjson, text/plain";
 }
 
+static inline bool ends_authority(char c)
+{
+    return c == '/' || c == '?' || c == '#' || c == '\\';
+}
+
 /* The userinfo of an authority that starts at url[from] or behind the slashes there: the bytes up
  * to the last @ before the next delimiter. */
 static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t *at)
@@ -196,7 +201,7 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t 
     size_t length = 0;
     while (from < n && (url[from] == '/' || url[from] == '\\' || (unsigned char)url[from] <= ' '))
         from++;
-    for (size_t i = from; i < n && memchr("/?#\\", url[i], 4) == NULL; i++) {
+    for (size_t i = from; i < n && !ends_authority(url[i]); i++) {
         if (url[i] == '@')
             length = i + 1 - from;
     }
@@ -204,12 +209,11 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t 
     return length;
 }
 
+/* There is an @ somewhere. */
 static size_t first_userinfo(const char *url, size_t n, size_t *at)
 {
     size_t i = 0;
-    if (n == 0 || memchr(url, '@', n) == NULL)
-        return 0;
-    while (i < n && memchr(":/?#\\@", url[i], 6) == NULL)
+    while (i < n && url[i] != ':' && url[i] != '@' && !ends_authority(url[i]))
         i++;
     if (i + 1 < n && url[i] == ':' &&
         (memchr("/\\\t\n\r ", url[i + 1], 6) != NULL || parse_equal_nocase(url, i, "http") ||
@@ -227,8 +231,11 @@ static size_t first_userinfo(const char *url, size_t n, size_t *at)
 /* What is no URL may have several places that look like a userinfo: all is cut from the first to the last. */
 size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at)
 {
+    const char *last = n > 0 ? memrchr(url, '@', n) : NULL;
+    if (last == NULL)
+        return 0;
     size_t length = first_userinfo(url, n, at), next = 0, more = length;
-    while (more > 0 && !well_formed) {
+    while (more > 0 && !well_formed && url + *at + length <= last) {
         const size_t from = *at + length;
         more = first_userinfo(url + from, n - from, &next);
         if (more > 0)

@@ -4,7 +4,7 @@
  *
  * An answer is begin, then item for each member, then end, all appended to one buffer that the
  * caller drains as the client reads, so no answer is ever held whole, nor is a member with a long
- * body: that is written in pieces. Views with `streams` print a
+ * body or URL: those are written in pieces. Views with `streams` print a
  * member as it ends, before the summary is known; all others are called when the batch has ended,
  * in the order asked. Encoders never fail on bytes: output is valid in its own syntax whatever an
  * upstream sent.
@@ -21,19 +21,21 @@
 /* Where the writing of one member stands; {.index = N} before its first call. */
 struct encode_at {
     size_t index;
-    enum { ENCODE_FIELDS, ENCODE_TEXT, ENCODE_BASE64 } part; /* the next call begins in it */
-    size_t done; /* bytes of the body that are written */
+    enum { ENCODE_FIELDS, ENCODE_URL, ENCODE_TEXT, ENCODE_BASE64 } part; /* the next call begins in it */
+    size_t done; /* bytes of the URL or the body that are written, or passed over */
     size_t len;  /* and that will be */
+    size_t secret_at, secret_len; /* in a URL, to be passed over */
 };
 
-#define ENCODE_BODY_PIECE 8190 /* bytes of a body that a call takes; three go into four of base64 */
+/* Bytes of a body, or of what should have been a URL, that a call takes; three go into four of base64. */
+#define ENCODE_BODY_PIECE 8190
 
 struct encoder {
     const char *name;       /* ?format= */
     const char *media_type; /* Content-Type of the answer, with parameters */
     bool streams;
     void (*begin)(struct buf *out, const struct batch_view *v);
-    /* Writes a member, of a long body a piece. True when the member is complete, else it is called again
+    /* Writes a member, of a long body or URL a piece. True when the member is complete, else it is called again
      * with the same *at, and with nothing written between. */
     bool (*item)(struct buf *out, const struct batch_view *v, struct encode_at *at);
     void (*end)(struct buf *out, const struct batch_view *v);

@@ -44,6 +44,50 @@ static void add_url(struct buf *out, const char *url, size_t n, bool well_formed
     out->len -= 2;
 }
 
+/* As much of n bytes as is written at once: the cut halves neither a character nor what one U+FFFD
+ * stands for. */
+static size_t piece_of(const char *s, size_t n)
+{
+    const size_t most = ENCODE_BODY_PIECE;
+    if (n <= most)
+        return n;
+    for (size_t back = 1; back <= 3; back++) {
+        if (((unsigned char)s[most - back] & 0xC0) == 0x80)
+            continue;
+        int length = utf8_sequence(s + most - back, n - most + back);
+        return (size_t)(length < 0 ? -length : length) > back ? most - back : most;
+    }
+    return most;
+}
+
+/* What is longer than a piece, and may be as long as a request, with escapes six times that. */
+static void begin_url(struct buf *out, const struct member *m, struct encode_at *at)
+{
+    at->part = ENCODE_URL;
+    at->len = m->url_len;
+    at->secret_len = encode_userinfo(m->url, m->url_len, m->origin != NULL, &at->secret_at);
+    if (at->secret_len == 0)
+        at->secret_at = 0;
+    at->done = at->secret_at == 0 ? at->secret_len : 0;
+    buf_add_char(out, '"');
+}
+
+/* The next piece of it; true when there is no more. */
+static bool add_url_piece(struct buf *out, const struct member *m, struct encode_at *at)
+{
+    size_t end = at->done < at->secret_at ? at->secret_at : at->len;
+    size_t n = piece_of(m->url + at->done, end - at->done);
+    buf_add_json_part(out, m->url + at->done, n);
+    at->done += n;
+    if (at->done == at->secret_at)
+        at->done += at->secret_len;
+    if (at->done < at->len && !out->failed)
+        return false;
+    buf_add_char(out, '"');
+    at->part = ENCODE_FIELDS;
+    return true;
+}
+
 static char *put_timings(char *to, const struct timings *t)
 {
     static const struct run_key keys[PHASE_COUNT] = {
@@ -61,10 +105,10 @@ static char *put_timings(char *to, const struct timings *t)
     return put_char(to, '}');
 }
 
-static char *write_identity(struct run *run, char *to, const struct batch_view *v, size_t index)
+/* What comes before the URL. */
+static char *write_identity(struct run *run, char *to, const struct member *m,
+                            const struct result *r, size_t index)
 {
-    const struct member *m = &v->spec->members[index];
-    const struct result *r = view_result(v, index);
     to = PUT_LITERAL(to, "\"index\":");
     to = put_uint(to, index);
     to = PUT_LITERAL(to, ",\"id\":");
@@ -72,10 +116,14 @@ static char *write_identity(struct run *run, char *to, const struct batch_view *
     to = r->ok ? PUT_LITERAL(to, ",\"ok\":true,\"state\":")
                : PUT_LITERAL(to, ",\"ok\":false,\"state\":");
     to = put_word(to, member_state_name(r->state));
-    to = PUT_LITERAL(to, ",\"url\":");
-    run_end(run, to);
-    add_url(run->out, m->url, m->url_len, m->origin != NULL);
-    to = PUT_LITERAL(run_begin(run), ",\"url_effective\":");
+    return PUT_LITERAL(to, ",\"url\":");
+}
+
+/* And what comes after it. */
+static char *write_target(struct run *run, char *to, const struct member *m,
+                          const struct result *r)
+{
+    to = PUT_LITERAL(to, ",\"url_effective\":");
     to = run_json(run, to, r->url_effective);
     to = PUT_LITERAL(to, ",\"method\":");
     to = run_json(run, to, m->opts->method);
@@ -388,11 +436,11 @@ static void add_rest(struct buf *out, const struct result *r, unsigned include)
         add_curl(out, r->extra);
 }
 
-/* All fields that every member has. */
-static void add_fields(struct buf *out, const struct batch_view *v, size_t index, const char *type)
+/* Up to the URL, which is not written yet when it is long: at->part says so. */
+static void add_head(struct buf *out, const struct batch_view *v, struct encode_at *at,
+                     const char *type)
 {
-    const struct result *r = view_result(v, index);
-    const int64_t work_us = result_work_us(r);
+    const struct member *m = &v->spec->members[at->index];
     struct run run;
     run.out = out; /* and not its block: that is filled as far as it is used */
     char *to = put_char(run_begin(&run), '{');
@@ -400,7 +448,21 @@ static void add_fields(struct buf *out, const struct batch_view *v, size_t index
         to = PUT_LITERAL(to, "\"type\":");
         to = put_char(put_word(to, type), ',');
     }
-    to = write_identity(&run, to, v, index);
+    run_end(&run, write_identity(&run, to, m, view_result(v, at->index), at->index));
+    if (m->url_len <= ENCODE_BODY_PIECE)
+        add_url(out, m->url, m->url_len, m->origin != NULL);
+    else
+        begin_url(out, m, at);
+}
+
+/* All other fields that every member has. */
+static void add_fields(struct buf *out, const struct batch_view *v, size_t index)
+{
+    const struct result *r = view_result(v, index);
+    const int64_t work_us = result_work_us(r);
+    struct run run;
+    run.out = out;
+    char *to = write_target(&run, run_begin(&run), &v->spec->members[index], r);
     to = write_answer(&run, to, r);
     to = put_times(to, v, r, work_us);
     to = put_sizes(to, r);
@@ -416,8 +478,12 @@ bool encode_member_object(struct buf *out, const struct batch_view *v, struct en
 {
     const struct result *r = view_result(v, at->index);
     const unsigned include = v->spec->include;
+    if (at->part == ENCODE_FIELDS)
+        add_head(out, v, at, type);
+    if (at->part == ENCODE_URL && !add_url_piece(out, &v->spec->members[at->index], at))
+        return false;
     if (at->part == ENCODE_FIELDS) {
-        add_fields(out, v, at->index, type);
+        add_fields(out, v, at->index);
         if (include & INCLUDE_HEADERS)
             add_headers(out, r->extra);
         if (include & INCLUDE_BODY)

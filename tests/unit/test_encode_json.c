@@ -391,6 +391,62 @@ static void test_body_in_pieces(void **state)
     }
 }
 
+/* Bytes of the URL as it is written, `times` fills in the middle. */
+struct long_url {
+    const char *before, *after; /* around them, as posted */
+    const char *shown;          /* before what is shown of them */
+    bool secret;                /* they are part of a userinfo */
+};
+
+static void check_long_url(const struct long_url *u, const char *fill, size_t times)
+{
+    struct buf url, want;
+    buf_init(&url, 0);
+    buf_init(&want, 0);
+    buf_add_str(&url, u->before);
+    for (size_t i = 0; i < times; i++)
+        buf_add_str(&url, fill);
+    size_t from = strlen(u->before), filled = u->secret ? from : url.len;
+    buf_add_str(&url, u->after);
+    BUF_ADD_LITERAL(&want, ",\"url\":\"");
+    buf_add_str(&want, u->shown);
+    buf_add_json_part(&want, url.data + from, filled - from);
+    buf_add_str(&want, u->secret ? u->after + 1 : u->after);
+    BUF_ADD_LITERAL(&want, "\",\"url_effective\":null,");
+    members[0].url = buf_cstr(&url);
+    members[0].url_len = (uint32_t)url.len;
+    struct encode_at at = {.index = 0};
+    size_t before = 0;
+    buf_clear(&out);
+    for (; !encode_ndjson.item(&out, &view, &at); before = out.len)
+        assert_in_range(out.len - before, 1, 6 * ENCODE_BODY_PIECE + 2000);
+    assert_in_range(out.len - before, 1, 6 * ENCODE_BODY_PIECE + 2000);
+    assert_non_null(strstr(buf_cstr(&out), buf_cstr(&want)));
+    buf_fini(&url);
+    buf_fini(&want);
+}
+
+/* So does what is no URL, at whatever length; without the userinfo that it may have. */
+static void test_url_in_pieces(void **state)
+{
+    (void)state;
+    static const char *const fill[] = {"a", "\x01", "\xC3\xA4", "\xE2\x82\xAC", "\xF0\x9F\x98\x80",
+                                       "\xFF", "\xE2\x82", "\xF0\x9F\x98", "\xE2\x82\xF0", "\x80"};
+    static const struct long_url cases[] = {
+        {"", "", "", false},          {"x", "/", "x", false},
+        {"xy", "?", "xy", false},     {"xyz", "#", "xyz", false},
+        {"u:p@", "", "", false},      {"http://u:p@", "", "http://", false},
+        {"http://u", "@h", "http://", true},
+    };
+    add("", MEMBER_DENIED);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (size_t k = 0; k < sizeof fill / sizeof *fill; k++) {
+            check_long_url(&cases[i], fill[k], ENCODE_BODY_PIECE / 4 - 2);
+            check_long_url(&cases[i], fill[k], 3 * ENCODE_BODY_PIECE);
+        }
+    }
+}
+
 static void test_include_truncated_body(void **state)
 {
     (void)state;
@@ -694,6 +750,7 @@ int main(void)
         TEST(test_include_broken_headers),
         TEST(test_include_body),
         TEST(test_body_in_pieces),
+        TEST(test_url_in_pieces),
         TEST(test_include_truncated_body),
         TEST(test_include_digest_and_length),
         TEST(test_include_redirects),
