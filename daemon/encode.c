@@ -209,6 +209,17 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t 
     return length;
 }
 
+/* Where the next two slashes are; n = nowhere. A loop, because they are mostly near, and looked for up
+ * to a million times. */
+static size_t find_slashes(const char *url, size_t n)
+{
+    for (size_t i = 0; i + 1 < n; i++) {
+        if (url[i] == '/' && url[i + 1] == '/')
+            return i;
+    }
+    return n;
+}
+
 /* There is an @ somewhere. */
 static size_t first_userinfo(const char *url, size_t n, size_t *at)
 {
@@ -222,10 +233,10 @@ static size_t first_userinfo(const char *url, size_t n, size_t *at)
     else
         i = 0;
     size_t length = authority_userinfo(url, n, i, at);
-    const char *slashes = length == 0 ? memmem(url, n, "//", 2) : NULL;
-    if (slashes != NULL)
-        length = authority_userinfo(url, n, (size_t)(slashes - url), at);
-    return length;
+    if (length > 0)
+        return length;
+    size_t slashes = find_slashes(url, n);
+    return slashes < n ? authority_userinfo(url, n, slashes, at) : 0;
 }
 
 /* What is no URL may have several places that look like a userinfo: all is cut from the first to the last. */
