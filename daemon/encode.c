@@ -189,6 +189,8 @@ const char *encode_media_types(void)
     return "application/json, application/x-ndjson, text/plain";
 }
 
+#define USERINFOS_MAX 10000 /* that are looked for one by one, 10 to 30 ns each */
+
 static inline bool ends_authority(char c)
 {
     return c == '/' || c == '?' || c == '#' || c == '\\';
@@ -239,14 +241,17 @@ static size_t first_userinfo(const char *url, size_t n, size_t *at)
     return slashes < n ? authority_userinfo(url, n, slashes, at) : 0;
 }
 
-/* What is no URL may have several places that look like a userinfo: all is cut from the first to the last. */
+/* What is no URL may have several places that look like a userinfo: all is cut from the first to the
+ * last; where there are very many, to the last @. */
 size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at)
 {
     const char *last = n > 0 ? memrchr(url, '@', n) : NULL;
     if (last == NULL)
         return 0;
     size_t length = first_userinfo(url, n, at), next = 0, more = length;
-    while (more > 0 && !well_formed && url + *at + length <= last) {
+    for (int n_found = 1; more > 0 && !well_formed && url + *at + length <= last; n_found++) {
+        if (n_found == USERINFOS_MAX)
+            return (size_t)(last + 1 - url) - *at;
         const size_t from = *at + length;
         more = first_userinfo(url + from, n - from, &next);
         if (more > 0)

@@ -140,12 +140,36 @@ static void test_every_limit(void **state)
     }
 }
 
+/* What is no URL may be full of them: all is cut to the last, however many there are. */
+static void test_many_userinfos(void **state)
+{
+    static const char *const pieces[] = {"/@", "//a@", "@", "a@b/c//", "http://u:p@h/ "};
+    (void)state;
+    for (size_t k = 0; k < sizeof pieces / sizeof *pieces * 2; k++) {
+        const char *piece = pieces[k / 2];
+        size_t at = 0;
+        struct buf text;
+        buf_init(&text, 0);
+        for (int i = 0; i < (k % 2 == 0 ? 3 : 30000); i++)
+            buf_add_str(&text, piece);
+        buf_add_str(&text, "//u:p@host/path");
+        size_t length = encode_userinfo(text.data, text.len, false, &at);
+        assert_int_equal(at + length, text.len - strlen("host/path"));
+        assert_true(at <= strlen("http://"));
+        assert_int_equal(encode_userinfo(text.data, 1, false, &at), text.data[0] == '@');
+        buf_fini(&text);
+    }
+    size_t at = 0;
+    assert_int_equal(encode_userinfo("", 0, false, &at), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_pick_by_accept),
         TEST(test_pick_by_format),
         TEST(test_media_types),
+        TEST(test_many_userinfos),
         TEST(test_every_limit),
     };
     return cmocka_run_group_tests_name("encode", tests, NULL, NULL);
