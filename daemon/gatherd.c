@@ -37,6 +37,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "resolve_file.h"
 #include "shard.h"
 #include "tls_start.h"
 #include "turn.h"
@@ -72,6 +73,7 @@ struct gatherd {
     size_t slot_count;
     struct policy_endpoint own[ENDPOINTS_MAX];
     size_t own_count;
+    struct resolve_mark authorities; /* the file that TLS servers are checked against */
     struct shard *shard;
     struct batches *batches;
     struct routes *routes;
@@ -165,15 +167,28 @@ static bool install_policy(struct gatherd *g, struct policy *policy, bool change
     return true;
 }
 
-/* A policy that says what it said in `before` keeps its connections. */
+/* Since it was asked last. A multi reads the file once a day, whatever happens to it. */
+static bool authorities_changed(struct gatherd *g, const struct config *config)
+{
+    const char *path = config->fetch.ca_file;
+    if (path == NULL || path[0] == '\0')
+        path = curl_version_info(CURLVERSION_NOW)->cainfo;
+    struct resolve_mark mark = path != NULL ? resolve_mark_of(path) : (struct resolve_mark){0};
+    bool changed = !resolve_mark_same(&mark, &g->authorities);
+    g->authorities = mark;
+    return changed;
+}
+
+/* A policy that says what it said in `before` keeps its connections, but not those to servers that
+ * other authorities have vouched for. */
 static bool install_policies(struct gatherd *g, struct access_set *access,
                              const struct config *config, const struct config *before)
 {
-    bool ok = true;
+    bool ok = true, renew = authorities_changed(g, config);
     for (size_t i = 0; i < config->policy_count; i++) {
         const struct config_policy *now = &config->policies[i];
         const struct config_policy *was = config_find_policy(before, now->name);
-        bool changed = was == NULL || !config_policy_equal(was, now);
+        bool changed = renew || was == NULL || !config_policy_equal(was, now);
         if (now->mode == POLICY_MODE_REPORT)
             LOG_WARN("policy",
                      "policy=%s mode=report: it denies own listeners and metadata addresses, "

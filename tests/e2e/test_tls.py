@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
 """https: what is verified, and how each fault is named."""
+import os
+import shutil
 import signal
 import ssl
+import time
 
 import pytest
+
+from lib import proc
 
 
 @pytest.mark.parametrize("name", ["good", "chained"])
@@ -33,6 +38,33 @@ def test_long_chains(gatherd, tls_origin, version):
     result = gatherd.one(tls_origin.url("/size/3", more=90, version=version))
     assert result["error"]["type"] == "tls_protocol_error" and result["error"]["phase"] == "tls"
     assert "excessive message size" in result["error"]["message"]
+
+
+def test_a_reload_reads_the_authorities_anew(spawn, tls_origin, authority, tmp_path):
+    """What ca_file holds now decides, for connections that are open, too."""
+    trusted = tmp_path / "trusted.pem"
+
+    def trust(name):
+        shutil.copy(authority.path(name), tmp_path / "next.pem")
+        os.rename(tmp_path / "next.pem", trusted)
+
+    def ask_until(daemon, ok):
+        deadline = time.monotonic() + 10 * proc.scale()
+        while True:
+            result = daemon.one(tls_origin.url("/size/10"))
+            if result["ok"] is ok or time.monotonic() > deadline:
+                return result
+
+    trust("ca.pem")
+    daemon = spawn("fetch.ca_file=%s" % trusted)
+    assert daemon.one(tls_origin.url("/size/10"))["ok"] is True
+    trust("other.pem")
+    daemon.signal(signal.SIGHUP)
+    result = ask_until(daemon, False)
+    assert result["error"] and result["error"]["type"] == "tls_certificate_error", result
+    trust("ca.pem")
+    daemon.signal(signal.SIGHUP)
+    assert ask_until(daemon, True)["ok"] is True
 
 
 def test_names_in_the_certificate(gatherd, tls_origin, dns):
