@@ -15,6 +15,7 @@
 #include <ini.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "config_check.h"
 #include "parse.h"
@@ -219,6 +220,18 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* Opening a pipe would wait for somebody to write to it, and a reload holds all clients up. */
+static void read_fragment(struct config_loader *l, const char *file)
+{
+    struct stat st;
+    if (stat(file, &st) == 0 && S_ISFIFO(st.st_mode)) {
+        begin_source(l, CONFIG_FROM_FILE, file);
+        CONFIG_REPORT_HERE(l, "is a pipe; a file is wanted");
+        return;
+    }
+    config_read_file(l, file);
+}
+
 /* The conf.d beside the file; none is fine. */
 void config_read_directory(struct config_loader *l, const char *path)
 {
@@ -238,7 +251,7 @@ void config_read_directory(struct config_loader *l, const char *path)
     for (int i = 0; i < count; i++) {
         const char *file = file_name(l, directory, entries[i]->d_name);
         if (file)
-            config_read_file(l, file);
+            read_fragment(l, file);
         free(entries[i]);
     }
     if (count >= 0)

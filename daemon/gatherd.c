@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -286,13 +287,25 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     config_destroy(old);
 }
 
+/* What a pipe held at the start is gone; empty, it would be taken for a configuration of defaults. */
+static bool is_pipe(const char *path, struct buf *errors)
+{
+    struct stat st;
+    if (path == NULL || stat(path, &st) != 0 || !S_ISFIFO(st.st_mode))
+        return false;
+    buf_printf(errors, "%s: is a pipe, and cannot be read again\n", path);
+    return true;
+}
+
 static void reload(struct gatherd *g)
 {
     struct buf errors;
     struct access_set access = {{0}, {0}, {0}};
+    const struct config_source *s = g->source;
+    struct config *next = NULL;
     buf_init(&errors, 0);
-    struct config *next =
-        config_load(g->source->path, g->source->overrides, g->source->override_count, &errors);
+    if (!is_pipe(s->path, &errors))
+        next = config_load(s->path, s->overrides, s->override_count, &errors);
     if (next != NULL)
         descriptors_fit(next, g->descriptors);
     bool ok = next != NULL && can_take(g, next) && access_load(&access, next, &errors);

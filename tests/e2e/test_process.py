@@ -161,6 +161,30 @@ def test_a_broken_file_changes_nothing(reloadable, origin):
     reloadable.conf.write_text(good)
 
 
+def test_a_pipe_is_not_read_again(base_options, origin):
+    """What came through it at the start is gone; nothing is not what the operator wrote."""
+    shell = 'exec "$@" -c <(printf "[policy default]\\nallow = 127.0.0.1\\n")'
+    daemon = proc.Gatherd(
+        *base_options, wrapper=("bash", "-c", shell, "bash"), allow_log=("is a pipe", "not reloaded")
+    )
+    try:
+        for _ in range(2):
+            assert daemon.one(origin.url("/size/3"))["ok"] is True
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_log("not reloaded", 10)
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+def test_a_pipe_in_conf_d_holds_nothing_up(reloadable, origin):
+    (reloadable.conf.parent / "conf.d").mkdir()
+    os.mkfifo(reloadable.conf.parent / "conf.d" / "10.conf")
+    reloadable.signal(signal.SIGHUP)
+    reloadable.wait_log("10.conf: is a pipe", 10)
+    assert reloadable.one(origin.url("/size/3"))["ok"] is True
+
+
 @pytest.mark.parametrize("bind", ["tcp", "unix"])
 def test_killed_under_load_starts_again_at_once(spawn, origin, tmp_path, bind):
     """Nothing that a killed daemon leaves behind is in the next one's way."""
