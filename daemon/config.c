@@ -10,10 +10,12 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "config_check.h"
 #include "config_read.h"
@@ -504,6 +506,12 @@ static struct config *loader_finish(struct config_loader *l)
     free(l->files);
     free(l->origins);
     return c;
+}
+
+bool config_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 struct config *config_load(const char *path, const char *const *overrides, size_t count,

@@ -59,6 +59,7 @@ struct pool_slot { /* a policy by name; it stays when a reload no longer names i
 struct gatherd {
     struct config *config;
     const struct config_source *source;
+    bool no_file; /* the source's has not been there yet; once it was, it must be */
     uv_loop_t loop;
     struct turn turn;
     uv_timer_t mode_timer, watchdog;
@@ -302,16 +303,19 @@ static void reload(struct gatherd *g)
     struct buf errors;
     struct access_set access = {{0}, {0}, {0}};
     const struct config_source *s = g->source;
+    bool none = g->no_file && !config_exists(s->path);
+    const char *path = none ? NULL : s->path;
     struct config *next = NULL;
     buf_init(&errors, 0);
-    if (!is_pipe(s->path, &errors))
-        next = config_load(s->path, s->overrides, s->override_count, &errors);
+    if (!is_pipe(path, &errors))
+        next = config_load(path, s->overrides, s->override_count, &errors);
     if (next != NULL)
         descriptors_fit(next, g->descriptors);
     bool ok = next != NULL && can_take(g, next) && access_load(&access, next, &errors);
     log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
     buf_fini(&errors);
     if (ok) {
+        g->no_file = none;
         take_config(g, next, &access);
         LOG_INFO("gatherd", "reloaded");
         return;
@@ -663,6 +667,7 @@ int gatherd_run(struct config *config, const struct config_source *source)
     }
     g->config = config;
     g->source = source;
+    g->no_file = source->absent;
     for (; up < STAGES && rc == 0; up++) {
         rc = stages[up].up(g);
         if (rc != 0)

@@ -5,11 +5,14 @@
 #ifndef GATHERD_GATHERD_H
 #define GATHERD_GATHERD_H
 
+#include <stdbool.h>
+
 #include "config.h"
 
 /* Where a configuration comes from, for a reload; borrowed while the daemon runs. */
 struct config_source {
-    const char *path; /* NULL = no file */
+    const char *path; /* NULL = none, now and later */
+    bool absent;      /* nothing was there at the start; a reload looks again */
     const char *const *overrides;
     size_t override_count;
 };

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include <ares.h>
 #include <curl/curl.h>
@@ -134,18 +133,21 @@ int main(int argc, char **argv)
     memory_setup();
     if (rc >= 0)
         return rc;
-    if (options.path == NULL && access(default_path, F_OK) == 0)
-        options.path = default_path;
+    const struct config_source source = {
+        .path = options.path != NULL ? options.path : default_path,
+        .absent = options.path == NULL && !config_exists(default_path),
+        .overrides = options.overrides,
+        .override_count = options.override_count,
+    };
     buf_init(&errors, 0);
-    struct config *config =
-        config_load(options.path, options.overrides, options.override_count, &errors);
+    struct config *config = config_load(source.absent ? NULL : source.path, source.overrides,
+                                        source.override_count, &errors);
     bool no_memory = config == NULL && errors.failed;
     fputs(no_memory ? "gatherd: out of memory\n" : buf_cstr(&errors), stderr);
     buf_fini(&errors);
     if (config == NULL)
         return no_memory ? EX_OSERR : EX_CONFIG;
     log_setup((enum log_level)config->daemon.log_level, (enum log_format)config->daemon.log_format);
-    const struct config_source source = {options.path, options.overrides, options.override_count};
     if (options.test)
         rc = test_config(config);
     else if (options.dump)

@@ -4,8 +4,10 @@ the daemon is back at once."""
 import http.client
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -175,6 +177,55 @@ def test_a_pipe_is_not_read_again(base_options, origin):
         daemon.stop()
     finally:
         daemon.kill()
+
+
+@pytest.fixture
+def etc():
+    """(wrapper, directory): with an empty directory for the default configuration, of its own."""
+    usage = subprocess.run([proc.program(), "-h"], capture_output=True, text=True, check=True).stdout
+    path = os.path.dirname(re.search(r"instead of (\S+)", usage).group(1))
+    above = path
+    while not os.path.isdir(above):
+        above = os.path.dirname(above)
+    script = 'mount -t tmpfs none %s && mkdir -p %s && eval "$BEFORE" && exec "$@"' % (above, path)
+    wrapper = ("unshare", "-rm", "bash", "-c", script, "bash")
+    if above == "/" or subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user and mount namespaces (unshare -rm)")
+    return wrapper, path
+
+
+def test_the_default_file_may_come_later(etc, base_options, origin):
+    """A daemon that was started without one takes it at a reload; from then on it has to be there."""
+    wrapper, path = etc
+    daemon = proc.Gatherd(*base_options, wrapper=wrapper,
+                          allow_log=("cannot be read", "not reloaded"))  # fmt: skip
+    try:
+        assert daemon.one(origin.url("/size/3"))["state"] == "denied"
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log(" reloaded", 10)
+        conf = "/proc/%d/root%s/gatherd.conf" % (daemon.pid, path)
+        with open(conf, "w", encoding="ascii") as file:
+            file.write("[policy default]\nallow = 127.0.0.1\n")
+        daemon.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10 * proc.scale()
+        while daemon.one(origin.url("/size/3"))["state"] == "denied":
+            assert time.monotonic() < deadline
+        os.unlink(conf)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("gatherd.conf: cannot be read", 10)
+        assert daemon.one(origin.url("/size/3"))["ok"] is True
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+def test_a_default_file_that_leads_nowhere_is_an_error(etc):
+    wrapper, path = etc
+    done = subprocess.run(
+        [*wrapper, proc.program(), "-t"], capture_output=True, text=True, check=False,
+        env={**os.environ, "BEFORE": "ln -s nowhere %s/gatherd.conf" % path},
+    )  # fmt: skip
+    assert done.returncode == 78 and "gatherd.conf: cannot be read" in done.stderr
 
 
 def test_a_pipe_in_conf_d_holds_nothing_up(reloadable, origin):
