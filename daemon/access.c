@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool load_tokens(struct access_set *a, const struct config *config, struct buf *errors)
@@ -46,8 +47,13 @@ static bool load_accounts(struct access_set *a, const struct config *config, str
 static bool check_ca_file(const struct config *config, struct buf *errors)
 {
     const char *path = config->fetch.ca_file;
-    if (path == NULL || path[0] == '\0' || access(path, R_OK) == 0)
+    struct stat st;
+    if (path == NULL || path[0] == '\0')
         return true;
+    bool readable = access(path, R_OK) == 0 && stat(path, &st) == 0;
+    if (readable && !S_ISDIR(st.st_mode))
+        return true;
+    errno = readable ? EISDIR : errno;
     buf_printf(errors, "fetch.ca_file: %s: %s\n", path, strerror(errno));
     return false;
 }
