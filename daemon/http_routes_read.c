@@ -64,6 +64,7 @@ static bool query_split(struct query *q, struct problem *p)
             problem_set(p, 400, "more than %d query parameters", PARAMS_MAX);
             return false;
         }
+        bool is_format = strcmp(at, "format") == 0; /* as http_routes_batch has seen it */
         size_t name_len = parse_percent_decode(at, strlen(at));
         size_t value_len = parse_percent_decode(value, strlen(value));
         if (name_len == (size_t)-1 || value_len == (size_t)-1) {
@@ -71,6 +72,10 @@ static bool query_split(struct query *q, struct problem *p)
             return false;
         }
         at[name_len] = value[value_len] = '\0';
+        if (!is_format && strcmp(at, "format") == 0) {
+            problem_set(p, 400, "the query parameter \"format\" is written without escapes");
+            return false;
+        }
         q->params[q->count++] = (struct request_param){at, value};
     }
     return true;

@@ -470,6 +470,8 @@ def test_depth_and_bytes_that_are_no_json(gatherd):
         "stop_on_error=maybe",
         "fail=some",
         "format=xml",
+        "%66ormat=ndjson",
+        "form%61t=json&format=text",
         "timeout_ms=5&timeout_ms=6x",
         "concurrency=5x",
         "deadline_ms=0",
