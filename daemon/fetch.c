@@ -61,8 +61,12 @@ void fetch_group_unref(struct fetch_group *group)
 {
     if (atomic_fetch_sub_explicit(&group->refs, 1, memory_order_acq_rel) != 1)
         return;
-    for (unsigned i = 0; i < group->engines; i++)
-        arena_fini(&group->parts[i].memory);
+    for (unsigned i = 0; i < group->engines; i++) {
+        struct fetch_part *part = &group->parts[i];
+        arena_fini(&part->memory);
+        if (part->text_held != NULL)
+            atomic_fetch_sub_explicit(part->text_held, part->text_bytes, memory_order_relaxed);
+    }
     slots_destroy(group->slots);
     free(group);
 }
@@ -112,7 +116,7 @@ struct target fetch_target(const struct fetch_job *job)
     return job->next != NULL ? *job->next : target_of(job->member);
 }
 
-/* What the result says of the last hop outlives it. */
+/* What the result says of the last hop outlives it, and so does what was charged for it. */
 static void drop_next(struct fetch *f, struct fetch_job *job)
 {
     if (job->next == NULL)
@@ -159,28 +163,6 @@ void fetch_set_error(struct result *r, enum err_type type, enum phase phase)
     r->ok = false;
     r->error.type = type;
     r->error.phase = phase;
-}
-
-const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *text)
-{
-    if (text == NULL || text[0] == '\0')
-        return NULL;
-    return arena_strdup(&part_of(f, job->group)->memory, text);
-}
-
-const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *text)
-{
-    struct fetch_part *part = part_of(f, job->group);
-    size_t len = strlen(text);
-    for (unsigned i = 0; i < part->type_count; i++)
-        if (part->types[i].len == len && memcmp(part->types[i].text, text, len) == 0)
-            return part->types[i].text;
-    const char *copy = arena_strndup(&part->memory, text, len);
-    if (copy != NULL && part->type_count < FETCH_TYPES_KEPT) {
-        part->types[part->type_count].text = copy;
-        part->types[part->type_count++].len = len;
-    }
-    return copy;
 }
 
 void fetch_set_denial(struct fetch *f, struct fetch_job *job, const struct verdict *v,

@@ -65,6 +65,8 @@ struct fetch_part {
     enum err_type cancelled;   /* ERR_NONE, or why every job that is here or comes is cancelled */
     bool paused;
     struct arena memory;       /* strings of results; goes with the group */
+    atomic_llong *text_held;   /* limits.answer_bytes' count, once long texts are charged to it */
+    long long text_bytes;      /* of this part; less than 0 when another part's text was freed here */
     struct {
         const char *text;
         size_t len;
@@ -131,7 +133,8 @@ struct fetch_params {
     struct metrics *metrics;            /* borrowed until closed; of this loop */
     struct slots *slots;                /* the daemon's; shared */
     struct resolve_cache *names;        /* shared */
-    atomic_llong *answer_held;          /* bytes of bodies and headers held for answers; shared */
+    atomic_llong *answer_held;          /* bytes held for answers, see limits.answer_bytes; shared; until
+                                         * the last group is gone */
 
     void *arg;
     void (*wake)(void *arg); /* fetch_turn() has work; called from callbacks of the loop */

@@ -36,16 +36,20 @@ static struct result_hop *add_hop(struct result *r)
 }
 
 /* include=redirects: the hop as it was, before the next one changes the result's fields. */
-static void record_hop(struct fetch_job *job, const struct transfer *t, enum phase last)
+static void record_hop(struct fetch *f, struct fetch_job *job, const struct transfer *t,
+                       enum phase last)
 {
     struct result *r = &job->result;
     if ((job->group->include & INCLUDE_REDIRECTS) == 0)
         return;
-    char *url = strdup(fetch_target(job).text);
+    const struct target at = fetch_target(job);
+    bool held = fetch_hold(f, at.len);
+    r->extra->held_bytes += held ? at.len : 0; /* made when the hop began */
+    char *url = held ? strdup(at.text) : NULL;
     struct result_hop *hop = url != NULL ? add_hop(r) : NULL;
     if (hop == NULL) {
         free(url);
-        r->extra->lacks = true; /* made when the hop began */
+        r->extra->lacks = true;
         return;
     }
     *hop = (struct result_hop){
@@ -95,7 +99,7 @@ static void finish_done(struct fetch *f, struct fetch_job *job)
     struct result *r = &job->result;
     const char *type = transfer_finish_content(job->transfer);
     r->content_type = type != NULL ? fetch_keep_type(f, job, type) : NULL;
-    r->truncated = job->transfer->cut == CUT_BODY;
+    r->truncated = job->transfer->cut == CUT_BODY || (type != NULL && r->content_type == NULL);
     r->state = MEMBER_DONE;
     r->ok = r->status < 400;
     r->error = (struct result_error){.type = ERR_NONE};
@@ -158,13 +162,16 @@ static void requeue(struct fetch *f, struct fetch_job *job)
         fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
 }
 
-/* Puts the target of the next hop in place of the last one's. */
-static bool set_next(struct fetch_job *job, struct target *next)
+/* Puts the target of the next hop in place of the last one's; thousands of them may wait for an origin. */
+static bool set_next(struct fetch *f, struct fetch_job *job, struct target *next)
 {
     struct result *r = &job->result;
-    if (job->next == NULL)
+    bool held = fetch_hold_text(f, job, next->len);
+    if (held && job->next != NULL)
+        fetch_let_text_go(f, job, job->next->len);
+    else if (held)
         job->next = calloc(1, sizeof *job->next);
-    if (job->next == NULL) {
+    if (!held || job->next == NULL) {
         target_fini(next);
         return false;
     }
@@ -196,14 +203,15 @@ static void follow_redirect(struct fetch *f, struct fetch_job *job, enum phase l
         fetch_finish_failed(f, job, ERR_URL_INVALID, last, why);
         return;
     }
-    record_hop(job, t, last);
+    record_hop(f, job, t, last);
     job->result.num_redirects++;
     job->left_origin |= !target_same_origin(&from, &next);
     job->from = policy_from(job->from, &t->peer);
     redirect_method(job, t->status);
     forget_answer(&job->result);
-    if (!set_next(job, &next)) {
-        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last, "out of memory");
+    if (!set_next(f, job, &next)) {
+        fetch_finish_failed(f, job, ERR_PROXY_INTERNAL_ERROR, last,
+                            "no room for the next URL in limits.answer_bytes, or no memory");
     } else if (!may_follow(t, job, &v)) {
         fetch_set_denial(f, job, &v, PHASE_QUEUE);
         fetch_end_job(f, job);

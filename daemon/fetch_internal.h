@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * fetch_internal - what the parts of the engine share: fetch.c has the jobs' states, the queue,
- * deadlines and the turn; fetch_pool.c the pools of transfers; fetch_hop.c one hop, from its slots to its
- * end. Private to them.
+ * deadlines and the turn; fetch_text.c the texts that are kept; fetch_pool.c the pools of transfers;
+ * fetch_hop.c one hop, from its slots to its end. Private to them.
  */
 #ifndef GATHERD_FETCH_INTERNAL_H
 #define GATHERD_FETCH_INTERNAL_H
@@ -75,10 +75,23 @@ void fetch_set_error(struct result *r, enum err_type type, enum phase phase);
 void fetch_set_denial(struct fetch *f, struct fetch_job *job, const struct verdict *v,
                       enum phase phase);
 
+/* --- fetch_text.c --- */
+
 /* Copies of a text that live as long as the job's group; NULL for NULL, "" or want of memory. type: a
- * content type, of which equal ones share a copy. */
+ * content type, of which equal ones share a copy; a long one is NULL, too, when it does not fit into
+ * limits.answer_bytes. */
 const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *text);
 const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *text);
+
+/* Charges bytes to limits.answer_bytes, for the caller to give back; false when they do not fit. */
+bool fetch_hold(struct fetch *f, size_t n) __attribute__((warn_unused_result));
+void fetch_let_go(struct fetch *f, size_t n);
+
+/* Charges a text of an upstream to limits.answer_bytes, as long as the job's group lives or until it is let
+ * go; short ones cost nothing. False when it does not fit. */
+bool fetch_hold_text(struct fetch *f, struct fetch_job *job, size_t len)
+    __attribute__((warn_unused_result));
+void fetch_let_text_go(struct fetch *f, struct fetch_job *job, size_t len);
 
 /* --- fetch_pool.c --- */
 

@@ -91,6 +91,42 @@ def test_memory_of_a_flood(spawn, origin, name):
         assert grown <= 256 + (2 * size // KIB if include else 0)
 
 
+def held_bytes(daemon):
+    return daemon.metrics()["gatherd_answer_bytes"]
+
+
+@pytest.mark.parametrize("include", [[], ["redirects"]])
+def test_texts_of_upstreams_are_within_answer_bytes(spawn, origin, include):
+    """Content types and the URLs of redirects, which an upstream may make long, and as many as there are
+    members: those that do not fit are null, or their member fails, and all is given back."""
+    daemon = spawn("limits.answer_bytes=1M", "limits.upstream_head_bytes=64K")
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Type: a/b; c="
+    types = [
+        origin.raw("type-%d" % i, head + b"%d" % i + b"x" * 60000 + b"\r\n\r\n", "keep")
+        for i in range(40)
+    ]
+    moved = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: /ok?"
+    urls = [
+        origin.raw("moved-%d" % i, moved + b"%d" % i + b"\xff" * 16000 + b"\r\n\r\n", "keep")
+        for i in range(40)
+    ]
+    first = daemon.batch(types, include=include)["results"]
+    lengths = [len(r["content_type"] or "") for r in first]
+    assert all(r["status"] == 200 and r["truncated"] is not bool(r["content_type"]) for r in first)
+    assert 10 * 60000 < sum(lengths) <= MIB, lengths
+    second = daemon.batch(urls, include=include)["results"]
+    followed = [r for r in second if r["state"] == "done"]
+    rest = [r for r in second if r["state"] != "done"]
+    assert 10 < len(followed) <= MIB // 48000 and len(rest) == 40 - len(followed)
+    assert all(len(r["url_effective"]) > 48000 for r in followed)
+    assert all("limits.answer_bytes" in r["error"]["message"] for r in rest)
+    deadline = time.monotonic() + 10
+    while held_bytes(daemon) > 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert held_bytes(daemon) == 0
+    assert all(r["content_type"] for r in daemon.batch(types[:10], include=include)["results"])
+
+
 BOMBS = {
     "gzip": (b"gzip", bombs.deflated(64 * MIB)),
     "deflate": (b"deflate", bombs.deflated(64 * MIB, 15)),
