@@ -50,33 +50,41 @@ struct reading { /* of a body, aside */
 
 /* --- the query --- */
 
+/* "name=value" or "name", decoded in place. */
+static bool query_add(struct query *q, char *name, struct problem *p)
+{
+    char *equals = strchr(name, '=');
+    char *value = equals != NULL ? equals + 1 : name + strlen(name);
+    if (equals != NULL)
+        *equals = '\0';
+    bool is_format = strcmp(name, "format") == 0; /* as http_routes_batch has seen it */
+    size_t name_len = parse_percent_decode(name, strlen(name));
+    size_t value_len = parse_percent_decode(value, strlen(value));
+    if (name_len == (size_t)-1 || value_len == (size_t)-1) {
+        problem_set(p, 400, "a query parameter has a broken %%-escape");
+        return false;
+    }
+    name[name_len] = value[value_len] = '\0';
+    if (!is_format && strcmp(name, "format") == 0) {
+        problem_set(p, 400, "the query parameter \"format\" is written without escapes");
+        return false;
+    }
+    q->params[q->count++] = (struct request_param){name, value};
+    return true;
+}
+
 static bool query_split(struct query *q, struct problem *p)
 {
     char *rest = q->text, *at;
     while ((at = strsep(&rest, "&")) != NULL) {
         if (*at == '\0')
             continue;
-        char *equals = strchr(at, '=');
-        char *value = equals != NULL ? equals + 1 : at + strlen(at);
-        if (equals != NULL)
-            *equals = '\0';
         if (q->count == PARAMS_MAX) {
             problem_set(p, 400, "more than %d query parameters", PARAMS_MAX);
             return false;
         }
-        bool is_format = strcmp(at, "format") == 0; /* as http_routes_batch has seen it */
-        size_t name_len = parse_percent_decode(at, strlen(at));
-        size_t value_len = parse_percent_decode(value, strlen(value));
-        if (name_len == (size_t)-1 || value_len == (size_t)-1) {
-            problem_set(p, 400, "a query parameter has a broken %%-escape");
+        if (!query_add(q, at, p))
             return false;
-        }
-        at[name_len] = value[value_len] = '\0';
-        if (!is_format && strcmp(at, "format") == 0) {
-            problem_set(p, 400, "the query parameter \"format\" is written without escapes");
-            return false;
-        }
-        q->params[q->count++] = (struct request_param){at, value};
     }
     return true;
 }
