@@ -16,6 +16,11 @@
  * channel lives: one that could not be watched (no memory, no room in epoll) makes the channel blind,
  * and it is tried again before the next question, and by the timer.
  *
+ * A server that closes its TCP connection costs, with c-ares 1.18, every question that it was asked one
+ * of its tries, over UDP too, and at once: one name whose answer is long, and whose server hangs up,
+ * ends the look-ups of all others. So a question that failed after a socket was closed is asked once more,
+ * a moment later, when the server mostly knows the answer.
+ *
  * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
  * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server
  * that the configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and
@@ -60,6 +65,9 @@ struct resolve_ares {
     size_t in_flight;
     bool closing;
     bool blind; /* a socket that c-ares has is not watched */
+    struct list again;       /* struct resolve_question */
+    uint64_t again_ms;       /* loop time at which those are asked for */
+    unsigned closed_sockets; /* by c-ares, so far */
     bool ipv6_first;
     uint64_t interfaces_ms; /* loop time of the last look; 0 = none yet */
 };
@@ -193,6 +201,20 @@ static int lifetime_s(const struct ares_addrinfo *ai)
     return ttl < 1 ? 1 : ttl;
 }
 
+/* Failed by what happened to another question. It stays in flight. */
+static bool to_be_asked_again(struct resolve_question *q, int status)
+{
+    struct resolve_ares *c = q->channel;
+    if (status != ARES_ECONNREFUSED || q->asked_again || c->closing ||
+        c->closed_sockets == q->closed_before)
+        return false;
+    if (list_empty(&c->again))
+        c->again_ms = uv_now(c->params.loop) + TRY_SHORTEST_MS;
+    q->asked_again = true;
+    list_append(&c->again, &q->again);
+    return true;
+}
+
 static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
 {
     struct resolve_question *question = arg;
@@ -200,6 +222,8 @@ static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinf
     struct resolve_answer answer;
     int ttl_s = 0;
     (void)timeouts;
+    if (to_be_asked_again(question, status))
+        return;
     c->in_flight--;
     answer.count = 0;
     if (status == ARES_SUCCESS && ai) {
@@ -230,16 +254,37 @@ static void timer_keep(struct resolve_ares *c)
 
 static void watch_again(struct resolve_ares *c);
 
+static void ask(struct resolve_ares *c, struct resolve_question *question)
+{
+    struct ares_addrinfo_hints hints;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_flags = ARES_AI_NOSORT;
+    hints.ai_family = AF_UNSPEC;
+    ares_getaddrinfo(c->channel, question->name, NULL, &hints, on_addrinfo, question);
+}
+
+static void ask_again(struct resolve_ares *c)
+{
+    struct list *node;
+    if (uv_now(c->params.loop) < c->again_ms)
+        return;
+    while ((node = list_pop(&c->again)))
+        ask(c, LIST_CONTAINER(node, struct resolve_question, again));
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct resolve_ares *c = timer->data;
     struct timeval longest = {.tv_sec = TRY_MS / 1000, .tv_usec = 0}, tv;
     watch_again(c);
     ares_process_fd(c->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    ask_again(c);
     if (c->in_flight == 0)
         return;
     const struct timeval *due = ares_timeout(c->channel, &longest, &tv);
     uint64_t ms = (uint64_t)due->tv_sec * 1000 + (uint64_t)due->tv_usec / 1000 + 1;
+    if (!list_empty(&c->again) && ms > TRY_SHORTEST_MS)
+        ms = TRY_SHORTEST_MS;
     uv_timer_start(timer, on_timer, ms < TIMER_MIN_MS ? TIMER_MIN_MS : ms, 0);
 }
 
@@ -314,6 +359,7 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
     struct socket *s = socket_find(c, fd);
     int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0);
     if (events == 0 && s) {
+        c->closed_sockets++;
         list_remove(&s->node);
         uv_poll_stop(&s->poll);
         uv_close((uv_handle_t *)&s->poll, on_socket_closed);
@@ -436,6 +482,7 @@ struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *param
     c->params = *params;
     list_init(&c->sockets);
     list_init(&c->node);
+    list_init(&c->again);
     int rc = channel_init(c);
     if (rc != ARES_SUCCESS)
         *why = ares_strerror(rc);
@@ -462,14 +509,12 @@ void resolve_ares_close(struct resolve_ares *c)
 
 void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question, const char *name)
 {
-    struct ares_addrinfo_hints hints;
-    memset(&hints, 0, sizeof hints);
-    hints.ai_flags = ARES_AI_NOSORT;
-    hints.ai_family = AF_UNSPEC;
-    question->channel = c;
+    *question = (struct resolve_question){
+        .channel = c, .name = name, .closed_before = c->closed_sockets};
+    list_init(&question->again);
     c->in_flight++;
     watch_again(c);
-    ares_getaddrinfo(c->channel, name, NULL, &hints, on_addrinfo, question);
+    ask(c, question);
     timer_keep(c);
 }
 

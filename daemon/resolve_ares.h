@@ -20,6 +20,10 @@ struct resolve_ares;
 /* Embedded by the owner of a look-up; must live until it is answered or the channel closed. */
 struct resolve_question {
     struct resolve_ares *channel;
+    const char *name;
+    struct list again;     /* while it waits to be asked once more */
+    bool asked_again;
+    unsigned closed_before; /* the channel's count of closed sockets when it was asked */
 };
 
 struct resolve_ares_params {
@@ -45,6 +49,7 @@ struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *param
  * the memory is free. */
 void resolve_ares_close(struct resolve_ares *c);
 
+/* Borrows the name until it is answered. */
 void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question, const char *name);
 
 /* Addresses as they come, of each family as many as an answer holds. Set both counts to 0 first. */

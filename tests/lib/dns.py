@@ -21,7 +21,9 @@ TYPES = {A: "A", AAAA: "AAAA", CNAME: "CNAME"}
 
 
 class Entry:
-    """What one name says. `turns` gives another set of addresses for each query of type A."""
+    """What one name says. `turns` gives another set of addresses for each query of type A; `once`: only the
+    first query of each type is answered late, as by a server that then has the answer; `hangs_up`: says
+    that the answer is too long for UDP, and over TCP closes the connection."""
 
     def __init__(
         self,
@@ -34,10 +36,19 @@ class Entry:
         cname=None,
         turns=None,
         raw=None,
+        once=False,
+        hangs_up=False,
     ):
         self.a, self.aaaa, self.ttl, self.rcode = list(a), list(aaaa), ttl, rcode
         self.silent, self.delay, self.cname, self.turns, self.raw = silent, delay, cname, turns, raw
-        self.asked = 0
+        self.once, self.hangs_up = once, hangs_up
+        self.asked, self.known = 0, set()
+
+    def delay_of(self, qtype):
+        if self.once and qtype in self.known:
+            return 0
+        self.known.add(qtype)
+        return self.delay
 
     def addresses(self, qtype):
         if qtype == AAAA:
@@ -164,6 +175,8 @@ class Server:
                     return
                 answer, delay = self._answer(file.read(struct.unpack(">H", size)[0]), "tcp")
                 time.sleep(delay)
+                if answer == b"":
+                    return
                 if answer is not None:
                     client.sendall(struct.pack(">H", len(answer)) + answer)
 
@@ -182,11 +195,13 @@ class Server:
             return None, 0
         if entry.raw is not None:
             return query[:2] + entry.raw, entry.delay
+        if entry.hangs_up and transport == "tcp":
+            return b"", 0
         answer = self._reply(query, end, entry.rcode, self._records(name, qtype))
         limit = 65535 if transport == "tcp" else self._udp_limit(query, end)
-        if len(answer) > limit:
+        if len(answer) > limit or entry.hangs_up:
             answer = self._reply(query, end, entry.rcode, [], truncated=True)
-        return answer, entry.delay
+        return answer, entry.delay_of(qtype)
 
     @staticmethod
     def _question(query):
