@@ -314,7 +314,7 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
     if (job == NULL)
         return; /* abandoned: its removal is on the closing list */
     enum phase last = fetch_account_hop(f, job, clock_us());
-    bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT;
+    bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT || t->cut == CUT_WHOLE;
     if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
         end_cut(f, job, last);
     else if (code != CURLE_OK && !cut_on_purpose)

@@ -62,6 +62,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_HEAD,     /* head and trailers over limits.upstream_head_bytes */
     CUT_BODY,     /* decoded body over max_response_bytes: no error, truncated */
     CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
+    CUT_WHOLE,    /* an answer to HEAD that libcurl would wait for the body of: no error */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
@@ -144,6 +145,7 @@ struct transfer {
     int status;         /* of the last status line seen */
     bool in_head;       /* until the blank line of the final answer's head */
     bool head_begun;    /* its status line, or that of a 1xx one, was seen: what comes are fields */
+    bool typed;         /* the head that came last has a Content-Type */
     bool field_seen;    /* libcurl has stored a header field of this hop */
     bool body_started;
     char *location;     /* owned */

@@ -112,6 +112,7 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     bool sound = status >= 100 && status <= 999;
     t->status = sound ? (int)status : 0;
     t->reply.length = -1;
+    t->typed = false;
     free(t->location);
     t->location = NULL;
     t->retry_after_us = TIME_NULL;
@@ -218,6 +219,7 @@ static bool heed_field(struct transfer *t, const char *name, size_t name_len, co
 {
     if (is_field(name, name_len, FIELD_NAME("Location")))
         return t->location != NULL || take_location(t, value, n);
+    t->typed |= n > 0 && is_field(name, name_len, FIELD_NAME("Content-Type"));
     if (is_field(name, name_len, FIELD_NAME("Content-Length")))
         return reply_take_length(&t->reply, value, n) || refuse(t, CUT_LENGTH);
     if (is_field(name, name_len, FIELD_NAME("Transfer-Encoding")) ||
@@ -246,15 +248,17 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* A blank line: of an informational head, or of the final one. */
-static void end_head(struct transfer *t)
+/* A blank line: of an informational head, or of the final one. libcurl takes a HEAD that has a body for
+ * something else, and its answer, too. */
+static bool end_head(struct transfer *t)
 {
     t->head_begun = false;
     if (!t->in_head || t->status < 200)
-        return;
+        return true;
     t->in_head = false;
     if (t->reply.codings > 1)
         curl_uv_recv_at_most(CURL_UV_RECV_LAYERS);
+    return !t->send_body || strcmp(t->method, "HEAD") != 0 || refuse(t, CUT_WHOLE);
 }
 
 static size_t on_header(char *line, size_t size, size_t count, void *arg)
@@ -281,8 +285,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
     }
     if (line[0] != '\r' && line[0] != '\n')
         t->field_seen = true;
-    else
-        end_head(t);
+    else if (!end_head(t))
+        return 0;
     const char *colon = memchr(line, ':', n);
     if (colon == NULL || colon == line)
         return n;
@@ -296,6 +300,15 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 
 /* --- the body --- */
 
+/* libcurl's may be that of a 1xx answer. */
+static const char *content_type(const struct transfer *t)
+{
+    char *type = NULL;
+    if (t->typed)
+        curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
+    return type;
+}
+
 /* What this hop must make of the body is known when its first byte comes. */
 static bool begin_body(struct transfer *t)
 {
@@ -308,9 +321,7 @@ static bool begin_body(struct transfer *t)
             return false;
     }
     if (t->include & INCLUDE_TEXT_LENGTH) {
-        char *type = NULL;
-        curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
-        t->text = text_length_create(type);
+        t->text = text_length_create(content_type(t));
         if (t->text == NULL)
             return false;
     }
@@ -416,8 +427,7 @@ const char *transfer_finish_content(struct transfer *t)
 {
     struct result *r = t->result;
     const unsigned asked = INCLUDE_BODY | INCLUDE_BODY_SHA256 | INCLUDE_TEXT_LENGTH;
-    char *type = NULL;
-    curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
+    const char *type = content_type(t);
     r->retry_after_us = t->retry_after_us;
     if ((t->include & (asked | INCLUDE_HEADERS)) == 0 || t->status == 0)
         return type;

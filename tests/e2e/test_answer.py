@@ -95,6 +95,32 @@ def test_a_good_result(gatherd, origin):
     assert result["timings_ms"]["tls"] is None and result["timings_ms"]["dns"] is None
 
 
+def test_head_with_a_body(gatherd, origin, tls_origin):
+    """The answer to HEAD ends with its head, whatever was sent along and whatever length it names."""
+    answer = origin.raw(
+        "head", b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "stall"
+    )
+    chunked = origin.raw("chunked", b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n", "stall")
+    plain = {"method": "HEAD", "body": "hello", "timeout_ms": 2000}
+    urls = (answer, chunked, origin.url("/redirect/1/to/size/9"), tls_origin.url("/size/7"))
+    results = gatherd.batch([dict(plain, url=url) for url in urls], include=["body"])["results"]
+    assert [r["status"] for r in results] == [200, 404, 200, 200], [r["error"] for r in results]
+    assert all(not r["truncated"] and not r["error"] and r["body"] == "" for r in results)
+    assert all(r["size_upload"] == 5 * (1 + r["num_redirects"]) for r in results)
+
+
+def test_the_type_is_of_the_final_answer(gatherd, origin):
+    hints = b"HTTP/1.1 103 Early Hints\r\nContent-Type: text/html; charset=utf-16\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+    urls = (
+        origin.raw("untyped", hints + head + b"\r\nok", "keep"),
+        origin.raw("typed", hints + head + b"Content-Type: a/b\r\n\r\nok", "keep"),
+    )
+    results = gatherd.batch(list(urls), include=["text_length"])["results"]
+    assert [r["content_type"] for r in results] == [None, "a/b"]
+    assert [r["text_length"] for r in results] == [2, 2]
+
+
 def test_new_and_kept_connection(gatherd, origin):
     first = gatherd.one({"url": origin.url("/size/1"), "fresh_connection": True})
     assert first["num_connects"] == 1 and first["timings_ms"]["connect"] is not None
