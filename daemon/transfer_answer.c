@@ -82,7 +82,7 @@ static int64_t parse_retry_after(const char *value)
     if (value[0] >= '0' && value[0] <= '9' && strspn(value, "0123456789.") == strlen(value))
         return parse_duration_us(value, &us) ? us : TIME_NULL;
     time_t at = curl_getdate(value, NULL);
-    if (at == (time_t)-1)
+    if (at == (time_t)-1 || at > INT64_MAX / US_PER_S)
         return TIME_NULL;
     us = (int64_t)at * US_PER_S - clock_wall_us();
     return us > 0 ? us : 0;

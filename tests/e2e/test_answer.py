@@ -121,6 +121,16 @@ def test_the_type_is_of_the_final_answer(gatherd, origin):
     assert [r["text_length"] for r in results] == [2, 2]
 
 
+def test_retry_after_of_no_time(gatherd, origin):
+    """A date that is no number of microseconds is none; libcurl reads years up to 2^31."""
+    head = "HTTP/1.1 503 No\r\nContent-Length: 0\r\nRetry-After: %s\r\n\r\n"
+    dates = ["Fri, 31 Dec %d 23:59:59 GMT" % year for year in (1999, 999999, 2147483647)]
+    urls = [
+        origin.raw("later-%d" % n, (head % date).encode(), "keep") for n, date in enumerate(dates)
+    ]
+    assert [r["retry_after_ms"] for r in gatherd.batch(urls)["results"]] == [0, None, None]
+
+
 def test_new_and_kept_connection(gatherd, origin):
     first = gatherd.one({"url": origin.url("/size/1"), "fresh_connection": True})
     assert first["num_connects"] == 1 and first["timings_ms"]["connect"] is not None
