@@ -50,7 +50,7 @@ void transfer_answer_begin(struct transfer *t)
     t->recv_call = 0;
     t->in_head = true;
     reply_begin(&t->reply);
-    t->head_begun = t->field_seen = t->body_started = false;
+    t->head_begun = t->typed = t->field_seen = t->body_started = false;
 }
 
 void transfer_answer_free(struct transfer *t)
