@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch_text - what the engine keeps of an upstream's texts until the answer is read: content types and
- * the URLs that redirects led to, of 60 KB each where an upstream likes it. Called by fetch.c and
- * fetch_hop.c.
+ * fetch_text - what the engine keeps of an upstream's texts until the answer is read: content types
+ * and the URLs that redirects led to, of 60 KB each where an upstream likes it. Called by fetch.c
+ * and fetch_hop.c.
  *
- * Short ones are part of what a member costs. Long ones are charged to limits.answer_bytes as bodies and
- * headers are, and go with the batch; they are counted by part, since a job that moves may be charged in
- * one engine and let go in another: then a part's count is negative, and only the sum is right.
+ * Short ones are part of what a member costs. Long ones are charged to limits.answer_bytes as
+ * bodies and headers are, and go with the batch; they are counted by part, since a job that moves
+ * may be charged in one engine and let go in another: then a part's count is negative, and only the
+ * sum is right.
  */
 #include "fetch_internal.h"
 
