@@ -14,7 +14,7 @@
 #include <uv.h>
 
 enum {
-    PROCESS = 11,      /* standard streams, the front's loop, signals, the service manager */
+    PROCESS = 12,      /* standard streams, the front's loop and bells, signals, service manager */
     FILES = 8,         /* of a reload, of a second address */
     SPARE = 64,        /* where there are enough */
     LOOP = 6,          /* of a fetch loop: epoll, wake-up, signals, two name servers */

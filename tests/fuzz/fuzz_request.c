@@ -261,7 +261,7 @@ static void check_both(struct request_input *in)
 
 /* --- the input --- */
 
-/* As http_routes_batch does it; what it would refuse is left out here. */
+/* As http_routes_read does it; what it would refuse is left out here. */
 static size_t split_query(char *query, struct request_param *params)
 {
     size_t count = 0;
