@@ -211,8 +211,8 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t 
     return length;
 }
 
-/* Where the next two slashes are; n = nowhere. A loop, because they are mostly near, and looked for up
- * to a million times. */
+/* Where the next two slashes are; n = nowhere. A loop, because they are mostly near, and looked
+ * for up to a million times. */
 static size_t find_slashes(const char *url, size_t n)
 {
     for (size_t i = 0; i + 1 < n; i++) {
@@ -241,8 +241,8 @@ static size_t first_userinfo(const char *url, size_t n, size_t *at)
     return slashes < n ? authority_userinfo(url, n, slashes, at) : 0;
 }
 
-/* What is no URL may have several places that look like a userinfo: all is cut from the first to the
- * last; where there are very many, to the last @. */
+/* What is no URL may have several places that look like a userinfo: all is cut from the first to
+ * the last; where there are very many, to the last @. */
 size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at)
 {
     const char *last = n > 0 ? memrchr(url, '@', n) : NULL;

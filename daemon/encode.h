@@ -21,13 +21,14 @@
 /* Where the writing of one member stands; {.index = N} before its first call. */
 struct encode_at {
     size_t index;
-    enum { ENCODE_FIELDS, ENCODE_URL, ENCODE_TEXT, ENCODE_BASE64 } part; /* the next call begins in it */
+    enum { ENCODE_FIELDS, ENCODE_URL, ENCODE_TEXT, ENCODE_BASE64 } part; /* the next call */
     size_t done; /* bytes of the URL or the body that are written, or passed over */
     size_t len;  /* and that will be */
     size_t secret_at, secret_len; /* in a URL, to be passed over */
 };
 
-/* Bytes of a body, or of what should have been a URL, that a call takes; three go into four of base64. */
+/* Bytes of a body, or of what should have been a URL, that a call takes; three go into four of
+ * base64. */
 #define ENCODE_BODY_PIECE 8190
 
 struct encoder {
@@ -35,8 +36,8 @@ struct encoder {
     const char *media_type; /* Content-Type of the answer, with parameters */
     bool streams;
     void (*begin)(struct buf *out, const struct batch_view *v);
-    /* Writes a member, of a long body or URL a piece. True when the member is complete, else it is called again
-     * with the same *at, and with nothing written between. */
+    /* Writes a member, of a long body or URL a piece. True when the member is complete, else it is
+     * called again with the same *at, and with nothing written between. */
     bool (*item)(struct buf *out, const struct batch_view *v, struct encode_at *at);
     void (*end)(struct buf *out, const struct batch_view *v);
 };
@@ -52,15 +53,16 @@ const struct encoder *encode_pick(const char *accept, const char *format);
 /* "application/json, application/x-ndjson, ..." for the 406 message; static. */
 const char *encode_media_types(void);
 
-/* The writers that JSON and NDJSON share: one member's object (as item()), and the fields of the summary
- * (without braces, from "schema_version" to "daemon"). */
+/* The writers that JSON and NDJSON share: one member's object (as item()), and the fields of the
+ * summary (without braces, from "schema_version" to "daemon"). */
 bool encode_member_object(struct buf *out, const struct batch_view *v, struct encode_at *at,
                           const char *type /* "result": written first as "type"; NULL = not */);
 void encode_summary_fields(struct buf *out, const struct batch_view *v);
 
 /* What no view may echo of a would-be URL: returns the length of the userinfo with its "@" (0 =
- * there is none) and sets *at to where it starts. Those without scheme or slashes ("user:password@host")
- * are understood too, and of ill-formed ones all that may be a userinfo is in it. */
+ * there is none) and sets *at to where it starts. Those without scheme or slashes
+ * ("user:password@host") are understood too, and of ill-formed ones all that may be a userinfo is
+ * in it. */
 size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at);
 
 #endif
