@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * batch - see batch.h. Called by http_routes (start, cancel, release) and by the turn's end, on the
- * front's thread; calls routes back through on_item and on_end, and the fetch loops through shard.h.
+ * front's thread; calls routes back through on_item and on_end, and the fetch loops through
+ * shard.h.
  *
- * Owns the spec, one job a member (with its result in it) and the summary. Each job comes back from the
- * fetch loops exactly once, whatever ends it, and the batch ends with the last: a deadline or a cancel only
- * has the loops hand back early what they have. So a result is read by one thread at a time, and memory
- * goes as soon as the batch has ended and nobody wants it.
+ * Owns the spec, one job a member (with its result in it) and the summary. Each job comes back from
+ * the fetch loops exactly once, whatever ends it, and the batch ends with the last: a deadline or a
+ * cancel only has the loops hand back early what they have. So a result is read by one thread at a
+ * time, and memory goes as soon as the batch has ended and nobody wants it.
  */
 #include "batch.h"
 
@@ -179,7 +180,8 @@ static void cancel_unsubmitted(struct batch *b, struct fetch_job *job, const str
     report(b, job);
 }
 
-/* Cuts what is unfinished; the batch ends when all of it is back. Once: what cut it first is the reason. */
+/* Cuts what is unfinished; the batch ends when all of it is back. Once: what cut it first is the
+ * reason. */
 static void cut(struct batch *b, enum err_type why)
 {
     int64_t now = clock_us();
@@ -232,7 +234,8 @@ static void make_id(struct batches *all, char id[ID_HEX_MAX])
     id[2 * ID_BYTES] = '\0';
 }
 
-/* How long before its deadline a batch is cut: what is unfinished has to come back, and be answered. */
+/* How long before its deadline a batch is cut: what is unfinished has to come back, and be
+ * answered. */
 static int64_t deadline_lead_us(const struct batch_spec *spec)
 {
     int64_t wanted = DEADLINE_LEAD_US + (int64_t)(spec->count / 1000) * DEADLINE_LEAD_1000_US;

@@ -7,8 +7,9 @@
  *
  * Members are submitted in slices, so that a batch of 100,000 does not hold up the loop; what
  * happens first wins: all members final, the deadline, stop_on_error, or batch_cancel(). At the
- * deadline (10 ms before it, and 2 ms more for every 1,000 members) the fetch loops are told; each takes the states of what is unfinished and
- * hands it back, and with the last of it the batch ends. Transfers are taken down after that. One thread.
+ * deadline (10 ms before it, and 2 ms more for every 1,000 members) the fetch loops are told; each
+ * takes the states of what is unfinished and hands it back, and with the last of it the batch ends.
+ * Transfers are taken down after that. One thread.
  */
 #ifndef GATHERD_BATCH_H
 #define GATHERD_BATCH_H
@@ -46,7 +47,8 @@ struct batch_params {
     const char *identity;      /* copied; whom the scheduler is fair to */
     struct shard_pool *pool;   /* borrowed */
     int64_t parse_us;          /* what reading the request cost; part of overhead_ms */
-    /* Called from batches_turn() and shard_turn(), never from inside batch_start() or batch_cancel(). */
+    /* Called from batches_turn() and shard_turn(), never from inside batch_start() or
+     * batch_cancel(). */
     void (*on_item)(void *arg, size_t index); /* a member's result is final; NULL = not wanted */
     void (*on_end)(void *arg);                /* the summary is there; once; not after release */
     void *arg;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * bell - see bell.h. An eventfd that the loop polls: a write adds to its count and makes it readable, one
- * read takes the whole count. Called by shard, from either side.
+ * bell - see bell.h. An eventfd that the loop polls: a write adds to its count and makes it
+ * readable, one read takes the whole count. Called by shard, from either side.
  */
 #include "bell.h"
 

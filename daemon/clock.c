@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * clock - see clock.h. Nothing else may be in this file: a test that defines these two functions itself
- * takes the place of the whole object.
+ * clock - see clock.h. Nothing else may be in this file: a test that defines these two functions
+ * itself takes the place of the whole object.
  */
 #include "clock.h"
 

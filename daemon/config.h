@@ -116,8 +116,8 @@ struct config {
     size_t policy_count;
 };
 
-/* Whether something is at the path, be it unreadable or a link to nothing: both are config_load()'s to
- * report. Only what is certainly not there may be left out. */
+/* Whether something is at the path, be it unreadable or a link to nothing: both are config_load()'s
+ * to report. Only what is certainly not there may be left out. */
 bool config_exists(const char *path);
 
 /* Reads defaults, then `path` (NULL: none) with its conf.d, then overrides[0..count) of the form

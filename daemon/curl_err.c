@@ -13,8 +13,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* 100 CURLE_TOO_LARGE came with 8.6.0, 101 CURLE_ECH_REQUIRED with 8.8.0: by number, so that an older
- * header compiles and a newer library is understood. 34, 41 and others were renamed OBSOLETE later. */
+/* 100 CURLE_TOO_LARGE came with 8.6.0, 101 CURLE_ECH_REQUIRED with 8.8.0: by number, so that an
+ * older header compiles and a newer library is understood. 34, 41 and others were renamed OBSOLETE
+ * later. */
 #define CODE_TABLE(X) \
     X(CURLE_OK, ERR_NONE) \
     X(CURLE_UNSUPPORTED_PROTOCOL, ERR_HTTP_PROTOCOL_ERROR) /* also HTTP/0.9 */ \
@@ -169,8 +170,8 @@ static enum err_type given_up(const struct curl_err_facts *facts)
     return facts->phase == PHASE_RECEIVE ? ERR_HTTP_RESPONSE_INCOMPLETE : ERR_CONNECTION_TERMINATED;
 }
 
-/* Reading failed. Where no system call did, what was read was no good; but of a refused HTTP/2 stream
- * libcurl says nothing, or how often it tried. */
+/* Reading failed. Where no system call did, what was read was no good; but of a refused HTTP/2
+ * stream libcurl says nothing, or how often it tried. */
 static enum err_type read_error(const struct curl_err_facts *facts)
 {
     if (facts->lost)
@@ -182,8 +183,8 @@ static enum err_type read_error(const struct curl_err_facts *facts)
     return ERR_HTTP_PROTOCOL_ERROR;
 }
 
-/* The codes of RST_STREAM by which an upstream gives up: NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL,
- * ENHANCE_YOUR_CALM. The others say that somebody broke the protocol. */
+/* The codes of RST_STREAM by which an upstream gives up: NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM,
+ * CANCEL, ENHANCE_YOUR_CALM. The others say that somebody broke the protocol. */
 static enum err_type stream_error(const struct curl_err_facts *facts)
 {
     static const char *const words[] = {"closed cleanly, but", "(err 0)", "(err 2)",
@@ -214,8 +215,8 @@ static enum err_type answer_error(CURLcode code, const struct curl_err_facts *fa
     }
 }
 
-/* The handshake failed: by what was said in it, or because the other side left. What a write that failed
- * says stands in the message alone. */
+/* The handshake failed: by what was said in it, or because the other side left. What a write that
+ * failed says stands in the message alone. */
 static enum err_type handshake_error(const struct curl_err_facts *facts)
 {
     static const char unsent[] = "Send failure:";

@@ -22,11 +22,11 @@ struct curl_err_facts {
     const char *message; /* libcurl's error buffer; "" = none of this sending */
 };
 
-/* The error type of a transfer that libcurl ended with `code` (not CURLE_OK). For transfers that our own
- * callbacks did not end. Remote bytes can make libcurl say "out of memory" or "bad argument": after the
- * request was sent these are the upstream's doing; bad chunks, broken TLS and a lost connection share a
- * code, and so do HTTP/2 streams that the upstream gave up and those that it got wrong; a write error
- * without our doing is the decoder's. */
+/* The error type of a transfer that libcurl ended with `code` (not CURLE_OK). For transfers that
+ * our own callbacks did not end. Remote bytes can make libcurl say "out of memory" or "bad
+ * argument": after the request was sent these are the upstream's doing; bad chunks, broken TLS and
+ * a lost connection share a code, and so do HTTP/2 streams that the upstream gave up and those that
+ * it got wrong; a write error without our doing is the decoder's. */
 enum err_type curl_err_type(CURLcode code, const struct curl_err_facts *facts);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * curl_options - the options that every transfer of gatherd has, whatever it fetches. In one place, so
- * that the benchmark's limit (tests/bench/limit.c) measures the same libcurl that users run. Pure.
+ * curl_options - the options that every transfer of gatherd has, whatever it fetches. In one place,
+ * so that the benchmark's limit (tests/bench/limit.c) measures the same libcurl that users run.
+ * Pure.
  */
 #ifndef GATHERD_CURL_OPTIONS_H
 #define GATHERD_CURL_OPTIONS_H

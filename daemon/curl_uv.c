@@ -7,9 +7,10 @@
  * Transfers run in curl_uv_turn() only, at the turn's end, never in a callback of the loop or of
  * libcurl.
  *
- * When libcurl says CURLM_OUT_OF_MEMORY while it runs, it has forgotten a socket, or worse: 7.88 keeps
- * an entry of its table that it destroyed, and divides by its zero slots when the socket is next used.
- * Such a multi is not called any more: its transfers end with an error and it is made anew.
+ * When libcurl says CURLM_OUT_OF_MEMORY while it runs, it has forgotten a socket, or worse: 7.88
+ * keeps an entry of its table that it destroyed, and divides by its zero slots when the socket is
+ * next used. Such a multi is not called any more: its transfers end with an error and it is made
+ * anew.
  *
  * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
  * only moved to an earlier time, and judged again when it fires.
@@ -73,7 +74,8 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     (void)multi;
     struct curl_uv *m = arg;
     m->timer_due = timeout_ms == 0;
-    /* a millisecond late, because libcurl before 8.4 forgets a time-out that it is called for too early */
+    /* a millisecond late, because libcurl before 8.4 forgets a time-out that it is called for too
+     * early */
     m->due_ms = timeout_ms > 0 ? uv_now(m->loop) + (uint64_t)timeout_ms + 1 : NEVER;
     arm_timer(m);
     if (m->timer_due)
@@ -121,9 +123,9 @@ void curl_uv_sweep(struct curl_uv *m, long max_age_s)
 
 /* --- life --- */
 
-/* libcurl bounds connections, running and idle together, when one becomes idle. Those that transfers
- * used a moment ago are not idle yet: else a thousand hosts that take turns would lose theirs each
- * time. */
+/* libcurl bounds connections, running and idle together, when one becomes idle. Those that
+ * transfers used a moment ago are not idle yet: else a thousand hosts that take turns would lose
+ * theirs each time. */
 static long most_connects(const struct curl_uv *m)
 {
     if (m->few) /* what is in use is bounded elsewhere; 0 would be no bound */

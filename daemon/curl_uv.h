@@ -2,11 +2,11 @@
  *
  * curl_uv - one CURLM on one uv loop: sockets, timer, messages. Knows nothing of jobs or policies.
  *
- * A socket has one uv_poll_t from its opening to its closing, in a table by descriptor; it stays armed
- * between requests on a kept-alive connection, which saves two system calls a request (16 us
- * instead of 26 us CPU a fetch). Callbacks of the loop only take note and call wake; libcurl runs in
- * curl_uv_turn(), at the turn's end, for a bounded time, and there finished transfers are handed out: the
- * one place where handles may be added and removed. One thread.
+ * A socket has one uv_poll_t from its opening to its closing, in a table by descriptor; it stays
+ * armed between requests on a kept-alive connection, which saves two system calls a request (16 us
+ * instead of 26 us CPU a fetch). Callbacks of the loop only take note and call wake; libcurl runs
+ * in curl_uv_turn(), at the turn's end, for a bounded time, and there finished transfers are handed
+ * out: the one place where handles may be added and removed. One thread.
  */
 #ifndef GATHERD_CURL_UV_H
 #define GATHERD_CURL_UV_H
@@ -38,9 +38,10 @@ void curl_uv_set_max_idle(struct curl_uv *m, long max_idle);
  * last uv handle is closed and the memory is free. */
 void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);
 
-/* For CURLOPT_OPENSOCKETFUNCTION, after the caller's own checks: a non-blocking socket that the loop
- * can watch, or CURL_SOCKET_BAD with errno set. tls: it begins with a handshake, until the caller says
- * that it is done; others are served first. tag: for socket_closed, NULL = not wanted. */
+/* For CURLOPT_OPENSOCKETFUNCTION, after the caller's own checks: a non-blocking socket that the
+ * loop can watch, or CURL_SOCKET_BAD with errno set. tls: it begins with a handshake, until the
+ * caller says that it is done; others are served first. tag: for socket_closed, NULL = not
+ * wanted. */
 curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
                                   void *tag);
 void curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd);
@@ -55,15 +56,16 @@ int curl_uv_close_socket(void *curl_uv, curl_socket_t fd);
 CURLMcode curl_uv_add(struct curl_uv *m, CURL *easy);
 void curl_uv_remove(struct curl_uv *m, CURL *easy);
 
-/* Runs libcurl's due timer and the sockets that are ready, some milliseconds at most, and hands out at
- * most max finished transfers; returns how many. done may add and remove handles. */
+/* Runs libcurl's due timer and the sockets that are ready, some milliseconds at most, and hands out
+ * at most max finished transfers; returns how many. done may add and remove handles. */
 size_t curl_uv_turn(struct curl_uv *m, size_t max,
                     void (*done)(void *arg, CURL *easy, CURLcode code), void *arg);
 
-/* Has libcurl close connections that were idle for more than max_age_s, and forget addresses that nobody
- * needs any more. It looks only when a transfer starts and ends, so one is started that gets no socket
- * and ends at once; the CA store, which a new multi would have to parse again, stays. No-op while such a
- * sweep runs. due: so many connections were opened since the last one that the addresses are worth it. */
+/* Has libcurl close connections that were idle for more than max_age_s, and forget addresses that
+ * nobody needs any more. It looks only when a transfer starts and ends, so one is started that gets
+ * no socket and ends at once; the CA store, which a new multi would have to parse again, stays.
+ * No-op while such a sweep runs. due: so many connections were opened since the last one that the
+ * addresses are worth it. */
 void curl_uv_sweep(struct curl_uv *m, long max_age_s);
 bool curl_uv_sweep_is_due(const struct curl_uv *m);
 

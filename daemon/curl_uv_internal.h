@@ -76,7 +76,8 @@ void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action);
 /* After each call of libcurl that may have closed sockets. */
 void curl_uv_settle(struct curl_uv *m);
 
-/* Runs the sockets that have events, for as long as a turn may take; the others are left for the next. */
+/* Runs the sockets that have events, for as long as a turn may take; the others are left for the
+ * next. */
 void curl_uv_run_sockets(struct curl_uv *m);
 
 /* Forgets those that libcurl has closed without a word. */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * curl_uv_recv - see curl_uv_recv.h. Called by curl_uv around each call of libcurl that may read, and by
- * transfer from inside of it.
+ * curl_uv_recv - see curl_uv_recv.h. Called by curl_uv around each call of libcurl that may read,
+ * and by transfer from inside of it.
  *
  * The trick: a program's own definition of a function comes before the C library's for every shared
  * library in it, so libcurl calls the recv() below. Outside of begin and end, in other threads, and
- * for a look that takes nothing (MSG_PEEK) it is the system call and nothing else. Where it does not
- * get between (a static libcurl, another C library) nothing is bounded and no connection is known to be
- * lost; tests/unit/test_curl_uv says whether it does. TLS reads come this way, too: libcurl gives OpenSSL
- * a BIO that reads as it does itself. inflate(), which libcurl calls for gzip and deflate, is got between in
- * the same way; the real one is the next of that name.
+ * for a look that takes nothing (MSG_PEEK) it is the system call and nothing else. Where it does
+ * not get between (a static libcurl, another C library) nothing is bounded and no connection is
+ * known to be lost; tests/unit/test_curl_uv says whether it does. TLS reads come this way, too:
+ * libcurl gives OpenSSL a BIO that reads as it does itself. inflate(), which libcurl calls for gzip
+ * and deflate, is got between in the same way; the real one is the next of that name.
  */
 #include "curl_uv_recv.h"
 
@@ -91,8 +91,8 @@ static void take_note(int fd, ssize_t n)
     last.lost = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
-/* libcurl (8.14) first runs other transfers that it has read from before, and they would spend the time of
- * the one that it was called for, each time. */
+/* libcurl (8.14) first runs other transfers that it has read from before, and they would spend the
+ * time of the one that it was called for, each time. */
 static bool may_read(int fd)
 {
     if (bound.begun)

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * curl_uv_recv - how long libcurl may read before it has to let go of the loop, and how its last read
- * ended. Bounding is curl_uv's alone; transfer asks how the read ended.
+ * curl_uv_recv - how long libcurl may read before it has to let go of the loop, and how its last
+ * read ended. Bounding is curl_uv's alone; transfer asks how the read ended.
  *
  * libcurl reads on while there is something to be read: 101 times BUFFERSIZE in one
  * curl_multi_socket_action() with 7.88, 11 times with 8.14; 6.6 MB of one-byte chunks are 90 ms. No
  * option bounds that and a write callback sees only what is a body, so the bound is put where the
- * bytes come from. So is one for what a single read brings: libcurl unpacks all of it before it looks at a
- * clock again, and pausing does not stop its decoder.
+ * bytes come from. So is one for what a single read brings: libcurl unpacks all of it before it
+ * looks at a clock again, and pausing does not stop its decoder.
  *
- * It is also the one place that knows for certain whether a connection was lost. libcurl gives bad chunks
- * the code of a lost connection; its message is that of the first failure of a transfer, also when the
- * request was sent again since; its errno may be from any earlier transfer of the handle.
+ * It is also the one place that knows for certain whether a connection was lost. libcurl gives bad
+ * chunks the code of a lost connection; its message is that of the first failure of a transfer,
+ * also when the request was sent again since; its errno may be from any earlier transfer of the
+ * handle.
  */
 #ifndef GATHERD_CURL_UV_RECV_H
 #define GATHERD_CURL_UV_RECV_H
@@ -20,14 +21,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The most that the first read of an answer takes. What an upstream packed is unpacked in the same call of
- * libcurl, and 64 KiB can be 64 MiB then; see curl_uv_recv_at_most(). */
+/* The most that the first read of an answer takes. What an upstream packed is unpacked in the same
+ * call of libcurl, and 64 KiB can be 64 MiB then; see curl_uv_recv_at_most(). */
 #define CURL_UV_RECV_FIRST 2048
 
-/* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all where fd is
- * negative) and those that come after it before the monotonic clock (uv_hrtime()) reaches until_ns. It is as if
- * the other sockets were empty; a level-triggered watcher comes back to them. A call takes at most so many
- * bytes. */
+/* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all
+ * where fd is negative) and those that come after it before the monotonic clock (uv_hrtime())
+ * reaches until_ns. It is as if the other sockets were empty; a level-triggered watcher comes back
+ * to them. A call takes at most so many bytes. */
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
 
 struct curl_uv_recv_end {
@@ -41,18 +42,19 @@ struct curl_uv_recv_end curl_uv_recv_end(void);
 /* In a callback of a transfer that read: the next calls take at most n bytes. */
 void curl_uv_recv_at_most(size_t n);
 
-/* So much for a body in two layers, for as long as its connection is in use: what is said later is not
- * heard. zlib's inflate() then fails when what it is given in one call of libcurl comes to four times what
- * was read, and a little: packing twice gains nothing, but what is between the layers would be bounded by
- * nobody. 2 KiB are 640 KiB there, and 200 ms of zlib, of which not one byte is delivered. */
+/* So much for a body in two layers, for as long as its connection is in use: what is said later is
+ * not heard. zlib's inflate() then fails when what it is given in one call of libcurl comes to four
+ * times what was read, and a little: packing twice gains nothing, but what is between the layers
+ * would be bounded by nobody. 2 KiB are 640 KiB there, and 200 ms of zlib, of which not one byte is
+ * delivered. */
 #define CURL_UV_RECV_LAYERS 256
 
 /* How many bytes were taken since begin; *call is another number for each begin of this thread. */
 size_t curl_uv_recv_taken(uint64_t *call);
 
-/* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how, 0 =
- * the other side had closed it. Of interest in a callback of the transfer that read, before libcurl reads
- * for another or shuts TLS down. */
+/* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how,
+ * 0 = the other side had closed it. Of interest in a callback of the transfer that read, before
+ * libcurl reads for another or shuts TLS down. */
 bool curl_uv_recv_lost(int *os_errno);
 
 /* The socket is closed: what was found out about it is void, another may get its number. */

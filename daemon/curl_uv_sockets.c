@@ -2,25 +2,25 @@
  *
  * curl_uv_sockets - see curl_uv_internal.h. The sockets of a multi, by descriptor.
  *
- * A socket is made by curl_uv_open_socket() and lives until libcurl closes it; CURL_POLL_REMOVE only
- * clears what is wanted and leaves the watcher armed, because the next request on the connection wants
- * the same again. An event that nobody wants means that an idle connection was closed by its server:
- * the watcher is stopped, libcurl finds the connection dead when it looks. Or it says what nobody asked
- * for; see forsake().
+ * A socket is made by curl_uv_open_socket() and lives until libcurl closes it; CURL_POLL_REMOVE
+ * only clears what is wanted and leaves the watcher armed, because the next request on the
+ * connection wants the same again. An event that nobody wants means that an idle connection was
+ * closed by its server: the watcher is stopped, libcurl finds the connection dead when it looks. Or
+ * it says what nobody asked for; see forsake().
  *
  * The trick is in closing: uv_poll_stop() takes the descriptor out of epoll at once, so it may be
- * closed and reused immediately; only the memory waits for uv_close()'s callback. And not every socket
- * is closed through us: libcurl 7.88 closes one that never became a connection (a time-out while
- * connecting, the slower of two addresses) behind the callback's back. So when a socket is let go for
- * the first time, curl_uv_settle() looks whether it is still there; from then on it is in the
- * connection cache, which always tells. That the descriptor is open says nothing: another thread may
- * have been given its number meanwhile. The socket is known by its inode.
+ * closed and reused immediately; only the memory waits for uv_close()'s callback. And not every
+ * socket is closed through us: libcurl 7.88 closes one that never became a connection (a time-out
+ * while connecting, the slower of two addresses) behind the callback's back. So when a socket is
+ * let go for the first time, curl_uv_settle() looks whether it is still there; from then on it is
+ * in the connection cache, which always tells. That the descriptor is open says nothing: another
+ * thread may have been given its number meanwhile. The socket is known by its inode.
  *
- * The loop's callbacks only put a socket on a list of those that are ready; libcurl is called for them
- * at the turn's end, for as long as the turn may take, and what is left waits for the next turn.
- * Sockets in a TLS handshake (0.4 to 0.9 ms a step) have a list of their own, behind the others: five
- * hundred of them do not hold up who has a connection. And one socket cannot keep the turn: see
- * curl_uv_recv.h.
+ * The loop's callbacks only put a socket on a list of those that are ready; libcurl is called for
+ * them at the turn's end, for as long as the turn may take, and what is left waits for the next
+ * turn. Sockets in a TLS handshake (0.4 to 0.9 ms a step) have a list of their own, behind the
+ * others: five hundred of them do not hold up who has a connection. And one socket cannot keep the
+ * turn: see curl_uv_recv.h.
  */
 #include "curl_uv_internal.h"
 
@@ -130,9 +130,9 @@ void curl_uv_settle(struct curl_uv *m)
     }
 }
 
-/* libcurl takes a kept connection for dead when the other side has closed it, and 7.88 for good in any
- * other case: what waits there, sent after an answer, would be the answer to the next request, whoever
- * asks. So it is made to look closed: no more comes in, and nothing is left to be read. */
+/* libcurl takes a kept connection for dead when the other side has closed it, and 7.88 for good in
+ * any other case: what waits there, sent after an answer, would be the answer to the next request,
+ * whoever asks. So it is made to look closed: no more comes in, and nothing is left to be read. */
 static void forsake(struct socket_watch *w)
 {
     char bytes[16384];
@@ -195,8 +195,9 @@ static void watch_arm(struct socket_watch *w, int wanted)
         LOG_WARN("curl_uv", "poll_start fd=%d error=%s", w->fd, uv_strerror(rc));
 }
 
-/* An error event (status < 0; libuv has stopped the watcher) is handed on as what was waited for: what
- * came before a reset is still to be read, and libcurl finds the error itself, with its errno. */
+/* An error event (status < 0; libuv has stopped the watcher) is handed on as what was waited for:
+ * what came before a reset is still to be read, and libcurl finds the error itself, with its
+ * errno. */
 static void on_socket_event(uv_poll_t *poll, int status, int events)
 {
     struct socket_watch *w = poll->data;

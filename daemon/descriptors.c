@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * descriptors - see descriptors.h. Called by gatherd at the start and at each reload, on the front's
- * thread. Pure but for the number of processors.
+ * descriptors - see descriptors.h. Called by gatherd at the start and at each reload, on the
+ * front's thread. Pure but for the number of processors.
  *
- * The process itself has some for its loops, for libcurl's multis (each wakes itself by two) and for
- * the listeners. Of the rest a client takes two (the second one watches for its hang-up), a transfer
- * one, and each multi keeps at least one idle connection, because libcurl knows no smaller bound. A
- * transfer that tries two addresses has two for a moment: for that, and for files that a reload reads,
- * a few are left over.
+ * The process itself has some for its loops, for libcurl's multis (each wakes itself by two) and
+ * for the listeners. Of the rest a client takes two (the second one watches for its hang-up), a
+ * transfer one, and each multi keeps at least one idle connection, because libcurl knows no smaller
+ * bound. A transfer that tries two addresses has two for a moment: for that, and for files that a
+ * reload reads, a few are left over.
  */
 #include "descriptors.h"
 

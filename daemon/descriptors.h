@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * descriptors - the budget of file descriptors: what the configuration may need at most, and, where
- * RLIMIT_NOFILE gives less, how few clients, transfers and idle connections fit into what there is. So
- * that they do not run out in the middle of a batch: who finds no place waits, in the listener's
+ * RLIMIT_NOFILE gives less, how few clients, transfers and idle connections fit into what there is.
+ * So that they do not run out in the middle of a batch: who finds no place waits, in the listener's
  * backlog or in the queue, and nothing fails.
  */
 #ifndef GATHERD_DESCRIPTORS_H

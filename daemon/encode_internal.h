@@ -3,8 +3,8 @@
  * encode_internal - runs: how the JSON writers fill a buffer without a check for each piece. A run
  * is a stretch of at most RUN_MAX bytes that is written at a cursor (put.h): straight into the
  * buffer where it has the room, else into a block on the stack, which is added when the run ends,
- * so that the buffer's limit stays exact. What has no bound (a URL, a body) goes between two runs. Private to
- * the encoders.
+ * so that the buffer's limit stays exact. What has no bound (a URL, a body) goes between two runs.
+ * Private to the encoders.
  *
  *     char *to = run_begin(&run);
  *     to = PUT_LITERAL(to, "\"index\":");

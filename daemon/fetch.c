@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch - the engine; see fetch.h, fetch_hop.c for what happens to a job that runs, and fetch_pool.c for
- * what it runs on. Called by shard on the engine's thread; calls shard back.
+ * fetch - the engine; see fetch.h, fetch_hop.c for what happens to a job that runs, and
+ * fetch_pool.c for what it runs on. Called by shard on the engine's thread; calls shard back.
  *
  * A job moves QUEUED -> ACTIVE -> (QUEUED again for the next hop of a redirect, here or in another
  * engine) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's part, so that a batch's
- * deadline finds its jobs; a waiting job holds no slot, an active one holds daemon, batch and origin slot
- * from dispatch to the end of the hop. A job that is cut while active ends at once: its slots and what
- * libcurl still does for it stay with the transfer, on a list of its own, and are given up in slices.
+ * deadline finds its jobs; a waiting job holds no slot, an active one holds daemon, batch and
+ * origin slot from dispatch to the end of the hop. A job that is cut while active ends at once: its
+ * slots and what libcurl still does for it stay with the transfer, on a list of its own, and are
+ * given up in slices.
  *
  * Time is tiled: a hop ends at the microsecond at which the next wait begins, so queue and work sum
- * up to the member's total without a gap. Deadlines are ours (one heap, one timer): the earliest that
- * can apply is set at dispatch and judged again when it fires, so that the common transfer, which
- * ends long before, costs one insertion and one removal.
+ * up to the member's total without a gap. Deadlines are ours (one heap, one timer): the earliest
+ * that can apply is set at dispatch and judged again when it fires, so that the common transfer,
+ * which ends long before, costs one insertion and one removal.
  */
 #include "fetch.h"
 
@@ -23,7 +24,8 @@
 #include "clock.h"
 #include "fetch_internal.h"
 
-/* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS), `done` calls. */
+/* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS),
+ * `done` calls. */
 enum { CANCELS_MAX = 4096, CLOSINGS_MAX = 32, DONES_MAX = 2048 };
 
 /* --- groups and their parts --- */
@@ -127,8 +129,8 @@ static void drop_next(struct fetch *f, struct fetch_job *job)
     job->next = NULL;
 }
 
-/* The mover: from whatever state to ENDED; the result is final. Another engine may take the slots the
- * moment they are released: what this one did with them is over by then. */
+/* The mover: from whatever state to ENDED; the result is final. Another engine may take the slots
+ * the moment they are released: what this one did with them is over by then. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job)
 {
     assert(job->result.state != MEMBER_PENDING);
@@ -380,8 +382,8 @@ static void pause_part(struct fetch_part *part, bool paused)
         sched_batch_pause(part->sched, paused);
 }
 
-/* From now on nothing of it starts, however many turns the cancels take: neither on a slot that is free
- * nor on one that an active job leaves. */
+/* From now on nothing of it starts, however many turns the cancels take: neither on a slot that is
+ * free nor on one that an active job leaves. */
 void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why)
 {
     struct fetch_part *part = part_of(f, group);

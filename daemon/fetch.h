@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch - the engine of one loop: jobs in, results out. It owns the queue (sched), the names (resolve),
- * and for each policy (pool) its libcurl multis; redirects are followed here, hop by hop, each hop
- * through the same policy and the same queue.
+ * fetch - the engine of one loop: jobs in, results out. It owns the queue (sched), the names
+ * (resolve), and for each policy (pool) its libcurl multis; redirects are followed here, hop by
+ * hop, each hop through the same policy and the same queue.
  *
- * Asynchronous in both directions: what is submitted or cancelled goes on lists, and `done` is called
- * from fetch_turn(), never from inside another call. Nothing above this header knows libcurl. Several
- * engines share the slots of the daemon and of each batch, the names, and the bytes held for answers;
- * all else is an engine's own, and belongs to its thread. shard.h stands before them.
+ * Asynchronous in both directions: what is submitted or cancelled goes on lists, and `done` is
+ * called from fetch_turn(), never from inside another call. Nothing above this header knows
+ * libcurl. Several engines share the slots of the daemon and of each batch, the names, and the
+ * bytes held for answers; all else is an engine's own, and belongs to its thread. shard.h stands
+ * before them.
  *
- * A job belongs to one engine at a time, from fetch_submit() to `done` or until it leaves for another.
+ * A job belongs to one engine at a time, from fetch_submit() to `done` or until it leaves for
+ * another.
  */
 #ifndef GATHERD_FETCH_H
 #define GATHERD_FETCH_H
@@ -46,8 +48,8 @@ enum fetch_state {
 
 #define FETCH_TYPES_KEPT 4
 
-/* What waits for an engine to be told of a group; whoever stands before the engines (shard) keeps it under
- * a lock of its own. */
+/* What waits for an engine to be told of a group; whoever stands before the engines (shard) keeps
+ * it under a lock of its own. */
 struct fetch_mail {
     struct list node;
     struct fetch_group *group;
@@ -106,8 +108,8 @@ struct fetch_job {
     const struct member *member;
     struct fetch_group *group;
 
-    /* final once it is done; its strings live as long as the group and the member, what it owns beside
-     * them the caller frees */
+    /* final once it is done; its strings live as long as the group and the member, what it owns
+     * beside them the caller frees */
     struct result result;
 
     /* the engine's */
@@ -155,8 +157,8 @@ struct fetch *fetch_create(const struct fetch_params *params, const char **why);
 void fetch_close(struct fetch *f, void (*closed)(void *arg), void *arg);
 
 /* Opens pool number `id`, at most CONFIG_NAMED_MAX of them, in order from 0: connections and TLS
- * sessions that belong to one policy (borrowed until another is set or closed). False when memory runs
- * out. */
+ * sessions that belong to one policy (borrowed until another is set or closed). False when memory
+ * runs out. */
 bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     __attribute__((warn_unused_result));
 
@@ -166,18 +168,19 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
  * with it. */
 void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy, bool renew);
 
-/* A reload: from now on these are asked; running transfers go on. The limit of an origin changes at once,
- * lookups and dns_servers only with a restart. The old ones may be freed when this returns. */
+/* A reload: from now on these are asked; running transfers go on. The limit of an origin changes at
+ * once, lookups and dns_servers only with a restart. The old ones may be freed when this
+ * returns. */
 void fetch_reload(struct fetch *f, const struct config_fetch *config,
                   const struct config_limits *limits);
 
-/* Takes a job: a new one with its first part filled and the rest zeroed, or one that moved here. A bad
- * URL or a denial shows as a result, in a later turn, like everything else. */
+/* Takes a job: a new one with its first part filled and the rest zeroed, or one that moved here. A
+ * bad URL or a denial shows as a result, in a later turn, like everything else. */
 void fetch_submit(struct fetch *f, struct fetch_job *job);
 
-/* Makes every job of the group that is here, and that will come, final as cancelled, with this error
- * type and phase, bytes and times so far: some thousand a turn. What their transfers hold is released in
- * slices after that. */
+/* Makes every job of the group that is here, and that will come, final as cancelled, with this
+ * error type and phase, bytes and times so far: some thousand a turn. What their transfers hold is
+ * released in slices after that. */
 void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why);
 
 /* Starts nothing of the group here while paused; what runs goes on. */
@@ -189,15 +192,16 @@ void fetch_wake(struct fetch *f);
 /* Descriptors have run out: for a while each start first closes what is idle, here. */
 void fetch_make_room(struct fetch *f);
 
-/* The engine's part of a turn's end: names, finished transfers, deadlines, cancels, closings, `done`
- * calls, launches; bounded. Returns true while work is left that should not wait for an event. */
+/* The engine's part of a turn's end: names, finished transfers, deadlines, cancels, closings,
+ * `done` calls, launches; bounded. Returns true while work is left that should not wait for an
+ * event. */
 bool fetch_turn(struct fetch *f);
 
 /* Gauges and counters that are kept elsewhere, into the engine's metrics. */
 void fetch_gauge(struct fetch *f);
 
-/* Frees what a result owns, its bodies, headers and hops; the bytes they held are given back to *held. Any
- * thread. */
+/* Frees what a result owns, its bodies, headers and hops; the bytes they held are given back to
+ * *held. Any thread. */
 void fetch_content_free(struct result *r, atomic_llong *held);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch_hop - one hop of one job: begun with its slots in hand, named, launched, and ended in one of
- * four ways: done, failed, denied, or on to the next hop of a redirect. Called by the turn of fetch.c;
- * the resolver and curl_uv call back within that turn.
+ * fetch_hop - one hop of one job: begun with its slots in hand, named, launched, and ended in one
+ * of four ways: done, failed, denied, or on to the next hop of a redirect. Called by the turn of
+ * fetch.c; the resolver and curl_uv call back within that turn.
  *
  * Each end goes through fetch_account_hop() exactly once, so the hop's time is in the result before
  * anything else is decided; the next hop begins to wait at that same microsecond.
@@ -17,8 +17,8 @@
 #include "curl_err.h"
 #include "log.h"
 
-/* What a launch costs of a turn's budget: a start on a kept connection takes some 20 us, a new one 40,
- * and a new one with TLS begins a handshake of 400 to 900 us. */
+/* What a launch costs of a turn's budget: a start on a kept connection takes some 20 us, a new one
+ * 40, and a new one with TLS begins a handshake of 400 to 900 us. */
 enum { LAUNCH_COST_WARM = 1, LAUNCH_COST_TCP = 2, LAUNCH_COST_TLS = 16 };
 
 /* --- the end of a hop --- */
@@ -118,7 +118,8 @@ void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type t
 
 /* --- redirects --- */
 
-/* RFC 9110, 15.4, as browsers do it: 303 makes everything but HEAD a GET, 301 and 302 make a POST one. */
+/* RFC 9110, 15.4, as browsers do it: 303 makes everything but HEAD a GET, 301 and 302 make a POST
+ * one. */
 static void redirect_method(struct fetch_job *job, int status)
 {
     bool head = strcmp(job->method, "HEAD") == 0;
@@ -146,8 +147,8 @@ static void forget_answer(struct result *r)
     r->ttfb_us = TIME_NULL;
 }
 
-/* Out of libcurl, slots given back, into the queue again for the next hop's origin, which may be another
- * engine's. */
+/* Out of libcurl, slots given back, into the queue again for the next hop's origin, which may be
+ * another engine's. */
 static void requeue(struct fetch *f, struct fetch_job *job)
 {
     heap_remove(&f->deadlines, &job->deadline);
@@ -162,7 +163,8 @@ static void requeue(struct fetch *f, struct fetch_job *job)
         fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
 }
 
-/* Puts the target of the next hop in place of the last one's; thousands of them may wait for an origin. */
+/* Puts the target of the next hop in place of the last one's; thousands of them may wait for an
+ * origin. */
 static bool set_next(struct fetch *f, struct fetch_job *job, struct target *next)
 {
     struct result *r = &job->result;
@@ -266,8 +268,8 @@ static int os_errno_of(const struct transfer *t, CURLcode code)
     return (int)os_errno;
 }
 
-/* libcurl's words. It has none for a request that it sent again, nor for an HTTP/2 connection that ended; what
- * its code is called by would mislead then. NULL = the error type says all there is. */
+/* libcurl's words. It has none for a request that it sent again, nor for an HTTP/2 connection that
+ * ended; what its code is called by would mislead then. NULL = the error type says all there is. */
 static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode code)
 {
     struct transfer *t = job->transfer;
@@ -374,9 +376,10 @@ static size_t allowed_addresses(const struct fetch_job *job, const struct resolv
     return n;
 }
 
-/* Whether the connection is better closed after this hop. To keep it would push out another (for which
- * libcurl looks through all it has, some 50 us for 600), and it is not worth that: nobody waits for the
- * origin and none was open to it, or it had to be a new one beside others that are idle. */
+/* Whether the connection is better closed after this hop. To keep it would push out another (for
+ * which libcurl looks through all it has, some 50 us for 600), and it is not worth that: nobody
+ * waits for the origin and none was open to it, or it had to be a new one beside others that are
+ * idle. */
 static bool is_once(const struct fetch_job *job, const struct upstream *u)
 {
     if (!curl_uv_is_full(transfer_multi(job->transfer)))
@@ -423,8 +426,8 @@ static int launch_answer(struct fetch *f, struct fetch_job *job,
     return deny(f, job, &v, PHASE_DNS);
 }
 
-/* A policy that a reload has changed while the job waited may have no multi for it any more: that is to
- * be a denial, not a want of memory. */
+/* A policy that a reload has changed while the job waited may have no multi for it any more: that
+ * is to be a denial, not a want of memory. */
 static int launch_literal(struct fetch *f, struct fetch_job *job)
 {
     const struct policy_hop hop = fetch_policy_hop(job);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * fetch_internal - what the parts of the engine share: fetch.c has the jobs' states, the queue,
- * deadlines and the turn; fetch_text.c the texts that are kept; fetch_pool.c the pools of transfers;
- * fetch_hop.c one hop, from its slots to its end. Private to them.
+ * deadlines and the turn; fetch_text.c the texts that are kept; fetch_pool.c the pools of
+ * transfers; fetch_hop.c one hop, from its slots to its end. Private to them.
  */
 #ifndef GATHERD_FETCH_INTERNAL_H
 #define GATHERD_FETCH_INTERNAL_H
@@ -51,11 +51,12 @@ struct fetch {
 
 /* --- fetch.c --- */
 
-/* The mover: from whatever state to ENDED. The result is final; slots, transfer and target are given up. */
+/* The mover: from whatever state to ENDED. The result is final; slots, transfer and target are
+ * given up. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job);
 
-/* Joins the queue under the next hop's origin; front: before what the batch has waiting there. False
- * when memory runs out. */
+/* Joins the queue under the next hop's origin; front: before what the batch has waiting there.
+ * False when memory runs out. */
 bool fetch_queue_job(struct fetch *f, struct fetch_job *job, bool front)
     __attribute__((warn_unused_result));
 
@@ -77,9 +78,9 @@ void fetch_set_denial(struct fetch *f, struct fetch_job *job, const struct verdi
 
 /* --- fetch_text.c --- */
 
-/* Copies of a text that live as long as the job's group; NULL for NULL, "" or want of memory. type: a
- * content type, of which equal ones share a copy; a long one is NULL, too, when it does not fit into
- * limits.answer_bytes. */
+/* Copies of a text that live as long as the job's group; NULL for NULL, "" or want of memory. type:
+ * a content type, of which equal ones share a copy; a long one is NULL, too, when it does not fit
+ * into limits.answer_bytes. */
 const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *text);
 const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *text);
 
@@ -87,15 +88,16 @@ const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *
 bool fetch_hold(struct fetch *f, size_t n) __attribute__((warn_unused_result));
 void fetch_let_go(struct fetch *f, size_t n);
 
-/* Charges a text of an upstream to limits.answer_bytes, as long as the job's group lives or until it is let
- * go; short ones cost nothing. False when it does not fit. */
+/* Charges a text of an upstream to limits.answer_bytes, as long as the job's group lives or until
+ * it is let go; short ones cost nothing. False when it does not fit. */
 bool fetch_hold_text(struct fetch *f, struct fetch_job *job, size_t len)
     __attribute__((warn_unused_result));
 void fetch_let_text_go(struct fetch *f, struct fetch_job *job, size_t len);
 
 /* --- fetch_pool.c --- */
 
-/* An idle transfer of the pool, or a new one; NULL when memory runs out. Back with whatever it holds. */
+/* An idle transfer of the pool, or a new one; NULL when memory runs out. Back with whatever it
+ * holds. */
 struct transfer *fetch_take_transfer(struct fetch_pool *p);
 void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t);
 struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job);
@@ -104,8 +106,8 @@ struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job);
 bool fetch_run_pools(struct fetch *f);
 void fetch_reload_pools(struct fetch *f);
 
-/* Closes connections that were idle too long and frees transfers that nobody used since the last sweep;
- * true while there is more to be swept. */
+/* Closes connections that were idle too long and frees transfers that nobody used since the last
+ * sweep; true while there is more to be swept. */
 bool fetch_sweep_pools(struct fetch *f);
 
 /* Closes all; closed is called with the engine once for each multi, also for those that were being
@@ -123,7 +125,8 @@ int fetch_launch_named(struct fetch *f, struct fetch_job *job);
 /* For curl_uv_turn(): the hop's end, the next hop or the job's end. arg is the engine. */
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code);
 
-/* Takes the running hop's time and sizes into the result; returns the phase it is in. Once a hop. */
+/* Takes the running hop's time and sizes into the result; returns the phase it is in. Once a
+ * hop. */
 enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now_us);
 void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type type,
                          enum phase phase, const char *message); /* as in fetch_fail_waiting() */
@@ -131,8 +134,8 @@ void fetch_finish_failed(struct fetch *f, struct fetch_job *job, enum err_type t
 /* The next or running hop as the policy is asked for it; borrows from the job's target. */
 struct policy_hop fetch_policy_hop(const struct fetch_job *job);
 
-/* When timeout_ms and connect_timeout_ms of the running hop pass; the earlier that applies is put on the
- * engine's heap (false: no memory). */
+/* When timeout_ms and connect_timeout_ms of the running hop pass; the earlier that applies is put
+ * on the engine's heap (false: no memory). */
 int64_t fetch_timeout_at(const struct fetch_job *job);
 int64_t fetch_connect_timeout_at(const struct fetch_job *job);
 bool fetch_set_deadline(struct fetch *f, struct fetch_job *job);

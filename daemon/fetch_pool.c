@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch_pool - the engine's pools: for each policy the transfers that are idle and the libcurl multis,
- * with their connections, that only this policy uses. Called by fetch.c and fetch_hop.c.
+ * fetch_pool - the engine's pools: for each policy the transfers that are idle and the libcurl
+ * multis, with their connections, that only this policy uses. Called by fetch.c and fetch_hop.c.
  *
- * A transfer that comes back goes to the front of the list: the next hop gets the handle whose memory
- * is still in the cache, and whose options are likely the ones it needs.
+ * A transfer that comes back goes to the front of the list: the next hop gets the handle whose
+ * memory is still in the cache, and whose options are likely the ones it needs.
  */
 #include "fetch_internal.h"
 
@@ -323,7 +323,8 @@ static size_t sweep_pool(struct fetch *f, struct fetch_pool *p)
             curl_uv_sweep(m, idle_s(f));
         sockets += curl_uv_sockets(m);
     }
-    /* a handle's blocks each hold a page of the heap: none is kept when its last connection is gone */
+    /* a handle's blocks each hold a page of the heap: none is kept when its last connection is
+     * gone */
     drop_unused(p, sockets > 0 ? IDLE_KEPT : 0);
     if (sockets == 0 && p->idle_count == 0)
         tls_sessions_clear(p->env.sessions);

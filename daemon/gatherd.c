@@ -2,13 +2,14 @@
  *
  * gatherd - the front's loop and one struct that holds all. Called by main().
  *
- * In a turn of this loop (see turn.h) the front is served (MHD_run, new batches), batches hand their
- * members over and end, the fetch loops' mail goes out and comes in; again while one of them made work
- * for another. With loops = 0 the engine runs in the same turn.
+ * In a turn of this loop (see turn.h) the front is served (MHD_run, new batches), batches hand
+ * their members over and end, the fetch loops' mail goes out and comes in; again while one of them
+ * made work for another. With loops = 0 the engine runs in the same turn.
  *
- * Run modes: RUN -> DRAIN (SIGTERM: no new batches, running ones finish) -> ABORT (second SIGTERM or
- * drain_timeout: running ones are cut, what is known is answered) -> OFF (everything is closed, layer by
- * layer from the top, then freed). Stages come up in the order of a table and go down in the other.
+ * Run modes: RUN -> DRAIN (SIGTERM: no new batches, running ones finish) -> ABORT (second SIGTERM
+ * or drain_timeout: running ones are cut, what is known is answered) -> OFF (everything is closed,
+ * layer by layer from the top, then freed). Stages come up in the order of a table and go down in
+ * the other.
  */
 #include "gatherd.h"
 
@@ -226,8 +227,8 @@ static bool has_room(struct gatherd *g, const struct config *next)
     return false;
 }
 
-/* config_load() has judged the addresses that the file names; open are those of the start. Neither may
- * be left without the token that it needs. */
+/* config_load() has judged the addresses that the file names; open are those of the start. Neither
+ * may be left without the token that it needs. */
 static bool stays_guarded(const struct gatherd *g, const struct config *next)
 {
     for (size_t i = 0; i < next->listener_count; i++) {
@@ -288,7 +289,8 @@ static void take_config(struct gatherd *g, struct config *next, struct access_se
     config_destroy(old);
 }
 
-/* What a pipe held at the start is gone; empty, it would be taken for a configuration of defaults. */
+/* What a pipe held at the start is gone; empty, it would be taken for a configuration of
+ * defaults. */
 static bool is_pipe(const char *path, struct buf *errors)
 {
     struct stat st;
@@ -494,7 +496,8 @@ static int up_loop(struct gatherd *g)
     return 0;
 }
 
-/* Also the way down from a start that failed half-way: whatever is open is closed, and run to its end. */
+/* Also the way down from a start that failed half-way: whatever is open is closed, and run to its
+ * end. */
 static void down_loop(struct gatherd *g)
 {
     if (!g->loop_open)

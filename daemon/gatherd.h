@@ -17,9 +17,9 @@ struct config_source {
     size_t override_count;
 };
 
-/* Runs the daemon with this configuration (taken) until it is told to stop. Returns 0, or an exit code of
- * sysexits(3): EX_UNAVAILABLE (69) an address could not be bound, EX_OSERR (71), EX_CONFIG (78) policies
- * or tokens are not usable; the reason is logged. Call once, from main(). */
+/* Runs the daemon with this configuration (taken) until it is told to stop. Returns 0, or an exit
+ * code of sysexits(3): EX_UNAVAILABLE (69) an address could not be bound, EX_OSERR (71), EX_CONFIG
+ * (78) policies or tokens are not usable; the reason is logged. Call once, from main(). */
 int gatherd_run(struct config *config, const struct config_source *source);
 
 /* Whether the policies and token files that a configuration names can be used (-t). Messages go to

@@ -5,8 +5,8 @@
  *
  * A phase ends at its mark; the next one starts there. Marks are clamped so that they never run
  * backwards nor past the end, so no phase is negative and nothing is counted twice. A phase without
- * a mark did not happen (null); the time from the last mark to the end belongs to the phase in which
- * the hop ended. That is why the sum cannot fail to add up.
+ * a mark did not happen (null); the time from the last mark to the end belongs to the phase in
+ * which the hop ended. That is why the sum cannot fail to add up.
  */
 #ifndef GATHERD_HOP_H
 #define GATHERD_HOP_H

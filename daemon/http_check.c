@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_check - see http_check.h. Called by http_front at the first call for a request, when its head
- * has been read and its body has not. Pure, any thread.
+ * http_check - see http_check.h. Called by http_front at the first call for a request, when its
+ * head has been read and its body has not. Pure, any thread.
  *
- * libmicrohttpd 0.9.75 takes two Content-Length fields, Content-Length beside Transfer-Encoding, folded
- * lines, NUL bytes and bare LF. The last three are visible only in where its strings lie in memory; see
- * check_bytes().
+ * libmicrohttpd 0.9.75 takes two Content-Length fields, Content-Length beside Transfer-Encoding,
+ * folded lines, NUL bytes and bare LF. The last three are visible only in where its strings lie in
+ * memory; see check_bytes().
  */
 #include "http_check.h"
 
@@ -86,8 +86,8 @@ static bool check_expect(const struct http_head *head, struct problem *p)
     return false;
 }
 
-/* libmicrohttpd takes all between the first blank of the line and the last one for the target, a bare CR
- * in it as well, where the next server may see the end of the line. */
+/* libmicrohttpd takes all between the first blank of the line and the last one for the target, a
+ * bare CR in it as well, where the next server may see the end of the line. */
 static bool is_target(const char *s)
 {
     while ((unsigned char)*s > 0x20 && *s != 0x7f)
@@ -125,9 +125,9 @@ static size_t blanks_before(const struct http_field *f)
     return distance(f->name + f->name_len + 1, f->value);
 }
 
-/* libmicrohttpd before 1.0 takes NUL bytes, folded lines and bare LF, and shows none of them. But it
- * parses in place: each line must end two bytes (CR, LF) before the next one begins, the last in two
- * zeros, and all lines together must be what was on the wire. What cannot be seen is a NUL at a
+/* libmicrohttpd before 1.0 takes NUL bytes, folded lines and bare LF, and shows none of them. But
+ * it parses in place: each line must end two bytes (CR, LF) before the next one begins, the last in
+ * two zeros, and all lines together must be what was on the wire. What cannot be seen is a NUL at a
  * line's end that makes up for the CR which a bare LF lacks: in memory all four are zeros. */
 static bool check_bytes(const struct http_head *head, struct problem *p)
 {

@@ -36,16 +36,16 @@ const struct http_field *http_find(const struct http_head *head, const char *nam
 /* Whether the head is one that every server on the way reads alike: at most one Content-Length and
  * digits only, Transfer-Encoding at most once, exactly "chunked", not both; one Host on HTTP/1.1;
  * names are tokens; no control bytes in values; no folding, no NUL; target in origin form, without
- * blanks and control bytes; HTTP/1.0 or 1.1; nothing expected but 100-continue. False with *p = 400, 417,
- * 431, 501 or 505. */
+ * blanks and control bytes; HTTP/1.0 or 1.1; nothing expected but 100-continue. False with *p =
+ * 400, 417, 431, 501 or 505. */
 bool http_check_shape(const struct http_head *head, struct problem *p);
 
 /* Whether Host names this machine: localhost, any IP literal, or a name of `hosts` (port ignored).
  * Not for Unix sockets. False: 421. */
 bool http_check_host(const struct http_head *head, const struct str_list *hosts, struct problem *p);
 
-/* Refuses requests that a foreign web page caused: Sec-Fetch-Site other than same-origin and none, an
- * Origin other than http://HOST of the request. False: 403. */
+/* Refuses requests that a foreign web page caused: Sec-Fetch-Site other than same-origin and none,
+ * an Origin other than http://HOST of the request. False: 403. */
 bool http_check_site(const struct http_head *head, struct problem *p);
 
 /* The declared body length; -1 = chunked or none. The shape must have been checked. */

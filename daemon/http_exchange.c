@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_exchange - one request of a client and its answer. Called by libmicrohttpd inside MHD_run(), by
- * http_routes with answers, and by the turn of http_front.c, on the loop's thread.
+ * http_exchange - one request of a client and its answer. Called by libmicrohttpd inside MHD_run(),
+ * by http_routes with answers, and by the turn of http_front.c, on the loop's thread.
  *
  * Owns the exchange: target, body, answer. Suspending a connection costs eight system calls (out of
  * libmicrohttpd's epoll set, in again, a read that finds nothing, an event that says "writable"),
@@ -353,8 +353,8 @@ static bool is_exempt(const struct exchange *ex)
     return strcmp(ex->target, "/-/healthy") == 0 || strcmp(ex->target, "/-/ready") == 0;
 }
 
-/* Who asks when no token says so. A process of this machine has some 2^24 loopback addresses to call
- * from; they are one client, or quotas and turns would mean nothing. */
+/* Who asks when no token says so. A process of this machine has some 2^24 loopback addresses to
+ * call from; they are one client, or quotas and turns would mean nothing. */
 static const char *client_identity(const struct client *c)
 {
     return ip_is_loopback(&c->server->socket.address) ? "loopback" : c->address;
@@ -566,9 +566,9 @@ enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection,
 
 /* --- life --- */
 
-/* libmicrohttpd would make a list of the parameters, 64 bytes for each from the connection's memory; and
- * when they do not fit, its error answer is lost. Nobody asks for the list. What it parses next is
- * what stands behind the question mark here, in its own, writable buffer. */
+/* libmicrohttpd would make a list of the parameters, 64 bytes for each from the connection's
+ * memory; and when they do not fit, its error answer is lost. Nobody asks for the list. What it
+ * parses next is what stands behind the question mark here, in its own, writable buffer. */
 static void hide_parameters(const char *target)
 {
     char *mark = strchr((char *)(uintptr_t)target, '?');

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_front - see http_front.h, and http_exchange.c for what happens to a request. Called by gatherd
- * (life, turn) on the loop's thread.
+ * http_front - see http_front.h, and http_exchange.c for what happens to a request. Called by
+ * gatherd (life, turn) on the loop's thread.
  *
- * Owns one MHD daemon a listening socket and one `client` a connection. MHD's epoll descriptor is polled
- * by the loop; MHD_run() is called in front_turn() only, whenever something marked the front dirty: an
- * event, a timer, a resume, and a connection that closed, because a full server accepts the next one
- * only in another run.
+ * Owns one MHD daemon a listening socket and one `client` a connection. MHD's epoll descriptor is
+ * polled by the loop; MHD_run() is called in front_turn() only, whenever something marked the front
+ * dirty: an event, a timer, a resume, and a connection that closed, because a full server accepts
+ * the next one only in another run.
  *
  * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never
  * end for a client that sends one byte at a time: head, body, idle, and for each piece of the
@@ -16,9 +16,9 @@
  * that counts.
  *
  * A client that leaves right behind some bytes of a request is not seen to: libmicrohttpd polls by
- * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of the
- * connection still in the kernel. So who is waited for is looked at after a second, and each time
- * after as long again as it has been waited for.
+ * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of
+ * the connection still in the kernel. So who is waited for is looked at after a second, and each
+ * time after as long again as it has been waited for.
  */
 #include "http_internal.h"
 
@@ -92,8 +92,8 @@ static enum metric cut_reason(const struct client *c)
     return ex->queued ? METRIC_CLIENTS_CUT_ANSWER : METRIC_CLIENTS_CUT_BODY;
 }
 
-/* libmicrohttpd sees the end in its next run. What the client did not take of an answer is not kept for
- * it by the kernel either. */
+/* libmicrohttpd sees the end in its next run. What the client did not take of an answer is not kept
+ * for it by the kernel either. */
 static void client_cut(struct client *c)
 {
     static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
@@ -313,8 +313,9 @@ static void on_server_timer(uv_timer_t *timer)
     front_wake_loop(s->front);
 }
 
-/* Where accept() has no descriptor libmicrohttpd waits until one of its connections closes; when it has
- * none it tries again and again, as it says in its log only. It is asked a few times a second then. */
+/* Where accept() has no descriptor libmicrohttpd waits until one of its connections closes; when it
+ * has none it tries again and again, as it says in its log only. It is asked a few times a second
+ * then. */
 static bool server_pauses(struct server *s)
 {
     if (!s->busy_waits)
@@ -326,8 +327,8 @@ static bool server_pauses(struct server *s)
     return true;
 }
 
-/* From 1.0 on libmicrohttpd can refuse folded lines and bare LF by itself, and must: it unfolds a line
- * before we see it. Before 1.0 http_check measures them. */
+/* From 1.0 on libmicrohttpd can refuse folded lines and bare LF by itself, and must: it unfolds a
+ * line before we see it. Before 1.0 http_check measures them. */
 #if MHD_VERSION >= 0x01000000
 #define STRICTNESS MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
 #else
@@ -484,8 +485,9 @@ static bool is_stuck(const struct client *c)
            ioctl(c->fd, FIONREAD, &waiting) == 0 && waiting > 0;
 }
 
-/* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a chunk
- * does not fit its buffer. A client found so in several looks in a row, with a run between them, is cut. */
+/* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a
+ * chunk does not fit its buffer. A client found so in several looks in a row, with a run between
+ * them, is cut. */
 static void cut_stuck(struct server *s)
 {
     struct list *node, *next;
@@ -498,8 +500,9 @@ static void cut_stuck(struct server *s)
     }
 }
 
-/* When a run moved nothing, another one at once would not either; in a millisecond, in case that the rest
- * of a long head waits. That is so while an exchange lingers; without one, only after several. */
+/* When a run moved nothing, another one at once would not either; in a millisecond, in case that
+ * the rest of a long head waits. That is so while an exchange lingers; without one, only after
+ * several. */
 static bool should_wait(struct server *s)
 {
     s->idle_runs = s->front->moved ? 0 : s->idle_runs + 1;
@@ -532,7 +535,8 @@ static bool server_run(struct server *s)
 
 /* libmicrohttpd finds the resumed ones by looking at all that are suspended. Each lies in a page of
  * its own, which takes up to 1 us. So with thousands of them it is not asked in each turn, but
- * after 4 us for each, a fifth of the loop's time, and 5 ms at most: an answer at a deadline is in time. */
+ * after 4 us for each, a fifth of the loop's time, and 5 ms at most: an answer at a deadline is in
+ * time. */
 static bool resumes_due(struct front *f)
 {
     int64_t wait_us = f->resumes_from_us - f->now_us;
@@ -623,8 +627,8 @@ static void server_close(struct server *s)
     uv_close((uv_handle_t *)&s->timer, on_handle_closed);
 }
 
-/* libmicrohttpd aborts the process when it is stopped with a suspended connection: all are resumed as
- * gone first, and run once so that their requests end. */
+/* libmicrohttpd aborts the process when it is stopped with a suspended connection: all are resumed
+ * as gone first, and run once so that their requests end. */
 void front_close(struct front *f, void (*closed)(void *arg), void *arg)
 {
     struct list *node;

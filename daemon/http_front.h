@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * http_front - HTTP/1.1 for clients: libmicrohttpd with its epoll descriptor on the uv loop. It
- * accepts, checks heads, keeps deadlines, collects bodies, suspends while an answer is made, notices
- * clients that leave, and sends. What a request means is the handler's business (http_routes).
+ * accepts, checks heads, keeps deadlines, collects bodies, suspends while an answer is made,
+ * notices clients that leave, and sends. What a request means is the handler's business
+ * (http_routes).
  *
  * libmicrohttpd's callbacks run only inside front_turn(), by MHD_run(); everything else marks and
  * wakes. One thread.
@@ -47,9 +48,9 @@ struct answer {
     size_t header_count;
     bool close;       /* end the connection after it */
     struct buf body;  /* taken */
-    /* A body made as the client takes it: asked whenever the last piece was handed to the kernel. NULL =
-     * body is all. Stops being called at on_finished. Not for HEAD: libmicrohttpd 0.9.75 would send the
-     * last chunk of a body that is none. */
+    /* A body made as the client takes it: asked whenever the last piece was handed to the kernel.
+     * NULL = body is all. Stops being called at on_finished. Not for HEAD: libmicrohttpd 0.9.75
+     * would send the last chunk of a body that is none. */
     enum fill (*fill)(void *arg, struct buf *out);
     void *arg;
 };
@@ -66,7 +67,8 @@ struct front_handler {
     void (*on_request)(void *arg, struct exchange *ex);
     /* The client left before it was answered: on_finished follows in a later turn. */
     void (*on_gone)(void *arg, struct exchange *ex);
-    /* The exchange is over, whatever came of it; its pointers die with the call. Only after on_head. */
+    /* The exchange is over, whatever came of it; its pointers die with the call. Only after
+     * on_head. */
     void (*on_finished)(void *arg, struct exchange *ex);
 };
 
@@ -88,13 +90,14 @@ struct front_access {
     void *data;                  /* at a reload NULL: as it was */
 };
 
-/* Opens the addresses of one listener; conf is borrowed. Logs `listening address=...` for each. Returns 0,
- * or EX_UNAVAILABLE/EX_OSERR with the reason logged. */
+/* Opens the addresses of one listener; conf is borrowed. Logs `listening address=...` for each.
+ * Returns 0, or EX_UNAVAILABLE/EX_OSERR with the reason logged. */
 int front_listen(struct front *f, const struct config_listener *conf,
                  const struct front_access *access);
 
-/* A reload: what a listener of that name is told by, from the next request on. The addresses, the mode,
- * limits.clients and limits.head_bytes stay. The old objects may be freed when this returns. */
+/* A reload: what a listener of that name is told by, from the next request on. The addresses, the
+ * mode, limits.clients and limits.head_bytes stay. The old objects may be freed when this
+ * returns. */
 void front_reload(struct front *f, const struct config_limits *limits);
 void front_reload_listener(struct front *f, const struct config_listener *conf,
                            const struct front_access *access);
@@ -115,8 +118,8 @@ size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_
 /* The front's part of a turn's end; true while work is left. */
 bool front_turn(struct front *f);
 
-/* Ends it: stops listening, drops every connection; `closed` is called by the loop when the memory is
- * free. on_finished is called for all that was open. */
+/* Ends it: stops listening, drops every connection; `closed` is called by the loop when the memory
+ * is free. on_finished is called for all that was open. */
 void front_close(struct front *f, void (*closed)(void *arg), void *arg);
 
 /* Answers from now on end their connection (drain). */
@@ -127,14 +130,14 @@ size_t front_exchanges(const struct front *f); /* requests in work */
 size_t front_request_bytes(const struct front *f); /* bodies of requests in work, bytes */
 void front_uncharge(struct front *f, size_t bytes); /* of exchange_leave_charge() */
 
-/* An engine has freed what it kept for later: memory is given back in a moment, when no request is in
- * work. */
+/* An engine has freed what it kept for later: memory is given back in a moment, when no request is
+ * in work. */
 void front_engines_rest(struct front *f);
 
 /* --- an exchange, for the handler --- */
 
-/* Takes a->body; one that failed for want of memory is a 500 instead. Once per exchange; from on_head,
- * on_request or later. */
+/* Takes a->body; one that failed for want of memory is a 500 instead. Once per exchange; from
+ * on_head, on_request or later. */
 void front_answer(struct exchange *ex, struct answer *a);
 
 /* The streamed answer has more. */
@@ -151,8 +154,8 @@ void exchange_drop_body(struct exchange *ex); /* frees it early */
 /* The body is the caller's from now on; it counts as held until the exchange is over. */
 void exchange_take_body(struct exchange *ex, struct buf *body);
 
-/* During on_finished, for a body that was taken and lives on: so many bytes stay counted, until the caller
- * says front_uncharge(). */
+/* During on_finished, for a body that was taken and lives on: so many bytes stay counted, until the
+ * caller says front_uncharge(). */
 size_t exchange_leave_charge(struct exchange *ex);
 
 void exchange_set_data(struct exchange *ex, void *data);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * http_internal - what the two halves of the front share: http_front.c has sockets, connections,
- * deadlines and the turn; http_exchange.c has one request, from its first line to the end of its answer.
- * Private to them.
+ * deadlines and the turn; http_exchange.c has one request, from its first line to the end of its
+ * answer. Private to them.
  */
 #ifndef GATHERD_HTTP_INTERNAL_H
 #define GATHERD_HTTP_INTERNAL_H
@@ -111,7 +111,8 @@ void front_wake_loop(struct front *f);     /* MHD_run() is wanted in this turn's
 void front_handle_closed(struct front *f); /* a uv handle counted in open_handles is gone */
 void front_freed(struct front *f); /* memory became free: in a while, when idle, it is given back */
 
-/* The connection is shut down when after_us have passed and nobody set another deadline or cleared it. */
+/* The connection is shut down when after_us have passed and nobody set another deadline or cleared
+ * it. */
 void client_set_deadline(struct client *c, int64_t after_us);
 void client_clear_deadline(struct client *c);
 struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not accounted for */

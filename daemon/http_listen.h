@@ -22,9 +22,9 @@ struct http_socket {
     ino_t inode;
 };
 
-/* Opens what `bind` of the listener names, in order. With the built-in default an address the machine
- * lacks is a warning while another opened. Returns 0, EX_UNAVAILABLE (69) or EX_OSERR (71), the reason
- * logged; *n sockets are open also on failure and are the caller's to close. */
+/* Opens what `bind` of the listener names, in order. With the built-in default an address the
+ * machine lacks is a warning while another opened. Returns 0, EX_UNAVAILABLE (69) or EX_OSERR (71),
+ * the reason logged; *n sockets are open also on failure and are the caller's to close. */
 int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n);
 
 /* Closes; a Unix socket's path goes too. */

@@ -5,8 +5,8 @@
  *
  * A `call` is what an exchange is about: made when its head is there, freed when the front is done
  * with the exchange, however that ended. A route is a row of the table: a step before the body and
- * one when it is in. Probes, metrics and the page are here; http_routes_batch.c has POST /v1/batch, and
- * http_routes_read.c how its body is read.
+ * one when it is in. Probes, metrics and the page are here; http_routes_batch.c has POST /v1/batch,
+ * and http_routes_read.c how its body is read.
  */
 #include "http_routes_internal.h"
 

@@ -5,10 +5,11 @@
  * batch (item, end), on the loop's thread.
  *
  * A call ties exchange, encoder and batch together. The answer is never held whole: every view is
- * encoded piece by piece as the client takes it, or sent at once when it fits one piece. A view that
- * streams takes the members in the order in which they end, and its batch is paused while the client
- * leaves 1 MiB unread. What is held meanwhile are the bodies as they came, which limits.answer_bytes
- * counts, and for each client at most a piece and what one field may take beyond it.
+ * encoded piece by piece as the client takes it, or sent at once when it fits one piece. A view
+ * that streams takes the members in the order in which they end, and its batch is paused while the
+ * client leaves 1 MiB unread. What is held meanwhile are the bodies as they came, which
+ * limits.answer_bytes counts, and for each client at most a piece and what one field may take
+ * beyond it.
  */
 #include "http_routes_internal.h"
 

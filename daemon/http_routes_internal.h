@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_routes_internal - what the parts of the routes share: http_routes.c has the table, the front's
- * calls, the small routes and the life of it all; http_routes_batch.c has POST /v1/batch;
+ * http_routes_internal - what the parts of the routes share: http_routes.c has the table, the
+ * front's calls, the small routes and the life of it all; http_routes_batch.c has POST /v1/batch;
  * http_routes_read.c makes a spec of its body. Private to them.
  */
 #ifndef GATHERD_HTTP_ROUTES_INTERNAL_H
@@ -75,8 +75,8 @@ void routes_copy_field(const struct http_head *head, const char *name, char *out
 void routes_batch_on_head(struct call *c);
 void routes_batch_on_request(struct call *c);
 
-/* The body is read: a spec, which is taken, or NULL with the problem. Of overhead_ms all since begin_us
- * (clock_us()) is parsing. */
+/* The body is read: a spec, which is taken, or NULL with the problem. Of overhead_ms all since
+ * begin_us (clock_us()) is parsing. */
 void routes_batch_on_spec(struct call *c, struct batch_spec *spec, struct problem *p,
                           int64_t begin_us);
 

@@ -18,8 +18,8 @@ struct lag {
     int64_t turn_us[LAG_TURNS_MAX]; /* falling */
 };
 
-/* A turn ended at end_us after turn_us of work. When the stack is full its shortest entry takes over
- * the newer time, so that an answer can only be too large. */
+/* A turn ended at end_us after turn_us of work. When the stack is full its shortest entry takes
+ * over the newer time, so that an answer can only be too large. */
 static inline void lag_note(struct lag *l, int64_t end_us, int64_t turn_us)
 {
     while (l->count > 0 && l->turn_us[l->count - 1] <= turn_us)

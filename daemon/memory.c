@@ -3,11 +3,11 @@
  * memory - see memory.h. main() sets it up; http_front asks for it when it is idle, because giving
  * memory back is one long call and cannot be sliced.
  *
- * A block from MAP_BYTES up is a mapping of its own and goes back when it is freed: long bodies, the
- * members of a large batch, a stream's backlog. Saying so stops glibc from raising that bound each
- * time such a block is freed, up to 32 MiB, after which they would lie between small ones. What is
- * free at the heap's end goes back by itself from TOP_BYTES on, which is far enough for the batches of
- * everyday life not to move that end each time.
+ * A block from MAP_BYTES up is a mapping of its own and goes back when it is freed: long bodies,
+ * the members of a large batch, a stream's backlog. Saying so stops glibc from raising that bound
+ * each time such a block is freed, up to 32 MiB, after which they would lie between small ones.
+ * What is free at the heap's end goes back by itself from TOP_BYTES on, which is far enough for the
+ * batches of everyday life not to move that end each time.
  */
 #include "memory.h"
 

@@ -117,7 +117,8 @@ static void add_errors(struct buf *out, const struct metrics *m)
     }
 }
 
-/* Buckets are cumulative in print, and the count is the last of them, so that the two always agree. */
+/* Buckets are cumulative in print, and the count is the last of them, so that the two always
+ * agree. */
 static void add_turns(struct buf *out, const struct metrics *m)
 {
     static const char name[] = "gatherd_loop_turn_seconds";
@@ -208,8 +209,8 @@ static bool cpu_us(int64_t *out)
     return true;
 }
 
-/* From Linux 6.2 on the directory's size is the number of descriptors. Before, they have to be listed,
- * which takes some 8 ms for 10,000. */
+/* From Linux 6.2 on the directory's size is the number of descriptors. Before, they have to be
+ * listed, which takes some 8 ms for 10,000. */
 static bool open_fds(int64_t *out)
 {
     struct stat st;

@@ -5,10 +5,10 @@
  * to one loop; instances are added up before printing. Gauges are list lengths: the owner
  * sets them just before printing. Labels are fixed words from these tables, never a URL.
  *
- * Threads: only the owner's thread writes an instance, and through the functions below; any thread may
- * read it, with metrics_get(), metrics_sum() or metrics_print(). Loads and stores are relaxed atomics:
- * on 64 bits they are plain moves, without a lock prefix. A reader sees each value whole, but not
- * all of one moment; what was counted stays counted.
+ * Threads: only the owner's thread writes an instance, and through the functions below; any thread
+ * may read it, with metrics_get(), metrics_sum() or metrics_print(). Loads and stores are relaxed
+ * atomics: on 64 bits they are plain moves, without a lock prefix. A reader sees each value whole,
+ * but not all of one moment; what was counted stays counted.
  */
 #ifndef GATHERD_METRICS_H
 #define GATHERD_METRICS_H
@@ -78,8 +78,8 @@
     X(ANSWER_BYTES_HELD, GAUGE, "gatherd_answer_bytes", "", \
       "Bodies and headers held for answers, bytes.")
 
-/* Upper bounds of the buckets of gatherd_loop_turn_seconds: X(microseconds, "seconds"), rising; what is
- * longer than the last counts in +Inf only. */
+/* Upper bounds of the buckets of gatherd_loop_turn_seconds: X(microseconds, "seconds"), rising;
+ * what is longer than the last counts in +Inf only. */
 #define METRICS_TURN_BOUNDS(X) \
     X(100, "0.0001") \
     X(250, "0.00025") \
@@ -149,14 +149,14 @@ static inline void metrics_add_error(struct metrics *m, enum err_type type)
 /* A turn of the loop took us microseconds, without sleeping. */
 void metrics_observe_turn(struct metrics *m, int64_t us);
 
-/* Adds every value of `one` (any thread's) to `out` (the caller's own), gauges too. Begin with a zeroed
- * struct. */
+/* Adds every value of `one` (any thread's) to `out` (the caller's own), gauges too. Begin with a
+ * zeroed struct. */
 void metrics_sum(struct metrics *out, const struct metrics *one);
 
-/* Appends the Prometheus text exposition (version 0.0.4): the table, the histogram of turns,
- * the errors family (every type, also those at 0), gatherd_build_info{version="..."} 1, process_start_time_seconds,
- * process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds, process_max_fds
- * (from /proc/self; a line that cannot be read is left out). */
+/* Appends the Prometheus text exposition (version 0.0.4): the table, the histogram of turns, the
+ * errors family (every type, also those at 0), gatherd_build_info{version="..."} 1,
+ * process_start_time_seconds, process_resident_memory_bytes, process_cpu_seconds_total,
+ * process_open_fds, process_max_fds (from /proc/self; a line that cannot be read is left out). */
 void metrics_print(const struct metrics *m, struct buf *out);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * notify - the service manager's datagram protocol (sd_notify(3)) by hand, as its authors advise for
- * daemons that want no further library. Does nothing where NOTIFY_SOCKET is not set.
+ * notify - the service manager's datagram protocol (sd_notify(3)) by hand, as its authors advise
+ * for daemons that want no further library. Does nothing where NOTIFY_SOCKET is not set.
  */
 #ifndef GATHERD_NOTIFY_H
 #define GATHERD_NOTIFY_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * put - see put.h. An answer of 100,000 members holds two million numbers, most of them short: digits
- * come in pairs from a table, in order, without a loop.
+ * put - see put.h. An answer of 100,000 members holds two million numbers, most of them short:
+ * digits come in pairs from a table, in order, without a loop.
  */
 #include "put.h"
 

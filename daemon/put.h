@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * put - unchecked writers: each writes at `to` and returns where it ended. For whoever has made room
- * first, by the bounds that stand here; buf's own number writers and the JSON encoder are made of
- * them. Nothing ends in a NUL. Pure, any thread.
+ * put - unchecked writers: each writes at `to` and returns where it ended. For whoever has made
+ * room first, by the bounds that stand here; buf's own number writers and the JSON encoder are made
+ * of them. Nothing ends in a NUL. Pure, any thread.
  */
 #ifndef GATHERD_PUT_H
 #define GATHERD_PUT_H

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * reply - see reply.h. Called by transfer in libcurl's header callback, for each field. Pure, any thread.
+ * reply - see reply.h. Called by transfer in libcurl's header callback, for each field. Pure, any
+ * thread.
  *
- * Lists are walked in place. An empty element is an error in a Content-Length and nothing in a list of
- * codings, as RFC 9110, 5.6.1, has it for recipients.
+ * Lists are walked in place. An empty element is an error in a Content-Length and nothing in a list
+ * of codings, as RFC 9110, 5.6.1, has it for recipients.
  */
 #include "reply.h"
 
@@ -29,7 +30,8 @@ struct element {
     size_t len;
 };
 
-/* The next element of a list, trimmed; *at moves behind its comma, or to n + 1 at the end. False = no more. */
+/* The next element of a list, trimmed; *at moves behind its comma, or to n + 1 at the end. False =
+ * no more. */
 static bool next_element(const char *value, size_t n, size_t *at, struct element *e)
 {
     size_t start = *at, end;

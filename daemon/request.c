@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * request - the body and the query string of POST /v1/batch to a batch_spec. Called by the routes
- * once the body is whole, on the HTTP loop's thread or, where it is long, on another; the spec is the
- * caller's, all else is released before it returns.
+ * once the body is whole, on the HTTP loop's thread or, where it is long, on another; the spec is
+ * the caller's, all else is released before it returns.
  *
  * Options come in layers: the configuration, the query string, `defaults`, the member. The first
  * three make r->base before any member is read, wherever `defaults` stands in the object. Every

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * request - the body and the query string of POST /v1/batch to a batch_spec. The only file that
- * sees jansson. Hostile input: bytes are capped before, depth (64) and the number of containers
- * are scanned before parsing, jansson allocates from a budget, duplicate and unknown keys are
- * errors, integers are range-checked. Any thread. A plain URL takes 0.1 us, one that needs CURLU 3 us;
- * 4 MB of objects with other fields than url and id some 45 ms, 4 MB of keys or of fractions 0.6 s.
+ * sees jansson. Hostile input: bytes are capped before, depth (64) and the number of containers are
+ * scanned before parsing, jansson allocates from a budget, duplicate and unknown keys are errors,
+ * integers are range-checked. Any thread. A plain URL takes 0.1 us, one that needs CURLU 3 us; 4 MB
+ * of objects with other fields than url and id some 45 ms, 4 MB of keys or of fractions 0.6 s.
  */
 #ifndef GATHERD_REQUEST_H
 #define GATHERD_REQUEST_H
@@ -51,8 +51,8 @@ struct request_error {
     char detail[400];   /* a sentence that names the fault and the fix; valid UTF-8 */
 };
 
-/* What request_parse() asks of a configuration: limits and a few numbers of fetch. Nothing of it points
- * into `from`. */
+/* What request_parse() asks of a configuration: limits and a few numbers of fetch. Nothing of it
+ * points into `from`. */
 void request_copy_config(struct config *to, const struct config *from);
 
 /* Returns the spec (the caller destroys it), or NULL with *error filled. Copies all it needs. */

@@ -126,7 +126,8 @@ static bool count_container(struct scan *s, size_t i)
     return ++s->r->containers <= (size_t)max || fail_large(s, "arrays and objects", max);
 }
 
-/* Values cost time, some 2 us each; a body of 4 MiB that is full of honest ones has one in 12 bytes. */
+/* Values cost time, some 2 us each; a body of 4 MiB that is full of honest ones has one in 12
+ * bytes. */
 static bool count_comma(struct scan *s)
 {
     int64_t max = s->r->limits->requests * 24 + 100000;

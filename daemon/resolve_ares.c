@@ -12,14 +12,14 @@
  * asked only when the timer fires, and not at each question and answer: these see to it that the
  * timer fires within the shortest time a new try can have. With nothing in flight it is off.
  *
- * c-ares does not say twice that it wants a socket watched, and keeps a UDP socket for as long as the
- * channel lives: one that could not be watched (no memory, no room in epoll) makes the channel blind,
- * and it is tried again before the next question, and by the timer.
+ * c-ares does not say twice that it wants a socket watched, and keeps a UDP socket for as long as
+ * the channel lives: one that could not be watched (no memory, no room in epoll) makes the channel
+ * blind, and it is tried again before the next question, and by the timer.
  *
  * A server that closes its TCP connection costs, with c-ares 1.18, every question that it was asked
- * one of its tries, over UDP too, and at once: one name whose answer is long, and whose server hangs
- * up, ends the look-ups of all others. So a question that failed after a socket was closed is asked
- * once more, a moment later, when the server mostly knows the answer.
+ * one of its tries, over UDP too, and at once: one name whose answer is long, and whose server
+ * hangs up, ends the look-ups of all others. So a question that failed after a socket was closed is
+ * asked once more, a moment later, when the server mostly knows the answer.
  *
  * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
  * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server

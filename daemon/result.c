@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * result - the plain value in which the engine says how a member ended. Made by the engine, moved
- * by value to the batch, read by the encoders, freed with the batch; one thread at a time. Owns `extra`,
- * what only some batches ask for, and nothing else.
+ * by value to the batch, read by the encoders, freed with the batch; one thread at a time. Owns
+ * `extra`, what only some batches ask for, and nothing else.
  *
  * "Null" is TIME_NULL everywhere, so a fresh result is not all zeros: always start with
  * result_init().

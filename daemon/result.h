@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * result - what is known about one member: plain values that the engine fills, the batch adds up
- * and an encoder prints. Times are int64 microseconds; -1 = null, did not happen. Its strings belong to the
- * batch (the member's own, or kept by the engine with the batch) and live as long as that; only `extra` is
- * its own.
+ * and an encoder prints. Times are int64 microseconds; -1 = null, did not happen. Its strings
+ * belong to the batch (the member's own, or kept by the engine with the batch) and live as long as
+ * that; only `extra` is its own.
  */
 #ifndef GATHERD_RESULT_H
 #define GATHERD_RESULT_H

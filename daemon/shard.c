@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * shard - see shard.h, and shard_lane.c for what happens on the fetch loops. Called by batch (jobs, groups),
- * http_routes (figures) and gatherd (life, turn) on the front's thread.
+ * shard - see shard.h, and shard_lane.c for what happens on the fetch loops. Called by batch (jobs,
+ * groups), http_routes (figures) and gatherd (life, turn) on the front's thread.
  *
  * A lane is an engine with its loop, its turn and its mail. A job has one place at a time: outgoing
- * (front's thread) -> jobs (under the lane's lock) -> arrived (lane's thread) -> the engine -> done (lane's
- * thread) -> finished (under the shard's lock) -> arrived (front's thread). Cancel and pause are flags of
- * the group's part, which stands on the lane's list of groups while one is set: mail without memory.
+ * (front's thread) -> jobs (under the lane's lock) -> arrived (lane's thread) -> the engine -> done
+ * (lane's thread) -> finished (under the shard's lock) -> arrived (front's thread). Cancel and
+ * pause are flags of the group's part, which stands on the lane's list of groups while one is set:
+ * mail without memory.
  *
- * What is rare (a pool, a reload, the end) is called on the lane's thread while the front waits: no old
- * policy or configuration is left in use when the call returns. Lanes never wait for the front, so that
- * cannot lock up.
+ * What is rare (a pool, a reload, the end) is called on the lane's thread while the front waits: no
+ * old policy or configuration is left in use when the call returns. Lanes never wait for the front,
+ * so that cannot lock up.
  */
 #include "shard_internal.h"
 
@@ -61,8 +62,9 @@ static void finish_close(struct shard *s)
     bell_close(&s->bell, on_bell_closed);
 }
 
-/* Lanes that never started count as ended. An engine tells others of the slots that it gives up as it is
- * closed, and may have been about to for a while: no loop ends before all engines are closed. */
+/* Lanes that never started count as ended. An engine tells others of the slots that it gives up as
+ * it is closed, and may have been about to for a while: no loop ends before all engines are
+ * closed. */
 static void close_lanes(struct shard *s)
 {
     for (unsigned i = 0; i < s->lane_count; i++) {
@@ -260,8 +262,8 @@ void shard_group_pause(struct shard *s, struct fetch_group *group, bool paused)
 
 /* --- the turn --- */
 
-/* Members a second while there is work; idle time says nothing. A window ends after a second, or when
- * the last member has. */
+/* Members a second while there is work; idle time says nothing. A window ends after a second, or
+ * when the last member has. */
 static void measure_rate(struct shard *s)
 {
     int64_t now = clock_us(), passed = now - s->rate_since_us;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * shard - the fetch loops: N engines, each on a thread and a loop of its own, behind one interface for
- * the thread of the front. With loops = 0 there is one engine, on the front's own loop, and all below
- * holds as well.
+ * shard - the fetch loops: N engines, each on a thread and a loop of its own, behind one interface
+ * for the thread of the front. With loops = 0 there is one engine, on the front's own loop, and all
+ * below holds as well.
  *
- * A job goes to the engine that its origin hashes to, so that an origin's limit, its connections and its
- * TLS sessions are one engine's; a redirect to another origin moves it. What is shared is exact too: the
- * daemon's and the batch's slots (slots.h), the names (resolve_cache.h), the bytes held for answers.
+ * A job goes to the engine that its origin hashes to, so that an origin's limit, its connections
+ * and its TLS sessions are one engine's; a redirect to another origin moves it. What is shared is
+ * exact too: the daemon's and the batch's slots (slots.h), the names (resolve_cache.h), the bytes
+ * held for answers.
  *
- * Mail goes both ways in lists under a mutex, spliced once a turn; only an empty receiver is woken. All
- * functions here are for the front's thread. A job and its result belong to the engines from
+ * Mail goes both ways in lists under a mutex, spliced once a turn; only an empty receiver is woken.
+ * All functions here are for the front's thread. A job and its result belong to the engines from
  * shard_submit() to `done`; a group may be used until shard_group_release().
  */
 #ifndef GATHERD_SHARD_H
@@ -43,8 +44,8 @@ struct shard_params {
 /* Starts the threads. NULL with *why (static text) when something refuses. */
 struct shard *shard_create(const struct shard_params *params, const char **why);
 
-/* Every job must be done. Ends the engines and their threads; `closed` is called by the front's loop when
- * all is gone. */
+/* Every job must be done. Ends the engines and their threads; `closed` is called by the front's
+ * loop when all is gone. */
 void shard_close(struct shard *s, void (*closed)(void *arg), void *arg);
 
 /* A pool: connections that belong to one policy (borrowed until another is set or closed), in every
@@ -80,12 +81,12 @@ struct fetch_group *shard_group_create(struct shard *s, const struct shard_group
 /* The caller has no job of it any more. */
 void shard_group_release(struct fetch_group *group);
 
-/* Hands over a job, its first part filled and the rest zeroed. It is on its way when shard_flush() or the
- * next shard_turn() has run. */
+/* Hands over a job, its first part filled and the rest zeroed. It is on its way when shard_flush()
+ * or the next shard_turn() has run. */
 void shard_submit(struct shard *s, struct fetch_job *job);
 
-/* Every job of the group that is not done becomes `cancelled`, with this error type and with what is
- * known so far; `done` follows for each as always. */
+/* Every job of the group that is not done becomes `cancelled`, with this error type and with what
+ * is known so far; `done` follows for each as always. */
 void shard_group_cancel(struct shard *s, struct fetch_group *group, enum err_type why);
 
 /* Starts nothing of the group while paused. */
@@ -93,8 +94,8 @@ void shard_group_pause(struct shard *s, struct fetch_group *group, bool paused);
 
 /* --- the turn --- */
 
-/* Takes what the engines sent and calls `done`, at most some thousand times; with loops = 0 also runs
- * the engine. True while work is left. */
+/* Takes what the engines sent and calls `done`, at most some thousand times; with loops = 0 also
+ * runs the engine. True while work is left. */
 bool shard_turn(struct shard *s);
 
 /* Sends what shard_submit() and the group calls left for the engines. Last in the front's turn. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * shard_internal - what the two halves of shard share: shard.c is the front's thread, shard_lane.c one
- * fetch loop: its engine, its mail, its thread. Private to them.
+ * shard_internal - what the two halves of shard share: shard.c is the front's thread, shard_lane.c
+ * one fetch loop: its engine, its mail, its thread. Private to them.
  */
 #ifndef GATHERD_SHARD_INTERNAL_H
 #define GATHERD_SHARD_INTERNAL_H
@@ -81,8 +81,8 @@ struct shard {
 
 /* --- shard_lane.c: for the front's thread, but for lane_act() --- */
 
-/* lane_start() makes loop, engine and thread; false with *why, and nothing is left of them. fini: the
- * thread has ended, or never was. */
+/* lane_start() makes loop, engine and thread; false with *why, and nothing is left of them. fini:
+ * the thread has ended, or never was. */
 void lane_init(struct lane *lane, struct shard *s, unsigned index);
 bool lane_start(struct lane *lane, const char **why);
 void lane_fini(struct lane *lane);
@@ -94,8 +94,8 @@ bool lane_create_engine(struct lane *lane, uv_loop_t *loop, struct metrics *metr
 /* Whose engine an origin is; NULL is anybody's. Any thread. */
 struct lane *lane_of(struct shard *s, const struct origin *origin);
 
-/* Mail: a list of jobs (emptied; from any lane, too), or a cancel (ERR_NONE = none) and whether it is
- * paused for the lane's part of a group. */
+/* Mail: a list of jobs (emptied; from any lane, too), or a cancel (ERR_NONE = none) and whether it
+ * is paused for the lane's part of a group. */
 void lane_send_jobs(struct lane *lane, struct list *jobs);
 void lane_send_flags(struct lane *lane, struct fetch_group *group, enum err_type cancel,
                      bool paused);
@@ -106,8 +106,8 @@ void lane_call(struct lane *lane, void (*fn)(struct lane *lane, void *arg), void
 /* One round of the lane's turn; arg is the lane. On its thread; the front's with loops = 0. */
 bool lane_act(void *arg);
 
-/* For lane_call(), in this order, the second when all lanes had the first: closes the engine; lets the
- * loop run out. shard->ended counts the lanes that are through. */
+/* For lane_call(), in this order, the second when all lanes had the first: closes the engine; lets
+ * the loop run out. shard->ended counts the lanes that are through. */
 void lane_begin_close(struct lane *lane, void *arg);
 void lane_end(struct lane *lane, void *arg);
 

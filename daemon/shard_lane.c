@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * shard_lane - one fetch loop; see shard.c for its place. The first half of the mail functions is called on
- * the sender's thread, the front's or another lane's; all that takes, acts and is called back runs on the
- * lane's own thread, or on the front's with loops = 0.
+ * shard_lane - one fetch loop; see shard.c for its place. The first half of the mail functions is
+ * called on the sender's thread, the front's or another lane's; all that takes, acts and is called
+ * back runs on the lane's own thread, or on the front's with loops = 0.
  */
 #include "shard_internal.h"
 
@@ -24,8 +24,8 @@ static void signal_lane(struct lane *lane)
         turn_wake(lane->shard->params.turn);
 }
 
-/* Mail was put down, the lock is held: whether a signal has to follow. Not while one is on its way; that
- * a list is not empty would not do: the lane may be past it, reading the other. */
+/* Mail was put down, the lock is held: whether a signal has to follow. Not while one is on its way;
+ * that a list is not empty would not do: the lane may be past it, reading the other. */
 static bool wants_signal(struct lane *lane)
 {
     bool wants = !lane->signalled;
@@ -361,7 +361,8 @@ void lane_fini(struct lane *lane)
     pthread_mutex_destroy(&lane->lock);
 }
 
-/* The loop runs out when its engine is closed and nobody will signal it any more; lane_main() goes on. */
+/* The loop runs out when its engine is closed and nobody will signal it any more; lane_main() goes
+ * on. */
 static void run_out_if_over(struct lane *lane)
 {
     if (!lane->engine_closed || !lane->ending)
@@ -382,8 +383,8 @@ static void on_engine_closed(void *arg)
     bell_ring(&lane->shard->bell);
 }
 
-/* On the front's loop the lane may not have had a turn since the last cancel or pause, and that has a
- * reference to its group. */
+/* On the front's loop the lane may not have had a turn since the last cancel or pause, and that has
+ * a reference to its group. */
 void lane_begin_close(struct lane *lane, void *arg)
 {
     struct fetch *engine = lane->engine;

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_sessions - see tls_sessions.h. Called by transfer when libcurl begins a handshake, by fetch and
- * fetch_pool, and by OpenSSL inside libcurl; all on the loop's thread.
+ * tls_sessions - see tls_sessions.h. Called by transfer when libcurl begins a handshake, by fetch
+ * and fetch_pool, and by OpenSSL inside libcurl; all on the loop's thread.
  *
- * Owns one entry for each origin that has a session or a connection. A connection's SSL_CTX (libcurl makes
- * one for each) points at its entry as long as it lives, because a session may come with any read: a TLS 1.3
- * server sends its tickets after the handshake, and again when it likes. OpenSSL tells when an SSL_CTX
- * is freed only to the owner of an index of extra data, which takes a pointer, but the callbacks know of no
- * index: so the entry is set twice, as the application data to be found by and under the cache's index
- * to be counted by. The index stays OpenSSL's until the process ends; there is one for each cache.
+ * Owns one entry for each origin that has a session or a connection. A connection's SSL_CTX
+ * (libcurl makes one for each) points at its entry as long as it lives, because a session may come
+ * with any read: a TLS 1.3 server sends its tickets after the handshake, and again when it likes.
+ * OpenSSL tells when an SSL_CTX is freed only to the owner of an index of extra data, which takes a
+ * pointer, but the callbacks know of no index: so the entry is set twice, as the application data
+ * to be found by and under the cache's index to be counted by. The index stays OpenSSL's until the
+ * process ends; there is one for each cache.
  *
- * The trick: libcurl makes the SSL after it has called us, so the session is set by the callback for
- * information, at the first thing that a handshake reports, before its first message is written. And it
- * is a copy that is set, because OpenSSL spoils a session of TLS 1.3 that was used, and the next one only
- * comes with the answer: of many that connect at once few would resume.
+ * The trick: libcurl makes the SSL after it has called us, so the session is set by the callback
+ * for information, at the first thing that a handshake reports, before its first message is
+ * written. And it is a copy that is set, because OpenSSL spoils a session of TLS 1.3 that was used,
+ * and the next one only comes with the answer: of many that connect at once few would resume.
  */
 #include "tls_sessions.h"
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_start - see tls_start.h. Called by gatherd before the loops are made. Owns nothing afterwards.
+ * tls_start - see tls_start.h. Called by gatherd before the loops are made. Owns nothing
+ * afterwards.
  *
- * What is needed is not listed anywhere, so it is used once: the process shakes hands with itself, through
- * memory, in TLS 1.3 and 1.2, with a certificate that is made, signed, sent, read and verified. That takes
- * some milliseconds, most of which the first fetch from an https:// origin is spared.
+ * What is needed is not listed anywhere, so it is used once: the process shakes hands with itself,
+ * through memory, in TLS 1.3 and 1.2, with a certificate that is made, signed, sent, read and
+ * verified. That takes some milliseconds, most of which the first fetch from an https:// origin is
+ * spared.
  *
- * A handshake that fails though there was memory is no reason not to start: the system's own settings for
- * OpenSSL may forbid what is tried here and allow what upstreams want.
+ * A handshake that fails though there was memory is no reason not to start: the system's own
+ * settings for OpenSSL may forbid what is tried here and allow what upstreams want.
  */
 #include "tls_start.h"
 

@@ -2,8 +2,8 @@
  *
  * tls_start - has OpenSSL make at the start what it else makes when it is first asked.
  *
- * Whatever it has no memory for then, an algorithm or a reader of keys, it goes without until the process
- * ends: each connection fails that needs it. A start may end instead.
+ * Whatever it has no memory for then, an algorithm or a reader of keys, it goes without until the
+ * process ends: each connection fails that needs it. A start may end instead.
  */
 #ifndef GATHERD_TLS_START_H
 #define GATHERD_TLS_START_H

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_trust - see tls_trust.h. Called by transfer when libcurl begins a handshake, and by OpenSSL when it
- * comes to the server's certificate; on the loop's thread. Owns nothing.
+ * tls_trust - see tls_trust.h. Called by transfer when libcurl begins a handshake, and by OpenSSL
+ * when it comes to the server's certificate; on the loop's thread. Owns nothing.
  *
- * A certificate without its key is found in the chain, one without its extensions is not even taken for an
- * issuer: so all that are trusted by the name that the failed one has, or says its issuer has, are looked
- * at. An upstream may name whom it likes, but makes nobody's certificate half read by that.
+ * A certificate without its key is found in the chain, one without its extensions is not even taken
+ * for an issuer: so all that are trusted by the name that the failed one has, or says its issuer
+ * has, are looked at. An upstream may name whom it likes, but makes nobody's certificate half read
+ * by that.
  */
 #include "tls_trust.h"
 

@@ -2,8 +2,8 @@
  *
  * tls_trust - whether the certificates that are trusted were read whole.
  *
- * Where memory runs out while OpenSSL reads one, it keeps it without its key or its extensions and says
- * nothing; nobody whom it vouches for is believed then. libcurl keeps what it read for a day.
+ * Where memory runs out while OpenSSL reads one, it keeps it without its key or its extensions and
+ * says nothing; nobody whom it vouches for is believed then. libcurl keeps what it read for a day.
  */
 #ifndef GATHERD_TLS_TRUST_H
 #define GATHERD_TLS_TRUST_H
@@ -13,7 +13,8 @@
 #include <openssl/ssl.h>
 
 /* Sets *spoilt when the handshake for which ctx is fails on such a certificate; the verdict stays
- * OpenSSL's. spoilt must live as long as there may be handshakes. Takes the callback that verifies. */
+ * OpenSSL's. spoilt must live as long as there may be handshakes. Takes the callback that
+ * verifies. */
 void tls_trust_watch(SSL_CTX *ctx, bool *spoilt);
 
 #endif

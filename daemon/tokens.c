@@ -2,9 +2,9 @@
  *
  * tokens - see tokens.h. Loaded at start by gatherd, asked by http_front before a body is read.
  *
- * What is compared is the digest of what came with each digest that is kept, all of them, in constant
- * time each; so neither length nor content nor place in the file shows in the time it takes. Of the
- * file's text nothing is left in memory when it has been read.
+ * What is compared is the digest of what came with each digest that is kept, all of them, in
+ * constant time each; so neither length nor content nor place in the file shows in the time it
+ * takes. Of the file's text nothing is left in memory when it has been read.
  */
 #include "tokens.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokens - who may ask: a file of `name:token` lines. Only SHA-256 digests are kept; a look-up takes
- * the same time for an absent, a short and a wrong token. Immutable; any thread.
+ * tokens - who may ask: a file of `name:token` lines. Only SHA-256 digests are kept; a look-up
+ * takes the same time for an absent, a short and a wrong token. Immutable; any thread.
  */
 #ifndef GATHERD_TOKENS_H
 #define GATHERD_TOKENS_H

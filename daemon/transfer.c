@@ -4,11 +4,11 @@
  * inside curl_multi_socket_action(), on the loop's thread, and only count, mark, copy and refuse.
  *
  * Owns the easy handle and the option lists of one hop. What happens to it is in the files beside
- * this one: transfer_request (what is sent), transfer_connect (the connection), transfer_answer (what
- * comes back), transfer_account (phases and sizes). Marks come from our own clock at our own callbacks
- * (socket opened, TLS begun, request about to be sent, body read, first byte). libcurl's times serve
- * for one figure only, how long sending a request without a body took, as the difference of two of
- * its own marks: their zero is not known outside.
+ * this one: transfer_request (what is sent), transfer_connect (the connection), transfer_answer
+ * (what comes back), transfer_account (phases and sizes). Marks come from our own clock at our own
+ * callbacks (socket opened, TLS begun, request about to be sent, body read, first byte). libcurl's
+ * times serve for one figure only, how long sending a request without a body took, as the
+ * difference of two of its own marks: their zero is not known outside.
  */
 #include "transfer.h"
 
@@ -136,8 +136,8 @@ static bool set_all(struct transfer *t)
     return transfer_set_request(t);
 }
 
-/* The handles of a pool mostly fetch alike, hop after hop: then the URL is all that changes, which saves
- * some thirty options and a twentieth of what a fetch costs. */
+/* The handles of a pool mostly fetch alike, hop after hop: then the URL is all that changes, which
+ * saves some thirty options and a twentieth of what a fetch costs. */
 static bool set_options(struct transfer *t, const struct ip_addr *addresses, size_t count)
 {
     const struct transfer_shape shape = shape_of(t);
@@ -190,8 +190,8 @@ void transfer_end(struct transfer *t)
     t->added = false;
     upstream_transfer_ended(t->upstream);
     t->upstream = NULL;
-    /* libcurl counts over the transfers of a handle how often it sent one again, and gives up at the
-     * fifth; only a reset forgets it */
+    /* libcurl counts over the transfers of a handle how often it sent one again, and gives up at
+     * the fifth; only a reset forgets it */
     if (t->sends != 1 || t->marks.first_byte == TIME_NULL)
         t->shape.plain = false;
     if (t->resolve != NULL)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * transfer - one hop as a libcurl easy handle: options, callbacks, caps, marks. The engine (fetch)
- * keeps a pool of them; libcurl's handle and its buffers are reused, and so are its options where the next
- * hop is of the same shape (see struct transfer_shape); else all are set anew.
+ * keeps a pool of them; libcurl's handle and its buffers are reused, and so are its options where
+ * the next hop is of the same shape (see struct transfer_shape); else all are set anew.
  *
  * Everything that bounds an upstream is counted in the callbacks here: bytes of head and trailers,
- * decoded body bytes, the number of times the request was sent. libcurl's own limits are not relied on.
+ * decoded body bytes, the number of times the request was sent. libcurl's own limits are not relied
+ * on.
  */
 #ifndef GATHERD_TRANSFER_H
 #define GATHERD_TRANSFER_H
@@ -30,10 +31,10 @@
 #include "upstream.h"
 
 /* Each has connections of its own. A request that may speak HTTP/2 would else be put on a kept
- * HTTP/1.1 connection to the same origin, and one for http:// (libcurl 8.14) on a kept TLS connection
- * to the same port: what it gets would depend on who asked before. What went without a check of
- * certificates, connections and TLS sessions, is apart from what was checked by the same means, not only
- * because libcurl compares. */
+ * HTTP/1.1 connection to the same origin, and one for http:// (libcurl 8.14) on a kept TLS
+ * connection to the same port: what it gets would depend on who asked before. What went without a
+ * check of certificates, connections and TLS sessions, is apart from what was checked by the same
+ * means, not only because libcurl compares. */
 enum transfer_lane {
     LANE_PLAIN,
     LANE_HTTP1,
@@ -76,8 +77,8 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
 
-/* All that a plain hop's options depend on beside its URL and addresses. Plain: a GET that brings no field
- * and no body of its own, the common case. */
+/* All that a plain hop's options depend on beside its URL and addresses. Plain: a GET that brings
+ * no field and no body of its own, the common case. */
 struct transfer_shape {
     const struct curl_uv *multi;
     unsigned generation;
@@ -177,9 +178,9 @@ struct transfer_hop {
 /* Readies an idle transfer for a hop. */
 void transfer_begin(struct transfer *t, const struct transfer_hop *hop);
 
-/* Sets all options and hands it to libcurl. addresses: of the host, policy already applied; none for a
- * literal. upstream: taken. once: nobody else wants the origin, and its connection is worth no other's
- * place. False when memory runs out, or there is no multi. */
+/* Sets all options and hands it to libcurl. addresses: of the host, policy already applied; none
+ * for a literal. upstream: taken. once: nobody else wants the origin, and its connection is worth
+ * no other's place. False when memory runs out, or there is no multi. */
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
                      struct upstream *upstream, bool once) __attribute__((warn_unused_result));
 
@@ -194,15 +195,16 @@ bool transfer_connected(const struct transfer *t);
  * Before it is taken out of the multi. Returns the phase in which it ended. */
 enum phase transfer_account(struct transfer *t, int64_t end_us);
 
-/* Finishes digest, text length, headers and body of the final hop into the result. Returns the content
- * type, valid until transfer_end(); NULL = none. */
+/* Finishes digest, text length, headers and body of the final hop into the result. Returns the
+ * content type, valid until transfer_end(); NULL = none. */
 const char *transfer_finish_content(struct transfer *t);
 
-/* libcurl has ended it, well or not: a connection that says more than was asked for is used by nobody. */
+/* libcurl has ended it, well or not: a connection that says more than was asked for is used by
+ * nobody. */
 void transfer_leave_connection(struct transfer *t);
 
-/* The owner leaves: nothing of its memory is touched any more, and what still comes in is dropped. To be
- * ended later, because taking it out of libcurl costs time. */
+/* The owner leaves: nothing of its memory is touched any more, and what still comes in is dropped.
+ * To be ended later, because taking it out of libcurl costs time. */
 void transfer_abandon(struct transfer *t);
 
 /* Takes it out of the multi if need be, frees what the hop owned; idle afterwards. */

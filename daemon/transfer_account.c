@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * transfer_account - what a hop's marks, callbacks and libcurl's own figures amount to: phases, sizes, the
- * connection. Called by fetch when a hop ends or is looked at by a deadline, on the loop's thread.
+ * transfer_account - what a hop's marks, callbacks and libcurl's own figures amount to: phases,
+ * sizes, the connection. Called by fetch when a hop ends or is looked at by a deadline, on the
+ * loop's thread.
  */
 #include "transfer.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * transfer_answer - see transfer_answer.h. libcurl's header and write callbacks. They count, copy,
- * mark and refuse: what an upstream may send is bounded here by bytes of head and trailers, number of
- * fields (reply), decoded bytes of the body, and bytes that are kept for answers (limits.answer_bytes).
- * Whoever is over ends with the matching transfer_cut. An abandoned transfer (CUT_CLOSED) takes
- * nothing: its result is gone.
+ * mark and refuse: what an upstream may send is bounded here by bytes of head and trailers, number
+ * of fields (reply), decoded bytes of the body, and bytes that are kept for answers
+ * (limits.answer_bytes). Whoever is over ends with the matching transfer_cut. An abandoned transfer
+ * (CUT_CLOSED) takes nothing: its result is gone.
  *
- * How much of a packed body the next reads may take is set from what the last ones came to unpacked,
- * so that one upstream's turn is bounded in work, not in bytes of the wire.
+ * How much of a packed body the next reads may take is set from what the last ones came to
+ * unpacked, so that one upstream's turn is bounded in work, not in bytes of the wire.
  */
 #include "transfer_answer.h"
 
@@ -26,8 +26,8 @@
 /* A redirect's body is read so that the connection can be reused, but not further than this. */
 #define REDIRECT_BODY_MAX 65536
 
-/* What one read of a packed body shall come to unpacked (some 0.7 ms of zlib), and the bounds of such
- * a read. */
+/* What one read of a packed body shall come to unpacked (some 0.7 ms of zlib), and the bounds of
+ * such a read. */
 #define UNPACKED_BYTES 262144
 #define PACKED_READ_MIN 512
 #define PACKED_READ_MAX 65536
@@ -88,8 +88,8 @@ static int64_t parse_retry_after(const char *value)
     return us > 0 ? us : 0;
 }
 
-/* A server that wants HTTP/1.1 for one request (HTTP_1_1_REQUIRED) would get it for all later ones as
- * well, as long as that connection is kept. */
+/* A server that wants HTTP/1.1 for one request (HTTP_1_1_REQUIRED) would get it for all later ones
+ * as well, as long as that connection is kept. */
 static void forbid_downgrade(struct transfer *t, const char *line, size_t n)
 {
     if (t->sends > 1 && n > 6 && memcmp(line, "HTTP/1", 6) == 0)
@@ -102,8 +102,9 @@ static bool refuse(struct transfer *t, enum transfer_cut why)
     return false;
 }
 
-/* The first line of a head. What is no status line with a status of three digits is refused here: of four
- * libcurl 8 reads the first three, and "http/1.1 200" and "HTTP/x y" it takes for answers, too. */
+/* The first line of a head. What is no status line with a status of three digits is refused here:
+ * of four libcurl 8 reads the first three, and "http/1.1 200" and "HTTP/x y" it takes for answers,
+ * too. */
 static bool begin_head(struct transfer *t, const char *line, size_t n)
 {
     bool named = n > 5 && memcmp(line, "HTTP/", 5) == 0;
@@ -248,8 +249,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* A blank line: of an informational head, or of the final one. libcurl takes a HEAD that has a body for
- * something else, and its answer, too. */
+/* A blank line: of an informational head, or of the final one. libcurl takes a HEAD that has a body
+ * for something else, and its answer, too. */
 static bool end_head(struct transfer *t)
 {
     t->head_begun = false;
@@ -354,11 +355,11 @@ static void digest_body(struct transfer *t, const char *data, size_t n)
         keep_body(t, data, n);
 }
 
-/* libcurl before 8.1 stores header fields for an API of its own, keeps a pointer to the last one over
- * curl_easy_reset(), and appends a folded line to it: a head that begins with a folded line writes
- * to freed memory (fixed by curl cd1c611b24). CURLOPT_HEADER has it show us each line of the head
- * before it stores it; such a line is refused here. With a newer one on_header() refuses it, so that
- * the outcome is the same. */
+/* libcurl before 8.1 stores header fields for an API of its own, keeps a pointer to the last one
+ * over curl_easy_reset(), and appends a folded line to it: a head that begins with a folded line
+ * writes to freed memory (fixed by curl cd1c611b24). CURLOPT_HEADER has it show us each line of the
+ * head before it stores it; such a line is refused here. With a newer one on_header() refuses it,
+ * so that the outcome is the same. */
 static size_t on_head_copy(struct transfer *t, const char *line, size_t n)
 {
     if (!begins_folded(t, line, n))

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * transfer_connect - see transfer_connect.h. The callbacks that libcurl makes on the way to an answer:
- * a socket is wanted, TLS begins, the request is about to be sent; and the one after each run of the
- * transfer, when the connection can still be looked at.
+ * transfer_connect - see transfer_connect.h. The callbacks that libcurl makes on the way to an
+ * answer: a socket is wanted, TLS begins, the request is about to be sent; and the one after each
+ * run of the transfer, when the connection can still be looked at.
  *
- * The socket and pre-request callbacks are the last two of the four places where the policy is asked.
- * The pool has one policy, so even a callback on behalf of a connection that outlived its transfer
- * asks the right one. All of them take an abandoned transfer (CUT_CLOSED), whose result and target
- * are gone.
+ * The socket and pre-request callbacks are the last two of the four places where the policy is
+ * asked. The pool has one policy, so even a callback on behalf of a connection that outlived its
+ * transfer asks the right one. All of them take an abandoned transfer (CUT_CLOSED), whose result
+ * and target are gone.
  */
 #include "transfer_connect.h"
 
@@ -20,9 +20,9 @@
 #include "curl_uv_recv.h"
 #include "tls_trust.h"
 
-/* All certificates that a server sends, which OpenSSL reads in one call, 0.3 ms each, and keeps with
- * the session, 5 KB each; its own bound of 100 KB is 330 small ones. The longest chains of the public
- * web have some 20 KB. */
+/* All certificates that a server sends, which OpenSSL reads in one call, 0.3 ms each, and keeps
+ * with the session, 5 KB each; its own bound of 100 KB is 330 small ones. The longest chains of the
+ * public web have some 20 KB. */
 #define CHAIN_BYTES_MAX 32768
 
 /* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
@@ -169,8 +169,8 @@ static bool has_more_in_tls(const struct transfer *t)
            SSL_pending(tls->internals) > 0;
 }
 
-/* Called when libcurl has run the transfer, also when it has failed, before its connection is kept or
- * closed: the last read of this thread was its own. */
+/* Called when libcurl has run the transfer, also when it has failed, before its connection is kept
+ * or closed: the last read of this thread was its own. */
 static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
                        curl_off_t upload_size, curl_off_t uploaded)
 {

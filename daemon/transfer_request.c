@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * transfer_request - see transfer_request.h. Called by transfer when a hop is launched, on the loop's
- * thread; its two callbacks hand the body to libcurl.
+ * transfer_request - see transfer_request.h. Called by transfer when a hop is launched, on the
+ * loop's thread; its two callbacks hand the body to libcurl.
  *
- * The body goes through a read callback even where libcurl would take the bytes as they are: its last
- * call is the mark at which sending ended. After a redirect to another origin only fields cross that say
- * how to answer; who asks stays behind.
+ * The body goes through a read callback even where libcurl would take the bytes as they are: its
+ * last call is the mark at which sending ended. After a redirect to another origin only fields
+ * cross that say how to answer; who asks stays behind.
  */
 #include "transfer_request.h"
 
@@ -122,7 +122,8 @@ static bool add_authorization(struct transfer *t)
     return field.value == NULL || !t->first_hop_origin || add_field(&t->headers, &field);
 }
 
-/* The client's trace, with a span of this hop's own (W3C Trace Context: version, trace, span, flags). */
+/* The client's trace, with a span of this hop's own (W3C Trace Context: version, trace, span,
+ * flags). */
 static bool add_traceparent(struct transfer *t)
 {
     enum { SPAN_AT = 36, FLAGS_AT = 52 };
@@ -217,8 +218,8 @@ static void set_http_version(struct transfer *t)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
-/* Of a lane of its own, so that the handle's other hops have these anew. Without a bundle: it is not
- * needed, and libcurl would parse it for each connection. */
+/* Of a lane of its own, so that the handle's other hops have these anew. Without a bundle: it is
+ * not needed, and libcurl would parse it for each connection. */
 static void set_trust(struct transfer *t)
 {
     if (t->lane != LANE_HTTP1_UNVERIFIED && t->lane != LANE_HTTP2_UNVERIFIED)

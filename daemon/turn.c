@@ -2,8 +2,8 @@
  *
  * turn - see turn.h. Used by gatherd for the loop of the front and by shard for each fetch loop.
  *
- * Acting in a prepare handle is what makes the last word of a turn come before the loop sleeps: in a
- * check handle it would come after, and what it started would wait for the next event.
+ * Acting in a prepare handle is what makes the last word of a turn come before the loop sleeps: in
+ * a check handle it would come after, and what it started would wait for the next event.
  */
 #include "turn.h"
 

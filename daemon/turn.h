@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * turn - the order of one loop's turn: callbacks take note, and all that acts is done last before the
- * loop sleeps. Each loop (thread) has one.
+ * turn - the order of one loop's turn: callbacks take note, and all that acts is done last before
+ * the loop sleeps. Each loop (thread) has one.
  *
  *   timers, poll   callbacks only note what happened (lists, flags) and call turn_wake().
- *   prepare        `act` is called, again while it says that one part made work for another, a few times
+ *   prepare        `act` is called, again while it says that one part made work for another, a few
+ *   times
  *                  at most. What is left then keeps an idle handle running, so that poll
  *                  does not sleep. A turn without a wake does nothing: an idle loop is asleep.
  *
- * Lines that log_hold() holds are written at the end of each turn, so that what is answered in it goes first.
+ * Lines that log_hold() holds are written at the end of each turn, so that what is answered in it
+ * goes first.
  *
  * It also measures: how long turns take, for a batch's loop_lag_max_ms and for /metrics.
  */
@@ -26,7 +28,8 @@ struct turn_params {
     uv_loop_t *loop;
     /* Does what is to be done now; true while work is left that should not wait for an event. */
     bool (*act)(void *arg);
-    /* A turn that did something has ended at now_us after busy_us of work; called before it sleeps. */
+    /* A turn that did something has ended at now_us after busy_us of work; called before it
+     * sleeps. */
     void (*ended)(void *arg, int64_t now_us, int64_t busy_us);
     void *arg;
     struct metrics *metrics; /* borrowed; of this loop */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * upstream - see upstream.h. Called by the engine (fetch_hop) when a hop starts and ends, and by its
- * sockets' opening and closing; owns the table.
+ * upstream - see upstream.h. Called by the engine (fetch_hop) when a hop starts and ends, and by
+ * its sockets' opening and closing; owns the table.
  */
 #include "upstream.h"
 

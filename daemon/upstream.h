@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * upstream - what one engine knows of an origin that it has connections to: how many there are, and how
- * many transfers use them. Says whether the next fetch will find one that is free.
+ * upstream - what one engine knows of an origin that it has connections to: how many there are, and
+ * how many transfers use them. Says whether the next fetch will find one that is free.
  *
- * An entry lives while it has a socket or a transfer, so the table is as large as the connection caches,
- * whatever number of hosts was ever fetched from. Belongs to one thread.
+ * An entry lives while it has a socket or a transfer, so the table is as large as the connection
+ * caches, whatever number of hosts was ever fetched from. Belongs to one thread.
  */
 #ifndef GATHERD_UPSTREAM_H
 #define GATHERD_UPSTREAM_H
@@ -31,8 +31,8 @@ struct upstream {
 bool upstreams_init(struct upstreams *all) __attribute__((warn_unused_result));
 void upstreams_fini(struct upstreams *all);
 
-/* The origin's entry, for a transfer that is about to start, counted; NULL when memory runs out. The
- * transfer gives it back with upstream_transfer_ended(). */
+/* The origin's entry, for a transfer that is about to start, counted; NULL when memory runs out.
+ * The transfer gives it back with upstream_transfer_ended(). */
 struct upstream *upstream_transfer_starts(struct upstreams *all, const struct origin *origin);
 void upstream_transfer_ended(struct upstream *u);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * url - would-be URLs become struct url. Called by target for those of a batch's members and of
- * Location headers that are not plain (url_plain.c tells which are: nearly all, and in those nothing
- * is left to decide). Pure, any thread; calls libcurl's URL functions only.
+ * Location headers that are not plain (url_plain.c tells which are: nearly all, and in those
+ * nothing is left to decide). Pure, any thread; calls libcurl's URL functions only.
  *
  * The trick is that there is one parser and one copy. The text is first brought into a form about
  * which no two parsers differ: only printable ASCII outside the host, lower-case scheme and

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * fail - one call of malloc, or of the system, fails: the Nth since it was armed. Preloaded into gatherd
- * by tests/lib/failing.py (LD_PRELOAD), which maps the same file as the shared `struct control` and can
- * so arm a running daemon again and again.
+ * fail - one call of malloc, or of the system, fails: the Nth since it was armed. Preloaded into
+ * gatherd by tests/lib/failing.py (LD_PRELOAD), which maps the same file as the shared `struct
+ * control` and can so arm a running daemon again and again.
  *
- * Counts what the program's threads ask for between the beginning and the end of main(), whatever library
- * asks; not what libuv does, which aborts by design when memory or an epoll entry is denied to it: its
- * mapping is looked up once and the caller's address compared. Calls through which libuv begins a
- * loop (epoll_create1, eventfd, pipe2) report their failure and do count.
+ * Counts what the program's threads ask for between the beginning and the end of main(), whatever
+ * library asks; not what libuv does, which aborts by design when memory or an epoll entry is denied
+ * to it: its mapping is looked up once and the caller's address compared. Calls through which libuv
+ * begins a loop (epoll_create1, eventfd, pipe2) report their failure and do count.
  *
- * The one trick: until the dynamic linker is through (and the address sanitizer, whose allocator may be
- * the real one) memory comes from a small array, which free() knows by its address.
+ * The one trick: until the dynamic linker is through (and the address sanitizer, whose allocator
+ * may be the real one) memory comes from a small array, which free() knows by its address.
  */
 #undef _FILE_OFFSET_BITS /* open() and open64() are two functions here */
 #include <dlfcn.h>

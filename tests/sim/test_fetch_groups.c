@@ -465,7 +465,8 @@ static void set_insecure(struct test *t, bool insecure)
     policy_destroy(old);
 }
 
-/* What goes unverified has multis where the policy allows it, and is denied before it misses one. */
+/* What goes unverified has multis where the policy allows it, and is denied before it misses
+ * one. */
 static void test_pool_insecure(void **state)
 {
     (void)state;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_fetch_resent - what is told of a request that libcurl sent again because its kept-alive connection
- * was dead: what happened to the last sending, whatever ended the one before, and whatever the handle
- * went through in earlier transfers. Each answer's outcome is the same as on a first sending.
+ * test_fetch_resent - what is told of a request that libcurl sent again because its kept-alive
+ * connection was dead: what happened to the last sending, whatever ended the one before, and
+ * whatever the handle went through in earlier transfers. Each answer's outcome is the same as on a
+ * first sending.
  *
- * A connection that dies while the request is being written is played by a send() of the test's own,
- * which libcurl calls.
+ * A connection that dies while the request is being written is played by a send() of the test's
+ * own, which libcurl calls.
  */
 #include "fetch_fixture.h"
 

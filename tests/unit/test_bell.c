@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_bell - a loop is woken by another thread, as often as it is wanted and no oftener, and nothing is
- * left open.
+ * test_bell - a loop is woken by another thread, as often as it is wanted and no oftener, and
+ * nothing is left open.
  */
 #include "bell.h"
 

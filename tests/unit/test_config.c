@@ -1232,7 +1232,8 @@ static void test_each_option(void **state)
     config_destroy(c);
 }
 
-/* The keys of a policy and of who may ask: one entry a line for allow_host, all read again from -T. */
+/* The keys of a policy and of who may ask: one entry a line for allow_host, all read again from
+ * -T. */
 static void test_policy_keys(void **state)
 {
     (void)state;

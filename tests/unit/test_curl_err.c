@@ -148,8 +148,8 @@ static void test_remote_bytes_say_out_of_memory(void **state)
     assert_int_equal(type_of(CURLE_FAILED_INIT, PHASE_RECEIVE), ERR_PROXY_INTERNAL_ERROR);
 }
 
-/* Bad chunks are a broken answer and no lost connection, but have its code. What reading came to tells
- * them apart; whatever libcurl says, a lost connection is one. */
+/* Bad chunks are a broken answer and no lost connection, but have its code. What reading came to
+ * tells them apart; whatever libcurl says, a lost connection is one. */
 static void test_read_errors(void **state)
 {
     (void)state;
@@ -176,8 +176,8 @@ static void test_read_errors(void **state)
     }
 }
 
-/* An upstream that gives up is told from one that breaks the protocol, and an answer that had begun from
- * one that had not. */
+/* An upstream that gives up is told from one that breaks the protocol, and an answer that had begun
+ * from one that had not. */
 static void test_http2(void **state)
 {
     (void)state;

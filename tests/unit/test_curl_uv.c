@@ -448,8 +448,8 @@ static void test_close_while_running(void **state)
     cut->dones++;
 }
 
-/* Fetches the first `count` of t->fetches as far as that each waits for its answer, on a connection of its
- * own. */
+/* Fetches the first `count` of t->fetches as far as that each waits for its answer, on a connection
+ * of its own. */
 static void start_held(struct test *t, int count)
 {
     for (int i = 0; i < count; i++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_curl_uv_recv - the recv() that libcurl calls: who may read in one call of libcurl and for how
- * long, and what is known of the last read. The clock is the real one, its bound in the past or far ahead.
+ * test_curl_uv_recv - the recv() that libcurl calls: who may read in one call of libcurl and for
+ * how long, and what is known of the last read. The clock is the real one, its bound in the past or
+ * far ahead.
  */
 #include "curl_uv_recv.h"
 
@@ -166,8 +167,8 @@ static void test_a_read_takes_at_most_so_much(void **state)
     close(p.theirs);
 }
 
-/* In a connection that carries layers nothing else is heard until it is let go; what inflate() makes of it
- * stands in tests/e2e/test_upstreams.py. */
+/* In a connection that carries layers nothing else is heard until it is let go; what inflate()
+ * makes of it stands in tests/e2e/test_upstreams.py. */
 static void test_layers(void **state)
 {
     (void)state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * memory: when giving memory back is worth while, and that what is free among what is in use does go
- * back, which free() alone does not do.
+ * memory: when giving memory back is worth while, and that what is free among what is in use does
+ * go back, which free() alone does not do.
  */
 #include "memory.h"
 

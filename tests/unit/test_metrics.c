@@ -198,7 +198,8 @@ static void test_format(void **state)
     (void)state;
     struct metrics m = {0};
     parse(&parsed, &m);
-    /* table, buckets with sum and count, errors without ERR_NONE, build_info, five of the process */
+    /* table, buckets with sum and count, errors without ERR_NONE, build_info, five of the
+     * process */
     assert_int_equal(parsed.count,
                      METRIC_COUNT + METRICS_TURN_BUCKETS + 2 + ERR_COUNT - 1 + 1 + 5);
     size_t names = 0;

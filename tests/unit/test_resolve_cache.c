@@ -158,8 +158,8 @@ static void test_generations(void **state)
     resolve_cache_destroy(c);
 }
 
-/* By malloc's count, which is 0 under valgrind and sanitizers: a name that is there is replaced, and
- * a new generation gives back all but the table's buckets. */
+/* By malloc's count, which is 0 under valgrind and sanitizers: a name that is there is replaced,
+ * and a new generation gives back all but the table's buckets. */
 static void test_memory(void **state)
 {
     struct resolve_cache *c = resolve_cache_create();

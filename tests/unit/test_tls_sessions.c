@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_sessions: who resumes what, TLS 1.2 and 1.3, against a server within the process: both ends are
- * OpenSSL and talk through memory.
+ * tls_sessions: who resumes what, TLS 1.2 and 1.3, against a server within the process: both ends
+ * are OpenSSL and talk through memory.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_trust: a trusted certificate without its key is noticed, and nothing that a server sends is taken
- * for one. Both ends are OpenSSL and talk through memory.
+ * tls_trust: a trusted certificate without its key is noticed, and nothing that a server sends is
+ * taken for one. Both ends are OpenSSL and talk through memory.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +36,8 @@ static X509 *make(const char *subject, EVP_PKEY *key, const char *issuer, EVP_PK
     return x;
 }
 
-/* A copy whose key is of a curve that does not exist: it cannot be read, and OpenSSL keeps the rest. */
+/* A copy whose key is of a curve that does not exist: it cannot be read, and OpenSSL keeps the
+ * rest. */
 static X509 *without_key(X509 *x)
 {
     static const unsigned char p256[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7};
