@@ -456,6 +456,19 @@ static void check_policy(struct config_loader *l, int slot)
                   guess.best ? guess.best : "");
 }
 
+/* One listener may be switched off, but not all. */
+static void check_reachable(struct config_loader *l)
+{
+    const struct config_origin *at = origin_of_key(l, CONFIG_SLOT_LISTENER, "bind");
+    for (size_t i = 0; i < l->config->listener_count; i++) {
+        if (l->config->listeners[i].bind.count > 0)
+            return;
+    }
+    if (!at->refused)
+        config_report(l, at, CONFIG_SLOT_LISTENER, "bind",
+                      "is empty, and no other listener has an address; name one");
+}
+
 static void check_whole(struct config_loader *l)
 {
     const struct config_limits *limits = &l->config->limits;
@@ -463,6 +476,7 @@ static void check_whole(struct config_loader *l)
     check_at_most(l, "per_host", limits->per_host, "in_flight", limits->in_flight);
     for (size_t i = 0; i < l->config->listener_count; i++)
         check_listener(l, CONFIG_SLOT_LISTENER + (int)i);
+    check_reachable(l);
     for (size_t i = 0; i < l->config->policy_count; i++)
         check_policy(l, CONFIG_SLOT_POLICY + (int)i);
 }

@@ -18,8 +18,9 @@ struct span {
 
 /* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and
  * extensions between chunks; a NUL at the end of a line, which with one bare LF near it looks as CR
- * LF does; a line before the request that begins with a NUL, which it takes for an empty one. What
- * follows is not compared. */
+ * LF does; a field of a colon alone and a bare LF, which it takes for the end of the head; a line
+ * before the request that begins with a NUL, which it takes for an empty one. What follows is not
+ * compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
 
 struct framing {
@@ -117,7 +118,7 @@ static inline enum reading read_fields(struct span *in, struct framing *f)
     struct span line, name, value;
     bool strict;
     while (take_line(in, &line, &strict)) {
-        if (ends_in_nul(line))
+        if (ends_in_nul(line) || (!strict && span_is(line, ":")))
             return READ_VAGUE;
         if (!strict)
             return READ_BAD;

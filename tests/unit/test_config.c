@@ -832,6 +832,9 @@ static void test_contradictions(void **state)
          "[listener default]\nbind = unix:/g [::1]:1\npolicy = any\n",
          "gatherd.conf:5: [policy any] base: unsafe-any on [::1]:1 of [listener default] needs a "
          "token; set token_file, or bind unix:/PATH\n"},
+        {"[listener default]\nbind =\n[listener inner]\nbind =\n",
+         "gatherd.conf:2: [listener default] bind: is empty, and no other listener has an address; "
+         "name one\n"},
         {"[listener inner]\nmode = 0600\n",
          "gatherd.conf:1: [listener inner] bind: is not set; only the listener default has one "
          "built in\n"},
@@ -854,12 +857,13 @@ static void test_no_contradictions(void **state)
         "[listener default]\nbind = 0.0.0.0:1 [::]:1\ntoken_file = /t\n",
         "[listener default]\nbind = 127.255.0.1:1 [::1]:1 unix:/g\n",
         "[listener default]\nbind = 127.0.0.1:0 127.0.0.1:0\n",
-        "[listener default]\nbind =\n",
+        "[listener default]\nbind =\n[listener inner]\nbind = unix:/g\n",
         "[listener inner]\nbind =\n",
         "[listener default]\npolicy = later\n[policy later]\n",
         "[policy any]\nbase = unsafe-any\n",
         "[policy default]\nbase = unsafe-any\n[listener default]\nbind = unix:/g\n",
-        "[policy default]\nbase = unsafe-any\n[listener default]\nbind =\n",
+        "[policy default]\nbase = unsafe-any\n[listener default]\nbind =\n[listener inner]\nbind = "
+        "unix:/g\n",
         "[policy default]\nbase = unsafe-any\n[listener default]\ntoken_file = /t\n",
     };
     for (size_t i = 0; i < COUNT(texts); i++) {
