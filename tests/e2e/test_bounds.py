@@ -163,15 +163,6 @@ def test_memory_of_a_bomb(spawn, origin, name):
 # the loop
 
 
-def waited_s(daemon):
-    """How long its threads were ready to run and had no processor."""
-    total = 0
-    for task in os.listdir("/proc/%d/task" % daemon.pid):
-        with open("/proc/%d/task/%s/schedstat" % (daemon.pid, task), encoding="ascii") as file:
-            total += int(file.read().split()[1])
-    return total / 1e9
-
-
 def over(values, bound):
     """The share of turns that took longer than so many seconds."""
     total = values["gatherd_loop_turn_seconds_count"]
@@ -220,10 +211,10 @@ def test_the_loop_under_dead_names_drips_and_floods(spawn, origin, dns, loops):
         {"url": origin.url("/weird/%s?n=%d" % (FLOODING[n % len(FLOODING)], n)), "timeout_ms": 1500}
         for n in range(100)
     ]
-    pinger, start, waited = Pinger(daemon), time.monotonic(), waited_s(daemon)
+    pinger, start, waited = Pinger(daemon), time.monotonic(), proc.starved_s(daemon.pid)
     doc = daemon.batch(dead + drips + floods, concurrency=400)
     pings = pinger.stop()
-    waited = (waited_s(daemon) - waited) / (time.monotonic() - start)
+    waited = (proc.starved_s(daemon.pid) - waited) / (time.monotonic() - start)
     # Held to the figure where the daemon had a processor when it wanted one, else far above.
     slack = proc.scale() * (4 if waited < 0.05 else 25)
     late = [float(r["total_ms"]) - 1500 for r in doc["results"][:200]]

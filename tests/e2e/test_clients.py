@@ -48,12 +48,6 @@ def cpu_ms(daemon):
     return total / 1e6
 
 
-def starved_s(pid):
-    """How long a process was ready and had no processor: what a busy machine adds to every figure."""
-    with open("/proc/%d/schedstat" % pid, encoding="ascii") as file:
-        return int(file.read().split()[1]) / 1e9
-
-
 def wait(condition, message, seconds=20):
     deadline = time.monotonic() + seconds * proc.scale()
     while not condition():
@@ -334,13 +328,13 @@ def test_slow_clients(spawn, origin):
     time.sleep(1)
     quiet = quiet.stop()
     good = steady.Steady(daemon.port)
-    waited = -starved_s(daemon.pid) - starved_s(os.getpid())
+    waited = -proc.starved_s(daemon.pid) - proc.starved_s(os.getpid())
     url = origin.url("/size/400000")
     clients, left = watch(
         lambda n: Slow(daemon, MODES[n % 6], url), count, 30 * proc.scale() + count / 50
     )
     figures = good.stop()
-    waited += starved_s(daemon.pid) + starved_s(os.getpid())
+    waited += proc.starved_s(daemon.pid) + proc.starved_s(os.getpid())
     values = daemon.metrics()
     turns = {b: values["gatherd_loop_turn_seconds_count"]
              - values['gatherd_loop_turn_seconds_bucket{le="%s"}' % b]

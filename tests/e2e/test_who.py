@@ -217,7 +217,7 @@ def test_cross_site_on_a_unix_socket(spawn, origin, tmp_path):
     "bind, later",
     [
         ("0.0.0.0:0", "[listener default]\nbind = 127.0.0.1:4284\n"),
-        ("0.0.0.0:0", "[listener default]\nbind =\n"),
+        ("0.0.0.0:0", "[listener default]\nbind =\n[listener other]\nbind = unix:/nowhere\n"),
         ("127.0.0.1:0", "[listener default]\nbind = unix:/nowhere\n[policy default]\nbase = unsafe-any\n"),
     ],
 )

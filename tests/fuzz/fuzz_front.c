@@ -395,8 +395,14 @@ static void check_requests(void)
 /* What libmicrohttpd passes over before a request: empty lines, and what begins with a NUL. */
 static void skip_empty_lines(struct span *in)
 {
-    while (in->n > 0 && memchr("\r\n", in->at[0], 3) != NULL) { /* with its NUL */
-        const char *end = in->at[0] == '\0' ? memchr(in->at, '\n', in->n) : in->at;
+    while (in->n > 0) {
+        const char *end = in->at;
+        if (in->at[0] == '\0')
+            end = memchr(in->at, '\n', in->n);
+        else if (in->n > 1 && memcmp(in->at, "\r\n", 2) == 0)
+            end++;
+        else if (in->at[0] != '\n')
+            return;
         size_t n = end != NULL ? (size_t)(end - in->at) + 1 : in->n;
         in->at += n;
         in->n -= n;

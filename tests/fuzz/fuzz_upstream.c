@@ -550,8 +550,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < members; i++)
         fetch_content_free(&f.jobs[i].job.result, &f.held);
     hang_up();
-    FUZZ_ASSERT(atomic_load(&f.held) == 0 && slots_used(f.slots) == 0);
-    FUZZ_ASSERT(atomic_load(&f.group->refs) == 1);
+    FUZZ_ASSERT(slots_used(f.slots) == 0 && atomic_load(&f.group->refs) == 1);
     fetch_group_unref(f.group);
+    FUZZ_ASSERT(atomic_load(&f.held) == 0);
     return 0;
 }
