@@ -23,6 +23,7 @@
 
 #include "clock.h"
 #include "fetch_internal.h"
+#include "held.h"
 
 /* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS),
  * `done` calls. */
@@ -67,7 +68,7 @@ void fetch_group_unref(struct fetch_group *group)
         struct fetch_part *part = &group->parts[i];
         arena_fini(&part->memory);
         if (part->text_held != NULL)
-            atomic_fetch_sub_explicit(part->text_held, part->text_bytes, memory_order_relaxed);
+            held_let_go(part->text_held, part->text_bytes);
     }
     slots_destroy(group->slots);
     free(group);
@@ -667,7 +668,7 @@ void fetch_reload(struct fetch *f, const struct config_fetch *config,
 void fetch_content_free(struct result *r, atomic_llong *held)
 {
     if (r->extra != NULL)
-        atomic_fetch_sub_explicit(held, (long long)r->extra->held_bytes, memory_order_relaxed);
+        held_let_go(held, (long long)r->extra->held_bytes);
     result_drop_extra(r);
 }
 

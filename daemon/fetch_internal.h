@@ -86,7 +86,6 @@ const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *
 
 /* Charges bytes to limits.answer_bytes, for the caller to give back; false when they do not fit. */
 bool fetch_hold(struct fetch *f, size_t n) __attribute__((warn_unused_result));
-void fetch_let_go(struct fetch *f, size_t n);
 
 /* Charges a text of an upstream to limits.answer_bytes, as long as the job's group lives or until
  * it is let go; short ones cost nothing. False when it does not fit. */

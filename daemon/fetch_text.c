@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+#include "held.h"
+
 /* Kept for nothing. */
 #define TEXT_FREE 256
 
@@ -21,20 +23,9 @@ static struct fetch_part *part_of(struct fetch *f, struct fetch_job *job)
     return &job->group->parts[f->params.index];
 }
 
-void fetch_let_go(struct fetch *f, size_t n)
-{
-    atomic_fetch_sub_explicit(f->params.answer_held, (long long)n, memory_order_relaxed);
-}
-
 bool fetch_hold(struct fetch *f, size_t n)
 {
-    const long long more = (long long)n;
-    atomic_llong *held = f->params.answer_held;
-    if (atomic_fetch_add_explicit(held, more, memory_order_relaxed) + more <=
-        f->params.limits->answer_bytes)
-        return true;
-    fetch_let_go(f, n);
-    return false;
+    return held_take(f->params.answer_held, n, f->params.limits->answer_bytes);
 }
 
 bool fetch_hold_text(struct fetch *f, struct fetch_job *job, size_t len)
@@ -56,7 +47,7 @@ void fetch_let_text_go(struct fetch *f, struct fetch_job *job, size_t len)
         return;
     part->text_held = f->params.answer_held;
     part->text_bytes -= (long long)len;
-    fetch_let_go(f, len);
+    held_let_go(f->params.answer_held, (long long)len);
 }
 
 const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *text)

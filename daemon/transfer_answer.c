@@ -19,6 +19,7 @@
 
 #include "clock.h"
 #include "curl_uv_recv.h"
+#include "held.h"
 #include "parse.h"
 #include "text_length.h"
 #include "transfer_connect.h"
@@ -132,21 +133,16 @@ static bool begins_folded(const struct transfer *t, const char *line, size_t n)
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
 static bool hold(struct transfer *t, struct result_extra *x, size_t n)
 {
-    const long long more = (long long)n;
-    long long before = atomic_fetch_add_explicit(t->env->answer_held, more, memory_order_relaxed);
-    if (before + more <= t->env->limits->answer_bytes) {
-        x->held_bytes += n;
-        return true;
-    }
-    atomic_fetch_sub_explicit(t->env->answer_held, more, memory_order_relaxed);
-    return false;
+    bool fits = held_take(t->env->answer_held, n, t->env->limits->answer_bytes);
+    x->held_bytes += fits ? n : 0;
+    return fits;
 }
 
 /* They are not held any more. */
 static void let_go(struct transfer *t, struct result_extra *x, size_t n)
 {
     x->held_bytes -= n;
-    atomic_fetch_sub_explicit(t->env->answer_held, (long long)n, memory_order_relaxed);
+    held_let_go(t->env->answer_held, (long long)n);
 }
 
 static void keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
