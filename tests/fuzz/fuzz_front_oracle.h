@@ -113,6 +113,14 @@ static inline void note_field(struct framing *f, struct span name, struct span v
     }
 }
 
+/* A NUL in the line after one that ends in a bare LF may make up for the CR. */
+static inline enum reading read_after_bare_lf(struct span *in)
+{
+    struct span line;
+    bool strict;
+    return take_line(in, &line, &strict) && ends_in_nul(line) ? READ_VAGUE : READ_BAD;
+}
+
 static inline enum reading read_fields(struct span *in, struct framing *f)
 {
     struct span line, name, value;
@@ -121,7 +129,7 @@ static inline enum reading read_fields(struct span *in, struct framing *f)
         if (ends_in_nul(line) || (!strict && span_is(line, ":")))
             return READ_VAGUE;
         if (!strict)
-            return READ_BAD;
+            return read_after_bare_lf(in);
         if (line.n == 0)
             return READ_WHOLE;
         if (!read_field(line, &name, &value))
@@ -226,7 +234,9 @@ static inline enum reading oracle_read(struct span *in, struct oracle_request *r
     } while (line.n == 0);
     if (ends_in_nul(line) || line.at[0] == '\0')
         return READ_VAGUE;
-    if (!strict || !read_request_line(line, r))
+    if (!strict)
+        return read_after_bare_lf(in);
+    if (!read_request_line(line, r))
         return READ_BAD;
     enum reading got = read_fields(in, &f);
     if (got != READ_WHOLE)
