@@ -28,8 +28,6 @@
 enum {
     STREAM_CHUNK = 32768,   /* asked of fill() at a time, about */
     WATCH_AFTER_US = 30000, /* a suspended exchange is watched for hang-up from then on */
-    VALUE_BYTES = 64,         /* libmicrohttpd's struct for a field or cookie */
-    ANSWER_HEAD_BYTES = 1024, /* it has 450 at most; the rest for chunks of a body */
     WATCHES_A_TICK = 256,
     BODY_RESERVE = 65536,   /* for an announced body at its first byte, at most */
     LINGER_MAX = 4,         /* exchanges at a time */
@@ -299,190 +297,6 @@ static enum MHD_Result queue_answer(struct exchange *ex)
     return rc;
 }
 
-/* --- the head --- */
-
-struct collect {
-    struct http_field *fields;
-    size_t count, max;
-};
-
-static enum MHD_Result on_field(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_len,
-                                const char *value, size_t value_len)
-{
-    struct collect *c = arg;
-    (void)kind;
-    if (c->count == c->max)
-        return MHD_NO;
-    c->fields[c->count++] =
-        (struct http_field){name, value != NULL ? value : "", name_len, value_len};
-    return MHD_YES;
-}
-
-static void collect_head(struct exchange *ex, struct http_field *fields, const char *method,
-                         const char *version)
-{
-    struct collect c = {fields, 0, HTTP_FIELDS_MAX + 1}; /* one more: too many shows */
-    const union MHD_ConnectionInfo *size =
-        MHD_get_connection_info(ex->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    MHD_get_connection_values_n(ex->connection, MHD_HEADER_KIND, on_field, &c);
-    ex->head = (struct http_head){
-        .method = method,
-        .target = ex->target,
-        .version = version,
-        .fields = fields,
-        .count = c.count,
-        .head_bytes = size != NULL ? size->header_size : 0,
-        .in_place = MHD_VERSION < 0x01000000,
-    };
-}
-
-static const char *bearer(const struct http_head *head, size_t *n)
-{
-    static const char scheme[] = "Bearer ";
-    const struct http_field *f = http_find(head, "Authorization");
-    *n = 0;
-    if (f == NULL || f->value_len < sizeof scheme || strncasecmp(f->value, scheme, 7) != 0)
-        return "";
-    *n = f->value_len - 7;
-    return f->value + 7;
-}
-
-/* Probes may ask without a token; by exact path only. */
-static bool is_exempt(const struct exchange *ex)
-{
-    return strcmp(ex->target, "/-/healthy") == 0 || strcmp(ex->target, "/-/ready") == 0;
-}
-
-/* Who asks when no token says so. A process of this machine has some 2^24 loopback addresses to
- * call from; they are one client, or quotas and turns would mean nothing. */
-static const char *client_identity(const struct client *c)
-{
-    return ip_is_loopback(&c->server->socket.address) ? "loopback" : c->address;
-}
-
-static bool check_token(struct exchange *ex, struct problem *p)
-{
-    const struct tokens *tokens = ex->client->server->tokens;
-    size_t n;
-    snprintf(ex->identity, sizeof ex->identity, "%s", client_identity(ex->client));
-    if (tokens == NULL || is_exempt(ex))
-        return true;
-    const char *token = bearer(&ex->head, &n);
-    const char *name = tokens_find(tokens, token, n);
-    if (name == NULL) {
-        problem_set(p, 401, "a valid token is needed: Authorization: Bearer TOKEN");
-        return false;
-    }
-    snprintf(ex->identity, sizeof ex->identity, "%s", name);
-    return true;
-}
-
-/* On a Unix socket the kernel says who asks; there is no exemption, not for probes either. */
-static bool check_peer(const struct exchange *ex, struct problem *p)
-{
-    const struct client *c = ex->client;
-    const struct server *s = c->server;
-    if (s->socket.family != AF_UNIX || s->peers == NULL)
-        return true;
-    if (c->uid != (uid_t)-1 && peers_has(s->peers, c->uid))
-        return true;
-    problem_set(p, 403, "this user may not ask here; `peers` of the listener names those that may");
-    return false;
-}
-
-/* Everything that libmicrohttpd keeps of a head is in the connection's pool, and our answer's head
- * must go there too, or the request would be worked on for nothing. */
-static bool check_room(struct exchange *ex, struct problem *p)
-{
-    const struct http_field *cookie = http_find(&ex->head, "Cookie"); /* is copied */
-    int values = MHD_get_connection_values(
-        ex->connection, MHD_HEADER_KIND | MHD_COOKIE_KIND, NULL, NULL);
-    size_t used = ex->head.head_bytes + (cookie != NULL ? cookie->value_len : 0) +
-                  (size_t)values * VALUE_BYTES;
-    if (used + ANSWER_HEAD_BYTES <= ex->client->server->pool_bytes)
-        return true;
-    problem_set(p, 431, "the request's head has %zu bytes and %d header fields and cookies, each of "
-                        "which takes %d bytes more: that is too much together",
-                ex->head.head_bytes, values, VALUE_BYTES);
-    return false;
-}
-
-/* Whether n more bytes of bodies may be held, of all clients together. */
-static bool has_memory(const struct front *f, size_t n)
-{
-    const struct config_limits *l = f->params.limits;
-    int64_t limit = l->request_bytes > l->body_bytes ? l->request_bytes : l->body_bytes;
-    return n == 0 || f->request_bytes + n <= (size_t)limit;
-}
-
-static void refuse_memory(const struct exchange *ex, struct problem *p)
-{
-    const struct front *f = ex->front;
-    problem_set(p, 503, "request bodies of %zu bytes are held, limits.request_bytes is %lld",
-                f->request_bytes, (long long)f->params.limits->request_bytes);
-    p->retry_after_s = 1;
-    metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_MEMORY, 1);
-}
-
-/* What a body's announced length says before it is read. */
-static bool check_length(struct exchange *ex, struct problem *p)
-{
-    const struct front *f = ex->front;
-    int64_t length = ex->body_bytes = http_content_length(&ex->head);
-    ex->chunked = http_find(&ex->head, "Transfer-Encoding") != NULL;
-    if (length > f->params.limits->body_bytes)
-        problem_set(p, 413, "the body has %lld bytes, limits.body_bytes is %lld", (long long)length,
-                    (long long)f->params.limits->body_bytes);
-    else if (length > 0 && !has_memory(f, (size_t)length))
-        refuse_memory(ex, p);
-    else
-        return true;
-    return false;
-}
-
-static bool check_head(struct exchange *ex, struct problem *p)
-{
-    const struct server *s = ex->client->server;
-    bool tcp = s->socket.family != AF_UNIX;
-    if (!http_check_shape(&ex->head, p) ||
-        (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
-        !http_check_site(&ex->head, p) || !check_peer(ex, p) || !check_token(ex, p))
-        return false;
-    if (ex->head.head_bytes > (size_t)ex->front->params.limits->head_bytes) {
-        problem_set(p, 431, "the request's head has %zu bytes, limits.head_bytes is %lld",
-                    ex->head.head_bytes, (long long)ex->front->params.limits->head_bytes);
-        return false;
-    }
-    return check_room(ex, p) && check_length(ex, p);
-}
-
-static void split_target(struct exchange *ex)
-{
-    char *mark = strchr(ex->target, '?');
-    ex->query = mark != NULL ? mark + 1 : ex->target + strlen(ex->target);
-    if (mark != NULL)
-        *mark = '\0';
-}
-
-static enum MHD_Result on_head(struct exchange *ex, const char *method, const char *version)
-{
-    struct http_field fields[HTTP_FIELDS_MAX + 1];
-    struct problem p;
-    ex->head_seen = true;
-    collect_head(ex, fields, method, version);
-    client_set_deadline(ex->client, ex->client->server->conf->body_timeout_us);
-    if (!check_head(ex, &p)) {
-        answer_problem(ex, &p);
-        return queue_answer(ex);
-    }
-    split_target(ex);
-    ex->told_handler = true;
-    ex->front->params.handler.on_head(ex->front->params.handler.arg, ex);
-    ex->head.fields = NULL;
-    ex->head.count = 0;
-    return ex->answered ? queue_answer(ex) : MHD_YES;
-}
-
 /* --- the body --- */
 
 static void uncharge(struct exchange *ex)
@@ -501,7 +315,7 @@ static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
         ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
         return ex->unread_from > limit + OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
     }
-    if (ex->body.len + n > limit || !has_memory(f, n)) {
+    if (ex->body.len + n > limit || !front_has_memory(f, n)) {
         ex->body_refused = ex->body.len + n > limit ? 413 : 503;
         uncharge(ex);
         buf_fini(&ex->body);
@@ -510,7 +324,8 @@ static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
     ex->charged += n;
     f->request_bytes += n;
     if (ex->body.len == 0 && ex->body_bytes > 0)
-        buf_reserve(&ex->body, (size_t)(ex->body_bytes < BODY_RESERVE ? ex->body_bytes : BODY_RESERVE));
+        buf_reserve(&ex->body,
+                    (size_t)(ex->body_bytes < BODY_RESERVE ? ex->body_bytes : BODY_RESERVE));
     buf_add(&ex->body, data, n);
     return ex->body.failed ? MHD_NO : MHD_YES;
 }
@@ -526,15 +341,66 @@ static void on_body_end(struct exchange *ex, const char *method, const char *ver
             problem_set(&p, 413, "the body is larger than limits.body_bytes (%lld)",
                         (long long)ex->front->params.limits->body_bytes);
         else
-            refuse_memory(ex, &p);
+            exchange_refuse_memory(ex, &p);
         ex->unread_from = 0;
         answer_problem(ex, &p);
         return;
     }
-    collect_head(ex, fields, method, version);
+    exchange_collect_head(ex, fields, method, version);
     ex->front->params.handler.on_request(ex->front->params.handler.arg, ex);
     ex->head.fields = NULL;
     ex->head.count = 0;
+}
+
+/* --- the head --- */
+
+static void split_target(struct exchange *ex)
+{
+    char *mark = strchr(ex->target, '?');
+    ex->query = mark != NULL ? mark + 1 : ex->target + strlen(ex->target);
+    if (mark != NULL)
+        *mark = '\0';
+}
+
+/* A "100 Continue" is asked for, and nothing is to come after it: RFC 9110, 10.1.1 lets no client do
+ * that, some do. libmicrohttpd 0.9.75 says it then, and takes for a body, of no length, whatever
+ * comes: the next request. */
+static bool expects_for_nothing(const struct exchange *ex)
+{
+    return ex->body_bytes <= 0 && !ex->chunked && http_find(&ex->head, "Expect") != NULL;
+}
+
+/* An answer from within the first call goes out in place of the "100 Continue", and ends the
+ * connection. */
+static enum MHD_Result answer_early(struct exchange *ex, const char *method, const char *version)
+{
+    on_body_end(ex, method, version);
+    if (ex->answered)
+        return queue_answer(ex);
+    suspend(ex);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_head(struct exchange *ex, const char *method, const char *version)
+{
+    struct http_field fields[HTTP_FIELDS_MAX + 1];
+    struct problem p;
+    ex->head_seen = true;
+    exchange_collect_head(ex, fields, method, version);
+    client_set_deadline(ex->client, ex->client->server->conf->body_timeout_us);
+    if (!exchange_check_head(ex, &p)) {
+        answer_problem(ex, &p);
+        return queue_answer(ex);
+    }
+    bool early = expects_for_nothing(ex);
+    split_target(ex);
+    ex->told_handler = true;
+    ex->front->params.handler.on_head(ex->front->params.handler.arg, ex);
+    ex->head.fields = NULL;
+    ex->head.count = 0;
+    if (ex->answered)
+        return queue_answer(ex);
+    return early ? answer_early(ex, method, version) : MHD_YES;
 }
 
 /* libmicrohttpd calls this for the head, for each piece of the body, at its end, again and again

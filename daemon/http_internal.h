@@ -120,6 +120,20 @@ struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not
 /* An answer of that status goes out, ours or libmicrohttpd's own. */
 void front_count_answer(struct front *f, int status);
 
+/* --- http_exchange_head.c --- */
+
+/* Fills ex->head; fields: room for HTTP_FIELDS_MAX + 1, used as long as ex->head is. */
+void exchange_collect_head(struct exchange *ex, struct http_field *fields, const char *method,
+                           const char *version);
+
+/* Whether a request with this head is taken, before its body is read; sets who asks and how long its
+ * body is. False with *p. */
+bool exchange_check_head(struct exchange *ex, struct problem *p);
+
+/* Whether n more bytes of bodies may be held, of all clients together; else: 503, and it is counted. */
+bool front_has_memory(const struct front *f, size_t n);
+void exchange_refuse_memory(const struct exchange *ex, struct problem *p);
+
 /* --- http_exchange.c --- */
 
 /* libmicrohttpd's callbacks for a request; arg is the struct server. */

@@ -500,6 +500,16 @@ def test_smuggling_shapes(gatherd, name):
     assert gatherd.metrics()["gatherd_batches_total"] == before
 
 
+@pytest.mark.parametrize("behind", [b"", b"yyyy", head("/-/ready", "GET", "localhost") + b"\r\n"])
+@pytest.mark.parametrize("length", [[], ["Content-Length: 0"]])
+def test_a_continue_asked_for_without_content(gatherd, length, behind):
+    """It is not said, the request is answered, and what is behind it is neither a body nor answered."""
+    first = head("/-/healthy", "GET", "localhost", "Expect: 100-continue", *length) + b"\r\n"
+    got = gatherd.raw(first + behind)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", got) == [b"200"] and got.endswith(b"ok\n"), got
+    assert b"\r\nConnection: close\r\n" in got
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -862,8 +862,8 @@ static void test_no_contradictions(void **state)
         "[listener default]\npolicy = later\n[policy later]\n",
         "[policy any]\nbase = unsafe-any\n",
         "[policy default]\nbase = unsafe-any\n[listener default]\nbind = unix:/g\n",
-        "[policy default]\nbase = unsafe-any\n[listener default]\nbind =\n[listener inner]\nbind = "
-        "unix:/g\n",
+        ("[policy default]\nbase = unsafe-any\n[listener default]\nbind =\n"
+         "[listener inner]\nbind = unix:/g\n"),
         "[policy default]\nbase = unsafe-any\n[listener default]\ntoken_file = /t\n",
     };
     for (size_t i = 0; i < COUNT(texts); i++) {
