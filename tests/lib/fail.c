@@ -7,9 +7,7 @@
  * Counts what the program's threads ask for between the beginning and the end of main(), whatever
  * library asks; not what libuv does, which aborts by design when memory or an epoll entry is denied
  * to it: its mapping is looked up once and the caller's address compared. Calls through which libuv
- * begins a loop (epoll_create1, eventfd, pipe2) report their failure and do count. Nor what
- * pthread_getattr_np() does, by which the address sanitizer finds a new thread's stack; it gives up
- * then.
+ * begins a loop (epoll_create1, eventfd, pipe2) report their failure and do count.
  *
  * The one trick: until the dynamic linker is through (and the address sanitizer, whose allocator
  * may be the real one) memory comes from a small array, which free() knows by its address.
@@ -46,8 +44,7 @@ struct control { /* failing.py has the same layout */
 
 static struct control *control;
 static atomic_bool in_main;
-static uintptr_t uv_begin, uv_end, getattr_begin;
-#define GETATTR_BYTES 1024 /* about as long as pthread_getattr_np() is */
+static uintptr_t uv_begin, uv_end;
 static __thread bool inside; /* this file's own calls do not count */
 
 #define CALLER ((uintptr_t)__builtin_return_address(0))
@@ -80,7 +77,6 @@ static void setup(void)
     void *map = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     dl_iterate_phdr(find_uv, NULL);
-    getattr_begin = (uintptr_t)dlsym(RTLD_NEXT, "pthread_getattr_np");
     if (map != MAP_FAILED)
         control = map;
 }
@@ -101,8 +97,7 @@ static bool fails(int kind, const char *what, uintptr_t caller, bool also_uv)
 {
     if (!atomic_load_explicit(&in_main, memory_order_relaxed) || control == NULL || inside)
         return false;
-    if ((control->kinds & kind) == 0 || (!also_uv && caller >= uv_begin && caller < uv_end) ||
-        caller - getattr_begin < GETATTR_BYTES)
+    if ((control->kinds & kind) == 0 || (!also_uv && caller >= uv_begin && caller < uv_end))
         return false;
     if (atomic_fetch_add(&control->counted, 1) + 1 != control->at)
         return false;

@@ -12,6 +12,7 @@ port other than our own listeners' are left out, as long as there are no more of
 POOL_LIMIT; so are the resolver's UDP sockets, RESOLVER_LIMIT at most.
 """
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -70,8 +71,9 @@ def starved_s(pid):
     machine adds to every figure."""
     total, tasks = 0, "/proc/%d/task" % pid
     for task in os.listdir(tasks):
-        with open("%s/%s/schedstat" % (tasks, task), encoding="ascii") as file:
-            total += int(file.read().split()[1])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            with open("%s/%s/schedstat" % (tasks, task), encoding="ascii") as file:
+                total += int(file.read().split()[1])
     return total / 1e9
 
 
@@ -275,8 +277,9 @@ class Gatherd:
         """The names of its threads; the thread sanitizer has one of its own."""
         names = []
         for task in os.listdir("/proc/%d/task" % self.pid):
-            with open("/proc/%d/task/%s/comm" % (self.pid, task), encoding="ascii") as file:
-                names.append(file.read().strip())
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                with open("/proc/%d/task/%s/comm" % (self.pid, task), encoding="ascii") as file:
+                    names.append(file.read().strip())
         return names
 
     def kill(self):
