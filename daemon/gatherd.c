@@ -39,9 +39,9 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
-#include "resolve_file.h"
 #include "shard.h"
 #include "tls_start.h"
+#include "tls_trust.h"
 #include "turn.h"
 
 enum {
@@ -170,24 +170,12 @@ static bool install_policy(struct gatherd *g, struct policy *policy, bool change
     return true;
 }
 
-/* Since it was asked last. A multi reads the file once a day, whatever happens to it. */
-static bool authorities_changed(struct gatherd *g, const struct config *config)
-{
-    const char *path = config->fetch.ca_file;
-    if (path == NULL || path[0] == '\0')
-        path = curl_version_info(CURLVERSION_NOW)->cainfo;
-    struct resolve_mark mark = path != NULL ? resolve_mark_of(path) : (struct resolve_mark){0};
-    bool changed = !resolve_mark_same(&mark, &g->authorities);
-    g->authorities = mark;
-    return changed;
-}
-
 /* A policy that says what it said in `before` keeps its connections, but not those to servers that
  * other authorities have vouched for. */
 static bool install_policies(struct gatherd *g, struct access_set *access,
                              const struct config *config, const struct config *before)
 {
-    bool ok = true, renew = authorities_changed(g, config);
+    bool ok = true, renew = tls_trust_changed(&g->authorities, config->fetch.ca_file);
     for (size_t i = 0; i < config->policy_count; i++) {
         const struct config_policy *now = &config->policies[i];
         const struct config_policy *was = config_find_policy(before, now->name);

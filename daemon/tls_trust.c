@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * tls_trust - see tls_trust.h. Called by transfer when libcurl begins a handshake, and by OpenSSL
- * when it comes to the server's certificate; on the loop's thread. Owns nothing.
+ * when it comes to the server's certificate; on the loop's thread. Whether the file has
+ * changed is asked by gatherd, on its own. Owns nothing.
  *
  * A certificate without its key is found in the chain, one without its extensions is not even taken
  * for an issuer: so all that are trusted by the name that the failed one has, or says its issuer
@@ -10,6 +11,7 @@
  */
 #include "tls_trust.h"
 
+#include <curl/curl.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -47,4 +49,16 @@ static int on_verify(X509_STORE_CTX *ctx, void *spoilt)
 void tls_trust_watch(SSL_CTX *ctx, bool *spoilt)
 {
     SSL_CTX_set_cert_verify_callback(ctx, on_verify, spoilt);
+}
+
+bool tls_trust_changed(struct resolve_mark *last, const char *ca_file)
+{
+    if (ca_file == NULL || ca_file[0] == '\0')
+        ca_file = curl_version_info(CURLVERSION_NOW)->cainfo;
+    struct resolve_mark mark = {0};
+    if (ca_file != NULL)
+        mark = resolve_mark_of(ca_file);
+    bool changed = !resolve_mark_same(&mark, last);
+    *last = mark;
+    return changed;
 }

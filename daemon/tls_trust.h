@@ -12,9 +12,16 @@
 
 #include <openssl/ssl.h>
 
+#include "resolve_file.h"
+
 /* Sets *spoilt when the handshake for which ctx is fails on such a certificate; the verdict stays
  * OpenSSL's. spoilt must live as long as there may be handshakes. Takes the callback that
  * verifies. */
 void tls_trust_watch(SSL_CTX *ctx, bool *spoilt);
+
+/* Whether the file of those that are trusted (ca_file, NULL or "" = the system's) is another one than
+ * when *last was set by this, or has changed since. libcurl reads it once a day, whatever happens to
+ * it. On the front's thread. */
+bool tls_trust_changed(struct resolve_mark *last, const char *ca_file);
 
 #endif
