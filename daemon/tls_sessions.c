@@ -8,8 +8,8 @@
  * with any read: a TLS 1.3 server sends its tickets after the handshake, and again when it likes.
  * OpenSSL tells when an SSL_CTX is freed only to the owner of an index of extra data, which takes a
  * pointer, but the callbacks know of no index: so the entry is set twice, as the application data
- * to be found by and under the cache's index to be counted by. The index stays OpenSSL's until the
- * process ends; there is one for each cache.
+ * to be found by and under an index to be counted by. OpenSSL keeps an index until the process ends,
+ * so all caches of all threads share one.
  *
  * The trick: libcurl makes the SSL after it has called us, so the session is set by the callback
  * for information, at the first thing that a handshake reports, before its first message is
@@ -18,6 +18,7 @@
  */
 #include "tls_sessions.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,6 @@ struct tls_sessions {
     struct list kept;   /* entries with a session, the one used last first */
     struct list bare;   /* entries that only have connections */
     size_t count, max;  /* of kept */
-    int index;          /* of SSL_CTXs */
 };
 
 struct entry {
@@ -47,7 +47,7 @@ struct entry {
 /* --- entries --- */
 
 /* The mover: kept, bare or gone. */
-static void settle(struct entry *e)
+static void place(struct entry *e)
 {
     struct tls_sessions *s = e->all;
     list_remove(&e->node);
@@ -68,7 +68,7 @@ static void set_session(struct entry *e, SSL_SESSION *session)
     e->all->count += session != NULL;
     SSL_SESSION_free(e->session);
     e->session = session;
-    settle(e);
+    place(e);
 }
 
 static bool same_key(const struct table_node *node, const void *key)
@@ -119,7 +119,7 @@ static void on_info(const SSL *ssl, int where, int value)
         return;
     SSL_set_session((SSL *)ssl, copy);
     SSL_SESSION_free(copy);
-    settle(e);
+    place(e);
 }
 
 /* Returns 1 when the session is taken. */
@@ -148,14 +148,25 @@ static void on_context_freed(void *ctx, void *entry, CRYPTO_EX_DATA *data, int i
         return;
     e->contexts--;
     if (e->contexts == 0 && e->session == NULL)
-        settle(e);
+        place(e);
 }
 
 /* --- the cache --- */
 
+static struct {
+    pthread_once_t once;
+    int index; /* of SSL_CTXs; negative = none */
+} shared = {.once = PTHREAD_ONCE_INIT};
+
+static void take_index(void)
+{
+    shared.index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, on_context_freed);
+}
+
 struct tls_sessions *tls_sessions_create(size_t max)
 {
-    struct tls_sessions *s = calloc(1, sizeof *s);
+    pthread_once(&shared.once, take_index);
+    struct tls_sessions *s = shared.index < 0 ? NULL : calloc(1, sizeof *s);
     if (s == NULL || !table_init(&s->table)) {
         free(s);
         return NULL;
@@ -163,12 +174,6 @@ struct tls_sessions *tls_sessions_create(size_t max)
     list_init(&s->kept);
     list_init(&s->bare);
     s->max = max;
-    s->index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, on_context_freed);
-    if (s->index < 0) {
-        table_fini(&s->table);
-        free(s);
-        return NULL;
-    }
     return s;
 }
 
@@ -186,9 +191,9 @@ void tls_sessions_attach(struct tls_sessions *s, SSL_CTX *ctx, const struct orig
     struct entry *e = find_or_add(s, origin);
     if (e == NULL)
         return;
-    bool set = SSL_CTX_set_ex_data(ctx, s->index, e) == 1;
+    bool set = SSL_CTX_set_ex_data(ctx, shared.index, e) == 1;
     e->contexts += set;
-    settle(e);
+    place(e);
     if (!set || SSL_CTX_set_app_data(ctx, e) != 1)
         return;
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -213,7 +218,7 @@ static void clear_list(struct tls_sessions *s, struct list *list)
         SSL_SESSION_free(e->session);
         e->session = NULL;
         e->all = NULL;
-        settle(e);
+        place(e);
     }
 }
 
