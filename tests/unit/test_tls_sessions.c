@@ -3,41 +3,22 @@
  * tls_sessions: who resumes what, TLS 1.2 and 1.3, against a server within the process: both ends
  * are OpenSSL and talk through memory.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <string.h>
 
-#include <openssl/evp.h>
-#include <openssl/x509.h>
-
 #include "tls_sessions.h"
+
+#include "tls_fixture.h"
 
 struct server {
     SSL_CTX *ctx;
     int version;
 };
 
-static X509 *make_certificate(EVP_PKEY *key)
-{
-    X509 *x = X509_new();
-    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-    X509_gmtime_adj(X509_getm_notBefore(x), -60);
-    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-    X509_set_pubkey(x, key);
-    assert_true(X509_sign(x, key, EVP_sha256()) > 0);
-    return x;
-}
-
 static struct server make_server(int version)
 {
     struct server server = {SSL_CTX_new(TLS_server_method()), version};
     EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *x = make_certificate(key);
+    X509 *x = make_certificate("server", key, "server", key);
     assert_int_equal(SSL_CTX_use_certificate(server.ctx, x), 1);
     assert_int_equal(SSL_CTX_use_PrivateKey(server.ctx, key), 1);
     X509_free(x);
@@ -66,17 +47,6 @@ static void step(SSL *ssl)
         SSL_do_handshake(ssl);
 }
 
-static void join(SSL *a, SSL *b)
-{
-    BIO *ab = BIO_new(BIO_s_mem()), *ba = BIO_new(BIO_s_mem());
-    BIO_set_mem_eof_return(ab, -1);
-    BIO_set_mem_eof_return(ba, -1);
-    BIO_up_ref(ab);
-    BIO_up_ref(ba);
-    SSL_set_bio(a, ba, ab);
-    SSL_set_bio(b, ab, ba);
-}
-
 /* As libcurl does it: the cache is attached to the SSL_CTX, then the SSL is made. */
 static struct link begin(struct tls_sessions *s, struct server *server, const char *key)
 {
@@ -89,7 +59,7 @@ static struct link begin(struct tls_sessions *s, struct server *server, const ch
     l.server = SSL_new(server->ctx);
     SSL_set_connect_state(l.client);
     SSL_set_accept_state(l.server);
-    join(l.client, l.server);
+    tls_join(l.client, l.server);
     return l;
 }
 

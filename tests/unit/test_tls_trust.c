@@ -3,38 +3,12 @@
  * tls_trust: a trusted certificate without its key is noticed, and nothing that a server sends is
  * taken for one. Both ends are OpenSSL and talk through memory.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/evp.h>
-#include <openssl/x509.h>
-
 #include "tls_trust.h"
 
-static void set_name(X509_NAME *name, const char *text)
-{
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)text, -1, -1, 0);
-}
-
-static X509 *make(const char *subject, EVP_PKEY *key, const char *issuer, EVP_PKEY *issuer_key)
-{
-    X509 *x = X509_new();
-    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-    X509_gmtime_adj(X509_getm_notBefore(x), -60);
-    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-    set_name(X509_get_subject_name(x), subject);
-    set_name(X509_get_issuer_name(x), issuer);
-    X509_set_pubkey(x, key);
-    assert_true(X509_sign(x, issuer_key, EVP_sha256()) > 0);
-    return x;
-}
+#include "tls_fixture.h"
 
 /* A copy whose key is of a curve that does not exist: it cannot be read, and OpenSSL keeps the
  * rest. */
@@ -65,7 +39,7 @@ static int setup(void **state)
     k->ca = EVP_EC_gen("P-256");
     k->other = EVP_EC_gen("P-256");
     k->leaf = EVP_EC_gen("P-256");
-    k->trusted = make("ca", k->ca, "ca", k->ca);
+    k->trusted = make_certificate("ca", k->ca, "ca", k->ca);
     *state = k;
     return 0;
 }
@@ -79,17 +53,6 @@ static int teardown(void **state)
     X509_free(k->trusted);
     free(k);
     return 0;
-}
-
-static void join(SSL *a, SSL *b)
-{
-    BIO *ab = BIO_new(BIO_s_mem()), *ba = BIO_new(BIO_s_mem());
-    BIO_set_mem_eof_return(ab, -1);
-    BIO_set_mem_eof_return(ba, -1);
-    BIO_up_ref(ab);
-    BIO_up_ref(ba);
-    SSL_set_bio(a, ba, ab);
-    SSL_set_bio(b, ab, ba);
 }
 
 static SSL *make_client(X509 *trusted, bool *spoilt)
@@ -120,7 +83,7 @@ static bool believes(struct keys *k, X509 *trusted, X509 *sent, bool *spoilt)
 {
     SSL *client = make_client(trusted, spoilt), *server = make_server(sent, k->leaf);
     *spoilt = false;
-    join(client, server);
+    tls_join(client, server);
     for (int i = 0; i < 4; i++) {
         SSL_do_handshake(client);
         SSL_do_handshake(server);
@@ -136,7 +99,7 @@ static void test_whole(void **state)
 {
     struct keys *k = *state;
     bool spoilt;
-    assert_true(believes(k, k->trusted, make("leaf", k->leaf, "ca", k->ca), &spoilt));
+    assert_true(believes(k, k->trusted, make_certificate("leaf", k->leaf, "ca", k->ca), &spoilt));
     assert_false(spoilt);
 }
 
@@ -145,9 +108,9 @@ static void test_half_read(void **state)
     struct keys *k = *state;
     bool spoilt;
     X509 *half = without_key(k->trusted);
-    assert_false(believes(k, half, make("leaf", k->leaf, "ca", k->ca), &spoilt));
+    assert_false(believes(k, half, make_certificate("leaf", k->leaf, "ca", k->ca), &spoilt));
     assert_true(spoilt);
-    assert_false(believes(k, half, make("leaf", k->leaf, "nobody", k->other), &spoilt));
+    assert_false(believes(k, half, make_certificate("leaf", k->leaf, "nobody", k->other), &spoilt));
     assert_false(spoilt); /* another's fault */
     X509_free(half);
 }
@@ -156,11 +119,11 @@ static void test_what_servers_send(void **state)
 {
     struct keys *k = *state;
     bool spoilt;
-    assert_false(believes(k, k->trusted, make("leaf", k->leaf, "ca", k->other), &spoilt));
+    assert_false(believes(k, k->trusted, make_certificate("leaf", k->leaf, "ca", k->other), &spoilt));
     assert_false(spoilt);
-    assert_false(believes(k, k->trusted, make("ca", k->leaf, "ca", k->leaf), &spoilt));
+    assert_false(believes(k, k->trusted, make_certificate("ca", k->leaf, "ca", k->leaf), &spoilt));
     assert_false(spoilt);
-    assert_false(believes(k, k->trusted, make("leaf", k->leaf, "leaf", k->leaf), &spoilt));
+    assert_false(believes(k, k->trusted, make_certificate("leaf", k->leaf, "leaf", k->leaf), &spoilt));
     assert_false(spoilt);
 }
 
