@@ -178,10 +178,16 @@ static int64_t clock_read_us(clockid_t id)
     return (int64_t)ts.tv_sec * US_PER_S + ts.tv_nsec / 1000;
 }
 
+/* Found out once: a wall clock that is set later, or is read a moment after the other one, must not
+ * look like a restart. */
 static bool start_time_us(int64_t *out)
 {
+    static int64_t known_us;
     char text[1024];
     int64_t ticks, tick_us = US_PER_S / sysconf(_SC_CLK_TCK);
+    *out = known_us;
+    if (known_us != 0)
+        return true;
     if (!read_text("/proc/self/stat", text, sizeof text))
         return false;
     /* The second field, the command, may hold blanks and parentheses. Starttime is the 22nd. */
@@ -189,7 +195,7 @@ static bool start_time_us(int64_t *out)
     if (!rest || !word_number(rest + 1, 22 - 3, &ticks))
         return false;
     int64_t boot_us = clock_wall_us() - clock_read_us(CLOCK_BOOTTIME);
-    *out = (boot_us + ticks * tick_us + tick_us / 2) / tick_us * tick_us;
+    *out = known_us = (boot_us + ticks * tick_us + tick_us / 2) / tick_us * tick_us;
     return true;
 }
 
