@@ -3,7 +3,6 @@
 are printed as measured (`-s`); a bound that a busy machine could break is held by the median, and
 far above by the worst."""
 import json
-import os
 import socket
 import statistics
 import threading
@@ -314,8 +313,8 @@ def test_client_leaves(spawn, origin, format):
         way = WAYS[turn % len(WAYS)]
         before = len(origin.seen)
         sock = send_batch(daemon, [origin.url("%s?n=%d" % (way, n)) for n in range(20)], format)
-        assert origin.wait(lambda before=before: len(origin.seen) == before + 20)
-        carrying = [c for c in list(origin.open) if c.task is not None]
+        assert origin.wait(lambda n=before + 20: len(origin.seen) == n and len(origin.busy()) == 20)
+        carrying = origin.busy()
         start = time.monotonic()
         sock.shutdown(socket.SHUT_RDWR)
         sock.close()
@@ -334,8 +333,9 @@ def test_blackhole_beside_floods(gatherd, origin):
     hole = origin_module.Blackhole()
     members = [{"url": "http://127.0.0.1:%d/" % hole.port, "connect_timeout_ms": 300}] * 10
     members += [{"url": origin.url("/weird/chunk-1-byte-endless"), "timeout_ms": 800}] * 10
-    results = gatherd.batch(members)["results"][:10]
+    with proc.Starved(gatherd) as starved:
+        results = gatherd.batch(members)["results"][:10]
     hole.close()
     assert {r["error"]["type"] for r in results} == {"connection_timeout"}
     late = [float(r["total_ms"]) - 300 for r in results]
-    assert statistics.median(late) <= 50 * proc.scale() and min(late) >= 0
+    assert statistics.median(late) <= 50 * proc.scale() + starved.ms and min(late) >= 0

@@ -160,10 +160,11 @@ def test_raw_requests(spawn, mode, form):
         expected = json.load(file)
     assert len(vectors) == 162 and set(expected) == {key for key, _, _ in vectors}
     raws = [corpus.aimed(raw) if form == "aimed" else raw for _, _, raw in vectors]
+    patience = "%ds" % (3 * proc.scale())  # for the slowest to say all that it has
     daemon = spawn(
-        "listener.default.head_timeout=1s",
-        "listener.default.body_timeout=1s",
-        "listener.default.keep_alive=1s",
+        "listener.default.head_timeout=" + patience,
+        "listener.default.body_timeout=" + patience,
+        "listener.default.keep_alive=" + patience,
     )
     with concurrent.futures.ThreadPoolExecutor(len(vectors)) as pool:
         answers = list(pool.map(lambda raw: speak(daemon, corpus.MODES[mode](raw)), raws))

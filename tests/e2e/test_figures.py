@@ -92,13 +92,12 @@ def test_a_thousand_slow_members_at_once(spawn, origin):
     beyond = []
     with Client(gatherd) as client:
         for _ in range(3):
-            starved = -proc.starved_s(gatherd.pid) - proc.starved_s(os.getpid())
-            document = client.batch(urls, "?concurrency=1000")
-            starved += proc.starved_s(gatherd.pid) + proc.starved_s(os.getpid())
+            with proc.Starved(gatherd) as starved:
+                document = client.batch(urls, "?concurrency=1000")
             assert document["counts"]["ok"] == 1000
             assert document["concurrency"]["peak"] == 1000
-            print("total_ms %s, without processor %.0f ms" % (document["total_ms"], starved * 1000))
-            beyond.append(document["total_ms"] - 1000 * starved)
+            print("total_ms %s, without processor %.0f ms" % (document["total_ms"], starved.ms))
+            beyond.append(document["total_ms"] - starved.ms)
     assert min(beyond) <= 1600 * proc.scale()  # promised: 1250, on a machine with nothing else to do
 
 
@@ -108,8 +107,9 @@ def test_added_latency(spawn, origin):
     url = origin.url("/size/100")
     direct = http.client.HTTPConnection("127.0.0.1", origin.port)
     times = {"direct": [], "gathered": []}
-    with Client(gatherd) as client:
-        for _ in range(600):
+    rounds = 600
+    with Client(gatherd) as client, proc.Starved(gatherd) as starved:
+        for _ in range(rounds):
             start = time.perf_counter()
             direct.request("GET", "/size/100")
             direct.getresponse().read()
@@ -121,7 +121,7 @@ def test_added_latency(spawn, origin):
     direct.close()
     p50 = {name: statistics.median(values) for name, values in times.items()}
     print("p50 ms: %s, added %.3f" % (p50, p50["gathered"] - p50["direct"]))
-    assert p50["gathered"] - p50["direct"] <= 2 * proc.scale()
+    assert p50["gathered"] - p50["direct"] <= 2 * proc.scale() + starved.ms / rounds
 
 
 def ask(sock):

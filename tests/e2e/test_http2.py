@@ -113,7 +113,7 @@ def url(origin, ports):
 
 def member(url, expected="", **more):
     """One that waits for its time-out only where that is what is expected."""
-    patience = 500 if "timeout" in expected else 20000
+    patience = int((800 if "timeout" in expected else 20000) * proc.scale())
     return dict({"url": url, "http_version": "2", "timeout_ms": patience}, **more)
 
 

@@ -11,6 +11,16 @@ from lib import contract, proc
 NOISE_MS = 1500 * proc.scale()
 
 
+def scaled(ms):
+    """A time within which something has to happen that a slow build takes longer for."""
+    return int(ms * proc.scale())
+
+
+def in_time(doc, deadline_ms, starved):
+    """gatherd cuts a batch a little earlier than asked, so that its answer is there in time."""
+    return doc["total_ms"] <= deadline_ms + starved.ms + 50 * (proc.scale() - 1)
+
+
 def later(function, *args, **more):
     """Runs function in a thread; returns (thread, list that will hold its value)."""
     box = []
@@ -37,37 +47,39 @@ def test_deadline_is_kept(gatherd, origin):
         origin.url("/stall/after/100"),
         origin.url("/drip/1000/20"),
     ]
-    start = time.monotonic()
-    doc = gatherd.batch(members, deadline_ms=400)
+    deadline_ms, start = scaled(400), time.monotonic()
+    with proc.Starved(gatherd) as starved:
+        doc = gatherd.batch(members, deadline_ms=deadline_ms)
     took = (time.monotonic() - start) * 1000
-    assert doc["total_ms"] <= 400 and 380 <= took <= 400 + NOISE_MS
+    assert in_time(doc, deadline_ms, starved)
+    assert deadline_ms - 20 <= took <= deadline_ms + NOISE_MS
     assert doc["complete"] is False and doc["counts"]["cancelled"] == 3 and doc["counts"]["ok"] == 1
     fast, never, stall, drip = doc["results"]
     assert fast["ok"] is True
     for result in (never, stall, drip):
         assert result["state"] == "cancelled" and result["error"]["type"] == "deadline_exceeded"
         assert result["error"]["sent"] is True and result["retryable"] is True
-        assert result["total_ms"] >= 300
+        assert result["total_ms"] >= deadline_ms / 2
     assert never["error"]["phase"] == "wait" and never["status"] is None
     assert (
         stall["error"]["phase"] == "receive"
         and stall["status"] == 200
         and stall["size_delivered"] == 100
     )
-    assert drip["error"]["phase"] == "receive" and 0 < drip["size_delivered"] <= 25
+    assert drip["error"]["phase"] == "receive"
+    assert 0 < drip["size_delivered"] <= 25 * proc.scale()
 
 
 def test_deadline_cuts_the_queue(gatherd, origin):
-    doc = gatherd.batch(
-        [origin.url("/never"), origin.url("/size/1"), origin.url("/size/2")],
-        deadline_ms=300,
-        concurrency=1,
-    )
+    urls = [origin.url("/never"), origin.url("/size/1"), origin.url("/size/2")]
+    with proc.Starved(gatherd) as starved:
+        doc = gatherd.batch(urls, deadline_ms=300, concurrency=1)
     assert [r["state"] for r in doc["results"]] == ["cancelled"] * 3
     for result in doc["results"][1:]:
         assert result["error"]["phase"] == "queue" and result["error"]["sent"] is False
         assert result["total_ms"] is None and result["started_at"] is None
-        assert 250 <= result["timings_ms"]["queue"] <= 300
+        assert result["timings_ms"]["queue"] >= 250
+    assert in_time(doc, 300, starved)
     assert len(origin.seen) == 1
     assert doc["retry"] is None or len(doc["retry"]["requests"]) == 3
 
@@ -79,11 +91,12 @@ def test_deadline_cuts_upstream_connections(gatherd, origin):
 
 def test_deadline_in_dns_and_connect(gatherd, origin, dns, blackhole):
     dns.add("dead.time.test", silent=True)
-    doc = gatherd.batch(
-        ["http://dead.time.test/", "http://127.0.0.1:%d/" % blackhole], deadline_ms=300
-    )
+    urls = ["http://dead.time.test/", "http://127.0.0.1:%d/" % blackhole]
+    with proc.Starved(gatherd) as starved:
+        doc = gatherd.batch(urls, deadline_ms=scaled(300))
     first, second = doc["results"]
-    assert first["state"] == second["state"] == "cancelled" and doc["total_ms"] <= 300
+    assert first["state"] == second["state"] == "cancelled"
+    assert in_time(doc, scaled(300), starved)
     assert first["error"]["phase"] == "dns" and second["error"]["phase"] == "connect"
     assert not first["error"]["sent"] and not second["error"]["sent"]
 
@@ -91,16 +104,17 @@ def test_deadline_in_dns_and_connect(gatherd, origin, dns, blackhole):
 def test_deadline_with_ndjson(gatherd, origin):
     members = [origin.url("/size/5"), origin.url("/never")]
     results, summary = contract.ndjson(
-        gatherd.post({"requests": members, "deadline_ms": 300}, "format=ndjson"), members
+        gatherd.post({"requests": members, "deadline_ms": scaled(400)}, "format=ndjson"), members
     )
     assert [r["state"] for r in results] == ["done", "cancelled"] and summary["complete"] is False
 
 
 def test_deadline_of_a_large_batch(gatherd, origin):
     start = time.monotonic()
-    doc = gatherd.batch([origin.url("/never?n=%d" % n) for n in range(3000)], deadline_ms=500)
+    with proc.Starved(gatherd) as starved:
+        doc = gatherd.batch([origin.url("/never?n=%d" % n) for n in range(3000)], deadline_ms=500)
     took = (time.monotonic() - start) * 1000
-    assert doc["total_ms"] <= 500 * proc.scale() and took <= 500 + 2 * NOISE_MS
+    assert in_time(doc, 500, starved) and took <= 500 + 2 * NOISE_MS
     assert doc["counts"]["cancelled"] == 3000
 
 
@@ -111,15 +125,15 @@ def test_timeout(gatherd, origin):
     doc = gatherd.batch(
         [
             {"url": origin.url("/never"), "timeout_ms": 200},
-            {"url": origin.url("/stall/after/10"), "timeout_ms": 300},
-            {"url": origin.url("/delay/50/size/1"), "timeout_ms": 2000},
+            {"url": origin.url("/stall/after/10"), "timeout_ms": scaled(500)},
+            {"url": origin.url("/delay/50/size/1"), "timeout_ms": scaled(5000)},
         ]
     )
     head, body, good = doc["results"]
     assert is_timeout(head, "wait") and 195 <= head["total_ms"] <= 200 + NOISE_MS
     assert (
         is_timeout(body, "receive")
-        and 295 <= body["total_ms"] <= 300 + NOISE_MS
+        and scaled(500) - 5 <= body["total_ms"] <= scaled(500) + NOISE_MS
         and body["size_delivered"] == 10
     )
     assert good["ok"] is True and doc["counts"]["timed_out"] == 2 and doc["complete"] is True
@@ -127,11 +141,11 @@ def test_timeout(gatherd, origin):
 
 def test_timeout_does_not_run_in_the_queue(gatherd, origin):
     members = [
-        {"url": origin.url("/delay/150/size/1?n=%d" % n), "timeout_ms": 400} for n in range(5)
+        {"url": origin.url("/delay/300/size/1?n=%d" % n), "timeout_ms": scaled(1000)} for n in range(5)
     ]
     doc = gatherd.batch(members, concurrency=1)
     assert doc["counts"]["ok"] == 5, doc["errors"]
-    assert doc["results"][4]["timings_ms"]["queue"] >= 590
+    assert doc["results"][4]["timings_ms"]["queue"] >= 1190
 
 
 def test_connect_timeout(gatherd, origin, blackhole):
@@ -228,9 +242,9 @@ def test_client_gone(gatherd, origin, format, how, record_property):
         b"POST /v1/batch?format=%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n" % (format.encode(), len(body)) + body
     )
-    assert origin.wait(lambda: len(origin.seen) == 20)
     # Kept connections of earlier tests may carry these requests; all that are open now must go.
-    carrying = [c for c in list(origin.open) if c.task is not None]
+    assert origin.wait(lambda: len(origin.seen) == 20 and len(origin.busy()) == 20)
+    carrying = origin.busy()
     if how == "rst":
         import socket
         import struct
@@ -238,7 +252,6 @@ def test_client_gone(gatherd, origin, format, how, record_property):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     left = time.monotonic()
     sock.close()
-    assert len(carrying) == 20
     assert origin.wait(lambda: all(c.closed_at for c in carrying), 10)
     worst = max(c.fin_at for c in carrying) - left
     record_property("cancelled_after_ms", round(worst * 1000, 1))

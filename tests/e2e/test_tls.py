@@ -122,7 +122,7 @@ def test_stall_in_the_handshake(gatherd, origin):
     result = gatherd.one(
         {
             "url": origin.url("/", port=origin.listen("silent"), scheme="https"),
-            "connect_timeout_ms": 200,
+            "connect_timeout_ms": int(600 * proc.scale()),
         }
     )
     assert result["error"]["type"] == "connection_timeout" and result["error"]["phase"] == "tls"
@@ -141,7 +141,8 @@ def test_stall_in_the_handshake(gatherd, origin):
     ],
 )
 def test_behaviours_over_tls(gatherd, tls_origin, path, state):
-    result = gatherd.one({"url": tls_origin.url(path), "timeout_ms": 500})
+    patience = 500 if state == "http_response_timeout" else 5000
+    result = gatherd.one({"url": tls_origin.url(path), "timeout_ms": int(patience * proc.scale())})
     if state is None:
         assert result["ok"] is True
     else:

@@ -16,7 +16,7 @@ from . import proc
 
 COPIES = proc.form(3, 20)
 # Short enough to wait for, where a time-out is what is expected; else no test is to see one.
-SHORT_MS, LONG_MS = 400, 20000
+SHORT_MS, CONNECT_MS, LONG_MS = (int(ms * proc.scale()) for ms in (800, 600, 20000))
 
 
 @functools.lru_cache()
@@ -43,8 +43,8 @@ def member(url, expected="", **more):
     """Only where a time-out is expected there is a short one."""
     waits = "timeout" in expected
     limits = {
-        "timeout_ms": SHORT_MS if waits else int(LONG_MS * proc.scale()),
-        "connect_timeout_ms": 300 if waits else 5000,
+        "timeout_ms": SHORT_MS if waits else LONG_MS,
+        "connect_timeout_ms": CONNECT_MS if waits else LONG_MS,
         "max_response_bytes": 1 << 20,
     }
     return dict(limits, url=url, **more)

@@ -513,6 +513,10 @@ class Origin:
             with self.condition:
                 self.condition.notify_all()
 
+    def busy(self):
+        """The connections with a request that is being answered."""
+        return [connection for connection in list(self.open) if connection.task is not None]
+
     def wait(self, predicate, timeout=10.0):
         """Waits until predicate() holds; looks again at each event. Returns its last value."""
         with self.condition:

@@ -77,6 +77,24 @@ def starved_s(pid):
     return total / 1e9
 
 
+class Starved:
+    """`with Starved(daemon) as starved:` and then `starved.ms`: what a busy machine has added meanwhile to
+    the figures of the daemon and of the test's own threads, its upstreams among them."""
+
+    def __init__(self, daemon):
+        self.pids, self.ms = (daemon.pid, os.getpid()), 0.0
+
+    def __enter__(self):
+        self.ms = -self._total_ms()
+        return self
+
+    def __exit__(self, *fault):
+        self.ms += self._total_ms()
+
+    def _total_ms(self):
+        return 1000 * sum(starved_s(pid) for pid in self.pids)
+
+
 class Reply:
     """One HTTP answer of gatherd."""
 
