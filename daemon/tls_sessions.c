@@ -8,8 +8,8 @@
  * with any read: a TLS 1.3 server sends its tickets after the handshake, and again when it likes.
  * OpenSSL tells when an SSL_CTX is freed only to the owner of an index of extra data, which takes a
  * pointer, but the callbacks know of no index: so the entry is set twice, as the application data
- * to be found by and under an index to be counted by. OpenSSL keeps an index until the process ends,
- * so all caches of all threads share one.
+ * to be found by and under an index to be counted by. OpenSSL keeps an index until the process
+ * ends, so all caches of all threads share one.
  *
  * The trick: libcurl makes the SSL after it has called us, so the session is set by the callback
  * for information, at the first thing that a handshake reports, before its first message is

@@ -43,13 +43,13 @@ def growth_kib(daemon, url, warm, include):
 
 
 def least_growth_kib(spawn, url, warm, include, bound):
-    """The same of the first of three daemons that is within bound(bytes of the answer): Linux counts pages
-    by processor, and the peak that it tells may be some 60 of them off for each."""
-    for _ in range(3):
-        figures = growth_kib(spawn("daemon.loops=1"), url, warm, include)
-        if figures[0] <= bound(figures[2]):
-            break
-    return figures
+    """The least of up to three daemons', until one is within bound(bytes of the answer): Linux counts pages
+    by processor, and the peak that it tells is some 60 of them off for each, to either side."""
+    tried = []
+    while len(tried) < 3 and not any(grown <= bound(size) for grown, _, size in tried):
+        tried.append(growth_kib(spawn("daemon.loops=1"), url, warm, include))
+    print("KiB: %s" % [grown for grown, _, _ in tried])
+    return min(tried, key=lambda figures: figures[0])
 
 
 def need_figures():
@@ -89,7 +89,8 @@ FLOODS = [
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_memory_of_a_flood(spawn, origin, name):
-    """256 KiB beyond what `include` keeps, which is what the answer has of it, at most twice."""
+    """256 KiB beyond what `include` keeps, which is what the answer has of it, at most twice; the least of
+    three."""
     need_figures()
     warm, url = origin.url("/headers/20/chunked/1000"), origin.url("/weird/" + name)
     for include in ([], ["headers"]):
@@ -157,7 +158,8 @@ BEYOND_KIB = {"zstd": 64 + 128}
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_memory_of_a_bomb(spawn, origin, name):
-    """The cap and 64 KiB; with the body included, which the answer then has, the answer as well."""
+    """The cap and 64 KiB; with the body included, which the answer then has, the answer as well; the least of
+    three."""
     need_figures()
     coding, body = BOMBS[name]
     encode = HONEST.get(coding, lambda data: hostile._gzip_layers(1, data))
@@ -349,9 +351,9 @@ def test_blackhole_beside_floods(gatherd, origin):
     hole = origin_module.Blackhole()
     members = [{"url": "http://127.0.0.1:%d/" % hole.port, "connect_timeout_ms": 300}] * 10
     members += [{"url": origin.url("/weird/chunk-1-byte-endless"), "timeout_ms": 800}] * 10
-    with proc.Starved(gatherd) as starved:
+    with proc.Starved(gatherd, own=False) as starved:
         results = gatherd.batch(members)["results"][:10]
     hole.close()
     assert {r["error"]["type"] for r in results} == {"connection_timeout"}
     late = [float(r["total_ms"]) - 300 for r in results]
-    assert statistics.median(late) <= 50 * proc.scale() + starved.ms and min(late) >= 0
+    assert statistics.median(late) <= 50 * proc.scale() + min(starved.ms, 200) and min(late) >= 0

@@ -49,7 +49,8 @@ STREAM_OUTCOMES = {
     "/h2/rst-after/10/1": PROTOCOL,
     "/h2/rst-after/10/2": INCOMPLETE + "|" + GONE,
     "/h2/rst-after/10/8": INCOMPLETE + "|" + GONE,
-    "/h2/rst-complete/10": "200",
+    # No END_STREAM: libcurl 7.88 loses what comes with the reset in one read.
+    "/h2/rst-complete/10": "200|" + INCOMPLETE,
     "/h2/length/100/10": PROTOCOL,
     "/h2/length/10/100": PROTOCOL,
     "/h2/fields/60/1000": "200",

@@ -86,7 +86,8 @@ def bodies_of(origin):
 
 
 def test_stops_under_load(spawn, origin):
-    """SIGTERM at any moment: no answer is cut, exit status 0 within the drain and a second."""
+    """SIGTERM at any moment: no answer is cut, exit status 0 within the drain and a second (the median; the
+    worst within four, because the load is on the same processors)."""
     good, ends = 0, []
     for turn in range(STOPS):
         daemon = spawn("daemon.drain_timeout=%ds" % DRAIN_S, "daemon.loops=%d" % (turn % 2 * 2))
@@ -103,7 +104,6 @@ def test_stops_under_load(spawn, origin):
         daemon.stop()
         ends.append(took)
     print("%d stops, %d answers, all whole; they took %.2f to %.2f s" % (STOPS, good, min(ends), max(ends)))
-    # The six clients and the upstream share an interpreter, and it the processors with gatherd.
     assert statistics.median(ends) <= DRAIN_S + 1 * proc.scale()
     assert max(ends) <= DRAIN_S + 4 * proc.scale()
     assert good > STOPS

@@ -48,7 +48,7 @@ def test_deadline_is_kept(gatherd, origin):
         origin.url("/drip/1000/20"),
     ]
     deadline_ms, start = scaled(400), time.monotonic()
-    with proc.Starved(gatherd) as starved:
+    with proc.Starved(gatherd, own=False) as starved:
         doc = gatherd.batch(members, deadline_ms=deadline_ms)
     took = (time.monotonic() - start) * 1000
     assert in_time(doc, deadline_ms, starved)
@@ -59,7 +59,7 @@ def test_deadline_is_kept(gatherd, origin):
     for result in (never, stall, drip):
         assert result["state"] == "cancelled" and result["error"]["type"] == "deadline_exceeded"
         assert result["error"]["sent"] is True and result["retryable"] is True
-        assert result["total_ms"] >= deadline_ms / 2
+        assert result["total_ms"] >= 0.75 * deadline_ms
     assert never["error"]["phase"] == "wait" and never["status"] is None
     assert (
         stall["error"]["phase"] == "receive"
@@ -72,14 +72,14 @@ def test_deadline_is_kept(gatherd, origin):
 
 def test_deadline_cuts_the_queue(gatherd, origin):
     urls = [origin.url("/never"), origin.url("/size/1"), origin.url("/size/2")]
-    with proc.Starved(gatherd) as starved:
+    with proc.Starved(gatherd, own=False) as starved:
         doc = gatherd.batch(urls, deadline_ms=300, concurrency=1)
+    assert in_time(doc, 300, starved)
     assert [r["state"] for r in doc["results"]] == ["cancelled"] * 3
     for result in doc["results"][1:]:
         assert result["error"]["phase"] == "queue" and result["error"]["sent"] is False
         assert result["total_ms"] is None and result["started_at"] is None
-        assert result["timings_ms"]["queue"] >= 250
-    assert in_time(doc, 300, starved)
+        assert 250 <= result["timings_ms"]["queue"] <= doc["total_ms"]
     assert len(origin.seen) == 1
     assert doc["retry"] is None or len(doc["retry"]["requests"]) == 3
 
@@ -92,7 +92,7 @@ def test_deadline_cuts_upstream_connections(gatherd, origin):
 def test_deadline_in_dns_and_connect(gatherd, origin, dns, blackhole):
     dns.add("dead.time.test", silent=True)
     urls = ["http://dead.time.test/", "http://127.0.0.1:%d/" % blackhole]
-    with proc.Starved(gatherd) as starved:
+    with proc.Starved(gatherd, own=False) as starved:
         doc = gatherd.batch(urls, deadline_ms=scaled(300))
     first, second = doc["results"]
     assert first["state"] == second["state"] == "cancelled"
@@ -111,7 +111,7 @@ def test_deadline_with_ndjson(gatherd, origin):
 
 def test_deadline_of_a_large_batch(gatherd, origin):
     start = time.monotonic()
-    with proc.Starved(gatherd) as starved:
+    with proc.Starved(gatherd, own=False) as starved:
         doc = gatherd.batch([origin.url("/never?n=%d" % n) for n in range(3000)], deadline_ms=500)
     took = (time.monotonic() - start) * 1000
     assert in_time(doc, 500, starved) and took <= 500 + 2 * NOISE_MS
@@ -140,12 +140,11 @@ def test_timeout(gatherd, origin):
 
 
 def test_timeout_does_not_run_in_the_queue(gatherd, origin):
-    members = [
-        {"url": origin.url("/delay/300/size/1?n=%d" % n), "timeout_ms": scaled(1000)} for n in range(5)
-    ]
+    path = "/delay/%d/size/1?n=" % scaled(300)
+    members = [{"url": origin.url(path + str(n)), "timeout_ms": scaled(1000)} for n in range(5)]
     doc = gatherd.batch(members, concurrency=1)
     assert doc["counts"]["ok"] == 5, doc["errors"]
-    assert doc["results"][4]["timings_ms"]["queue"] >= 1190
+    assert doc["results"][4]["timings_ms"]["queue"] >= 4 * scaled(300) - 10
 
 
 def test_connect_timeout(gatherd, origin, blackhole):
@@ -272,7 +271,7 @@ def test_client_gone_while_queued(gatherd, origin):
     )
     assert origin.wait(lambda: len(origin.seen) == 1)
     sock.close()
-    assert origin.wait(lambda: not [c for c in list(origin.open) if c.task is not None])
+    assert origin.wait(lambda: not origin.busy())
     origin.release("one")
     assert gatherd.one(origin.url("/size/7"))["ok"] is True
     assert len(origin.seen) == 2

@@ -78,18 +78,21 @@ def starved_s(pid):
 
 
 class Starved:
-    """`with Starved(daemon) as starved:` and then `starved.ms`: what a busy machine has added meanwhile to
-    the figures of the daemon and of the test's own threads, its upstreams among them."""
+    """`with Starved(daemon) as starved:` and then `starved.ms`: how long the threads of the daemon, and with
+    `own` those of the test (its upstreams among them), were ready and had no processor, all together. At
+    most so much has a busy machine added meanwhile to a figure of theirs."""
 
-    def __init__(self, daemon):
-        self.pids, self.ms = (daemon.pid, os.getpid()), 0.0
+    def __init__(self, daemon, own=True):
+        self.pids, self.ms = [daemon.pid] + [os.getpid()] * own, 0.0
 
     def __enter__(self):
         self.ms = -self._total_ms()
         return self
 
     def __exit__(self, *fault):
-        self.ms += self._total_ms()
+        with contextlib.suppress(FileNotFoundError):  # it died: the test has more to say about that
+            self.ms += self._total_ms()
+        self.ms = max(self.ms, 0.0)  # who has ended has taken its share along
 
     def _total_ms(self):
         return 1000 * sum(starved_s(pid) for pid in self.pids)

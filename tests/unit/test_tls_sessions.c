@@ -239,6 +239,17 @@ static void test_connections_outlive_the_cache(void **state)
     tls_sessions_destroy(NULL);
 }
 
+/* OpenSSL keeps an index of extra data for ever, and each SSL_CTX has room for all of them. */
+static void test_one_index(void **state)
+{
+    (void)state;
+    tls_sessions_destroy(tls_sessions_create(4));
+    int before = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    for (int i = 0; i < 10; i++)
+        tls_sessions_destroy(tls_sessions_create(4));
+    assert_int_equal(SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL), before + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_forget),
         cmocka_unit_test(test_clear_while_connected),
         cmocka_unit_test(test_connections_outlive_the_cache),
+        cmocka_unit_test(test_one_index),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
