@@ -4,8 +4,8 @@
  * when it comes to the server's certificate; on the loop's thread. Whether the file has
  * changed is asked by gatherd, on its own. Owns nothing.
  *
- * A certificate without its key is found in the chain, one without its extensions is not even taken
- * for an issuer: so all that are trusted by the name that the failed one has, or says its issuer
+ * A certificate whose key is half read is found in the chain, one without its extensions is not even
+ * taken for an issuer: so all that are trusted by the name that the failed one has, or says its issuer
  * has, are looked at. An upstream may name whom it likes, but makes nobody's certificate half read
  * by that.
  */
@@ -16,9 +16,16 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+/* What OpenSSL finds out about a certificate and its key it keeps: one of no strength is half read,
+ * and one that signed itself and is not known for it. */
 static bool is_whole(X509 *x)
 {
-    return X509_get0_pubkey(x) != NULL && (X509_get_extension_flags(x) & EXFLAG_INVALID) == 0;
+    const EVP_PKEY *key = X509_get0_pubkey(x);
+    const uint32_t flags = X509_get_extension_flags(x);
+    if (key == NULL || EVP_PKEY_get_security_bits(key) <= 0 || (flags & EXFLAG_INVALID) != 0)
+        return false;
+    return (flags & EXFLAG_SI) == 0 || (flags & EXFLAG_SS) != 0 ||
+           X509_check_issued(x, x) != X509_V_OK;
 }
 
 static bool all_whole(X509_STORE_CTX *ctx, const X509_NAME *name)

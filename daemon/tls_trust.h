@@ -2,8 +2,9 @@
  *
  * tls_trust - whether the certificates that are trusted were read whole.
  *
- * Where memory runs out while OpenSSL reads one, it keeps it without its key or its extensions and
- * says nothing; nobody whom it vouches for is believed then. libcurl keeps what it read for a day.
+ * Where memory runs out while OpenSSL reads one, it keeps it without its key, the key's strength, its
+ * extensions or the word that it signed itself, and says nothing; nobody whom it vouches for is
+ * believed then. libcurl keeps what it read for a day.
  */
 #ifndef GATHERD_TLS_TRUST_H
 #define GATHERD_TLS_TRUST_H

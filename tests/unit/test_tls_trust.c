@@ -28,6 +28,51 @@ static X509 *without_key(X509 *x)
     return copy;
 }
 
+/* OpenSSL's memory: call number fail_at from now on fails; 0 = none does. */
+static long calls, fail_at;
+
+static bool fails_now(void)
+{
+    return fail_at > 0 && ++calls == fail_at;
+}
+
+static void *their_malloc(size_t n, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return n == 0 || fails_now() ? NULL : malloc(n);
+}
+
+static void *their_realloc(void *p, size_t n, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    if (n == 0)
+        free(p);
+    return n == 0 || fails_now() ? NULL : realloc(p, n);
+}
+
+static void their_free(void *p, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(p);
+}
+
+static void arm(long at)
+{
+    calls = 0;
+    fail_at = at;
+}
+
+/* Whether one has failed. */
+static bool disarm(void)
+{
+    bool failed = fail_at > 0 && calls >= fail_at;
+    fail_at = 0;
+    return failed;
+}
+
 struct keys {
     EVP_PKEY *ca, *other, *leaf;
     X509 *trusted;
@@ -78,21 +123,31 @@ static SSL *make_server(X509 *certificate, EVP_PKEY *key)
     return ssl;
 }
 
-/* A handshake with a server that has `sent`, by a client that trusts `trusted`. */
-static bool believes(struct keys *k, X509 *trusted, X509 *sent, bool *spoilt)
+static bool had_failed; /* a call in the last handshake */
+
+/* A handshake with a server that has `sent`, by a client that trusts `trusted`; call number `at` fails,
+ * 0 = none does. */
+static bool believes_at(struct keys *k, X509 *trusted, X509 *sent, bool *spoilt, long at)
 {
     SSL *client = make_client(trusted, spoilt), *server = make_server(sent, k->leaf);
     *spoilt = false;
     tls_join(client, server);
+    arm(at);
     for (int i = 0; i < 4; i++) {
         SSL_do_handshake(client);
         SSL_do_handshake(server);
     }
+    had_failed = disarm();
     bool ok = SSL_is_init_finished(client);
     SSL_free(client);
     SSL_free(server);
     X509_free(sent);
     return ok;
+}
+
+static bool believes(struct keys *k, X509 *trusted, X509 *sent, bool *spoilt)
+{
+    return believes_at(k, trusted, sent, spoilt, 0);
 }
 
 static void test_whole(void **state)
@@ -130,12 +185,65 @@ static void test_what_servers_send(void **state)
     }
 }
 
+/* Whichever allocation fails while it is read (1,537 of them) or first used (2,800): it is believed
+ * afterwards, or known to be spoilt. The short form takes every 53rd. */
+static void test_memory_fails(void **state)
+{
+    struct keys *k = *state;
+    unsigned char *der = NULL;
+    int n = i2d_X509(k->trusted, &der), spoilts = 0;
+    const long step = getenv("GATHERD_TEST_LONG") != NULL ? 1 : 53;
+    bool spoilt, failed = true;
+    for (long at = 1; failed; at += step) {
+        const unsigned char *in = der;
+        arm(at);
+        X509 *trusted = d2i_X509(NULL, &in, n);
+        failed = disarm();
+        assert_true(failed || trusted != NULL);
+        if (trusted == NULL)
+            continue;
+        bool ok = believes(k, trusted, make_certificate("leaf", k->leaf, "ca", k->ca), &spoilt);
+        assert_true(ok || (failed && spoilt));
+        spoilts += spoilt;
+        X509_free(trusted);
+    }
+    assert_true(spoilts > 0); /* or there is nothing to look for any more */
+    failed = true;
+    for (long at = 1; failed; at += step) {
+        const unsigned char *in = der;
+        X509 *trusted = d2i_X509(NULL, &in, n);
+        believes_at(k, trusted, make_certificate("leaf", k->leaf, "ca", k->ca), &spoilt, at);
+        failed = had_failed;
+        bool ok = believes(k, trusted, make_certificate("leaf", k->leaf, "ca", k->ca), &spoilt);
+        assert_true(ok || spoilt);
+        X509_free(trusted);
+    }
+    OPENSSL_free(der);
+}
+
+/* Weak, and read whole: no reason to read it again. */
+static void test_weak(void **state)
+{
+    struct keys *k = *state;
+    bool spoilt;
+    EVP_PKEY *key = EVP_RSA_gen(512);
+    X509 *weak = make_certificate("weak", key, "weak", key);
+    assert_false(believes(k, weak, make_certificate("leaf", k->leaf, "weak", key), &spoilt));
+    assert_false(spoilt);
+    X509_free(weak);
+    EVP_PKEY_free(key);
+}
+
 int main(void)
 {
+    if (CRYPTO_set_mem_functions(their_malloc, their_realloc, their_free) != 1)
+        return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_half_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_servers_send, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_weak, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory_fails, setup, teardown),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
