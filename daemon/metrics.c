@@ -195,7 +195,8 @@ static bool start_time_us(int64_t *out)
     if (!rest || !word_number(rest + 1, 22 - 3, &ticks))
         return false;
     int64_t boot_us = clock_wall_us() - clock_read_us(CLOCK_BOOTTIME);
-    *out = known_us = (boot_us + ticks * tick_us + tick_us / 2) / tick_us * tick_us;
+    *out = (boot_us + ticks * tick_us + tick_us / 2) / tick_us * tick_us;
+    known_us = *out;
     return true;
 }
 
