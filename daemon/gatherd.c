@@ -408,6 +408,10 @@ static void on_turn_ended(void *arg, int64_t now_us, int64_t busy_us)
 static void on_watchdog(uv_timer_t *timer)
 {
     struct gatherd *g = timer->data;
+    if (g->engine_closing) { /* no more to be counted: what counts is being freed */
+        notify_send(&g->notify, "WATCHDOG=1\nSTATUS=Closing");
+        return;
+    }
     notify_send(&g->notify, "WATCHDOG=1\nSTATUS=%zu batches, %zu members active, %zu waiting",
                 batches_running(g->batches), shard_active(g->shard), shard_waiting(g->shard));
 }

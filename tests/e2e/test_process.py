@@ -333,6 +333,24 @@ def test_all_places_for_clients_are_taken(spawn, origin):
     assert daemon.one(origin.url("/size/3"))["ok"] is True
 
 
+def test_the_watchdog_is_fed_to_the_end(spawn, tmp_path, origin):
+    """Also while the engine closes, when the batches that its words count are gone."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        heard = []
+        hear = iter(lambda: notify.recv(4096), b"")
+        reader = threading.Thread(target=lambda: heard.extend(hear), daemon=True)
+        reader.start()
+        for _ in range(proc.form(10, 100)):
+            daemon = spawn(env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000"})
+            assert daemon.one(origin.url("/size/5"))["ok"] is True
+            daemon.stop()
+        notify.sendto(b"", path)
+        reader.join()
+    assert sum(b"WATCHDOG=1" in words for words in heard) > 10
+
+
 def test_the_watchdog_is_fed_by_the_loop(spawn, tmp_path):
     """WATCHDOG=1 comes while it turns and stops when it does not: systemd then starts another one."""
     path = str(tmp_path / "notify")
