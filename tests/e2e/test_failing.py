@@ -250,7 +250,7 @@ def armed(tmp_path, origin, tls_origin, dns, base_options):
                 allow_log=(".",),
                 start=start,
             )
-            self.running.append(daemon)
+            self.running[:] = [one for one in self.running if not one.stopped] + [daemon]
             return daemon
 
         def scene(self, loops):
