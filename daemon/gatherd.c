@@ -368,10 +368,12 @@ static void on_front_closed(void *arg)
 /* At the end of each turn of DRAIN, ABORT and OFF: may the next step be taken? */
 static void step_down(struct gatherd *g)
 {
+    if (g->engine_closing) /* and the batches with it */
+        return;
     bool quiet = batches_alive(g->batches) == 0;
     if (g->mode != MODE_RUN && g->mode != MODE_OFF && quiet && front_exchanges(g->front) == 0)
         enter(g, MODE_OFF);
-    if (g->mode != MODE_OFF || g->engine_closing)
+    if (g->mode != MODE_OFF)
         return;
     if (g->front != NULL && !uv_is_closing((uv_handle_t *)&g->mode_timer)) {
         uv_close((uv_handle_t *)&g->mode_timer, NULL); /* marks that the front is being closed */
