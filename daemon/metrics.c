@@ -178,8 +178,8 @@ static int64_t clock_read_us(clockid_t id)
     return (int64_t)ts.tv_sec * US_PER_S + ts.tv_nsec / 1000;
 }
 
-/* Found out by the first scrape, and kept: a wall clock that is set later, or is read a moment after
- * the other one, must not look like a restart. */
+/* Found out by the first scrape, and kept: a wall clock that is set later, or is read a moment
+ * after the other one, must not look like a restart. */
 static bool start_time_us(int64_t *out)
 {
     static _Atomic int64_t known_us; /* 0 = not known; two that find it out find the same */

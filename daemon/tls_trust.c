@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * tls_trust - see tls_trust.h. Called by transfer when libcurl begins a handshake, and by OpenSSL
- * when it comes to the server's certificate; on the loop's thread. Whether the file has
- * changed is asked by gatherd, on its own. Owns nothing.
+ * when it comes to the server's certificate; on the loop's thread. Whether the file has changed is
+ * asked by gatherd, on its own. Owns nothing.
  *
- * A certificate whose key is half read is found in the chain, one without its extensions is not even
- * taken for an issuer: so all that are trusted by the name that the failed one has, or says its issuer
- * has, are looked at. An upstream may name whom it likes, but makes nobody's certificate half read
- * by that.
+ * A certificate whose key is half read is found in the chain, one without its extensions is not
+ * even taken for an issuer: so all that are trusted by the name that the failed one has, or says
+ * its issuer has, are looked at. An upstream may name whom it likes, but makes nobody's certificate
+ * half read by that.
  */
 #include "tls_trust.h"
 

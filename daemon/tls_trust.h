@@ -2,8 +2,8 @@
  *
  * tls_trust - whether the certificates that are trusted were read whole.
  *
- * Where memory runs out while OpenSSL reads one, it keeps it without its key, the key's strength, its
- * extensions or the word that it signed itself, and says nothing; nobody whom it vouches for is
+ * Where memory runs out while OpenSSL reads one, it keeps it without its key, the key's strength,
+ * its extensions or the word that it signed itself, and says nothing; nobody whom it vouches for is
  * believed then. libcurl keeps what it read for a day.
  */
 #ifndef GATHERD_TLS_TRUST_H
@@ -20,9 +20,9 @@
  * verifies. */
 void tls_trust_watch(SSL_CTX *ctx, bool *spoilt);
 
-/* Whether the file of those that are trusted (ca_file, NULL or "" = the system's) is another one than
- * when *last was set by this, or has changed since. libcurl reads it once a day, whatever happens to
- * it. On the front's thread. */
+/* Whether the file of those that are trusted (ca_file, NULL or "" = the system's) is another one
+ * than when *last was set by this, or has changed since. libcurl reads it once a day, whatever
+ * happens to it. On the front's thread. */
 bool tls_trust_changed(struct resolve_mark *last, const char *ca_file);
 
 #endif

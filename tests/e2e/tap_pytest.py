@@ -40,8 +40,6 @@ class Tap:
             self.say(True, name)
         elif report.failed:
             self.say(False, name)
-        elif hasattr(report, "wasxfail"):
-            self.say(False, name, f" # TODO {one_line(report.wasxfail)}")
         else:
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
             self.say(True, name, f" # SKIP {one_line(why)}")

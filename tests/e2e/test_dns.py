@@ -146,9 +146,8 @@ def test_dead_names_hold_nobody_up(gatherd, origin, dns):
     start = time.monotonic()
     doc = gatherd.batch(members, concurrency=100)
     good = doc["results"][30:]
-    assert (
-        all(r["ok"] for r in good) and max(r["start_offset_ms"] + r["total_ms"] for r in good) < dead_ms - 100
-    )
+    assert all(r["ok"] for r in good)
+    assert max(r["start_offset_ms"] + r["total_ms"] for r in good) < dead_ms - 100
     assert time.monotonic() - start < 5 * proc.scale()
     assert doc["errors"] == {"dns_timeout": 30}
 

@@ -21,7 +21,7 @@ static void *watch(void *file)
     volatile uint64_t *bytes = file;
     for (;;) {
 #ifdef __GLIBC__ /* elsewhere it stays 0, and who reads it says so */
-        struct mallinfo2 info = mallinfo2(); /* of all arenas, and of what has a mapping of its own */
+        struct mallinfo2 info = mallinfo2(); /* all arenas; hblkhd: mappings of their own */
         *bytes = info.uordblks + info.hblkhd;
 #endif
         usleep(500000);

@@ -5,10 +5,10 @@
 A few workers throw dice: batches of all kinds, hostile upstreams, dead names, TLS, clients that hang up,
 drip or send garbage, reloads. Each minute ends with a rest of some seconds, in which idle connections and
 what is kept for them go; then the daemon's memory and descriptors are read, because what traffic holds
-for a moment is no leak. At the end it is asserted: the line
-through memory at rest, after the warm-up, rises by less than 1 MB an hour, descriptors are what they
-were, the counters add up, and the daemon ends cleanly. Each answer is checked against
-the contract when it comes. Prints the figures; exit status 1 when one is out of bounds.
+for a moment is no leak. At the end it is asserted: the line through memory at rest, after the warm-up,
+rises by less than 1 MB an hour, descriptors are what they were, the counters add up, and the daemon ends
+cleanly. Each answer is checked against the contract when it comes. Prints the figures; exit status 1 when
+one is out of bounds.
 
 Memory is the bytes of the heap in use (tests/lib/heap.c). The process's pages are printed beside them:
 a block in use keeps its page, and which pages those are changes with every round, so that they wander by

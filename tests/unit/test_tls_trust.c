@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_trust: a trusted certificate without its key is noticed, and nothing that a server sends is
- * taken for one. Both ends are OpenSSL and talk through memory.
+ * tls_trust: a trusted certificate that memory did not suffice to read whole is noticed, and
+ * nothing that a server sends is taken for one. Both ends are OpenSSL and talk through memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -125,8 +125,8 @@ static SSL *make_server(X509 *certificate, EVP_PKEY *key)
 
 static bool had_failed; /* a call in the last handshake */
 
-/* A handshake with a server that has `sent`, by a client that trusts `trusted`; call number `at` fails,
- * 0 = none does. */
+/* A handshake with a server that has `sent`, by a client that trusts `trusted`; call number `at`
+ * fails, 0 = none does. */
 static bool believes_at(struct keys *k, X509 *trusted, X509 *sent, bool *spoilt, long at)
 {
     SSL *client = make_client(trusted, spoilt), *server = make_server(sent, k->leaf);
