@@ -18,9 +18,9 @@ struct span {
 
 /* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and
  * extensions between chunks; a NUL at the end of a line, which with one bare LF near it looks as CR
- * LF does; a field of a colon alone and a bare LF, which it takes for the end of the head; a line
- * before the request that begins with a NUL, which it takes for an empty one. What follows is not
- * compared. */
+ * LF does; a field of a colon alone, which it takes for the end of the head, with a bare LF near it;
+ * a line before the request that begins with a NUL, which it takes for an empty one. What follows is
+ * not compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
 
 struct framing {
@@ -113,12 +113,14 @@ static inline void note_field(struct framing *f, struct span name, struct span v
     }
 }
 
-/* A NUL in the line after one that ends in a bare LF may make up for the CR. */
+/* A NUL in the line after one that ends in a bare LF may make up for the CR, and so may a colon. */
 static inline enum reading read_after_bare_lf(struct span *in)
 {
     struct span line;
     bool strict;
-    return take_line(in, &line, &strict) && ends_in_nul(line) ? READ_VAGUE : READ_BAD;
+    if (!take_line(in, &line, &strict))
+        return READ_BAD;
+    return ends_in_nul(line) || span_is(line, ":") ? READ_VAGUE : READ_BAD;
 }
 
 static inline enum reading read_fields(struct span *in, struct framing *f)
