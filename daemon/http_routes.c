@@ -16,7 +16,7 @@
 
 struct route {
     const char *path, *method, *allow;
-    void (*on_head)(struct call *c); /* NULL = nothing to check before the body */
+    void (*on_head)(struct call *c); /* before the body */
     void (*on_request)(struct call *c);
 };
 
@@ -57,6 +57,18 @@ size_t routes_members_queued(const struct routes *r)
 }
 
 /* --- probes, metrics, the page --- */
+
+/* They know no use for a body. Were one read for them, who needs no token for the probes could fill
+ * limits.request_bytes by it. */
+static void on_head_of_no_body(struct call *c)
+{
+    const struct http_head *head = exchange_head(c->exchange);
+    struct problem p;
+    if (http_content_length(head) <= 0 && http_find(head, "Transfer-Encoding") == NULL)
+        return;
+    problem_set(&p, 413, "this path takes no body");
+    routes_answer_problem(c, &p);
+}
 
 static void answer_text(struct call *c, int status, const char *type, struct buf *body)
 {
@@ -124,10 +136,10 @@ static void on_index(struct call *c)
 
 static const struct route route_table[] = {
     {"/v1/batch", "POST", "POST", routes_batch_on_head, routes_batch_on_request},
-    {"/metrics", "GET", "GET, HEAD", NULL, on_metrics},
-    {"/-/healthy", "GET", "GET, HEAD", NULL, on_healthy},
-    {"/-/ready", "GET", "GET, HEAD", NULL, on_ready},
-    {"/", "GET", "GET, HEAD", NULL, on_index},
+    {"/metrics", "GET", "GET, HEAD", on_head_of_no_body, on_metrics},
+    {"/-/healthy", "GET", "GET, HEAD", on_head_of_no_body, on_healthy},
+    {"/-/ready", "GET", "GET, HEAD", on_head_of_no_body, on_ready},
+    {"/", "GET", "GET, HEAD", on_head_of_no_body, on_index},
 };
 
 static bool method_fits(const struct route *route, const char *method)
@@ -180,7 +192,7 @@ static void on_head(void *arg, struct exchange *ex)
     c->route = find_route(ex, &p);
     if (c->route == NULL)
         routes_answer_problem(c, &p);
-    else if (c->route->on_head != NULL)
+    else
         c->route->on_head(c);
 }
 

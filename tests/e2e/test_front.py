@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Who may ask, and what shape a request may have. Nothing that is refused reaches an upstream."""
+import contextlib
 import itertools
 import json
 import re
@@ -366,6 +367,35 @@ def test_methods(gatherd, target, methods, method):
 def test_head_is_get_without_the_body(gatherd, target):
     data = gatherd.raw(head(target, "HEAD", "localhost", "Connection: close") + b"\r\n")
     assert data.startswith(b"HTTP/1.1 200") and data.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+def test_only_a_batch_has_a_body(spawn, origin, tmp_path, length):
+    """Nobody, with a token or without, makes gatherd hold bytes that no path has a use for."""
+    path = tmp_path / "tokens"
+    path.write_text("ci:correct-horse-battery\n")
+    path.chmod(0o600)
+    token = "Authorization: Bearer correct-horse-battery"
+    daemon = spawn("listener.default.token_file=%s" % path, "limits.body_bytes=100K",
+                   "limits.request_bytes=100K")  # fmt: skip
+    part = b"x" * 50000
+    part = part if length.startswith("C") else b"%x\r\n%b\r\n" % (len(part), part)
+    held = []
+    for target, method, fields in itertools.product(
+        ["/-/healthy", "/-/ready", "/metrics", "/"], ["GET", "HEAD"], [[], [token]]
+    ):
+        sock = daemon.connect(10 * proc.scale())
+        sock.sendall(head(target, method, "localhost", length, *fields) + b"\r\n")
+        with contextlib.suppress(OSError):  # it has been refused
+            sock.sendall(part)
+        held.append(sock)
+        code = 413 if fields or target.startswith("/-/") else 401
+        assert sock.recv(13) == b"HTTP/1.1 %d " % code, (target, method, fields)
+    value = contract.metrics(daemon.get("/metrics", {"Authorization": token[15:]}))
+    assert value["gatherd_request_bytes"] == 0
+    assert answer(daemon, posting(origin, token)).status == 200
+    for sock in held:
+        sock.close()
 
 
 # sizes
