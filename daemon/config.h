@@ -82,8 +82,8 @@ struct config_limits { /* defaults in the table; ranges too */
     int64_t in_flight;           /* 256 transfers at once, all batches */
     int64_t queued;              /* 100000 members waiting, all batches */
     int64_t per_host;            /* 100 transfers at once to one scheme://host:port */
-    int64_t per_client_batches;  /* 0 = no limit; batches at once of one identity */
-    int64_t per_client_members;  /* 0 = no limit; members at once of one identity */
+    int64_t per_client_batches;  /* 0 = no limit; batches of one identity, head to answer's end */
+    int64_t per_client_members;  /* 0 = no limit; members of one identity, until answers are read */
     int64_t per_client_rate;     /* members of one identity: n > 0 a second, -n a minute; 0 = any */
     int64_t head_bytes;          /* 16K head of a client's request */
     int64_t upstream_head_bytes; /* 64K 1xx, head and trailers of one hop */

@@ -142,13 +142,13 @@ static void say_quota(const struct call *c, const struct quota_answer *a, struct
     int64_t rate = l->per_client_rate;
     if (a->verdict == QUOTA_BATCHES) {
         problem_set(p, 429,
-                    "%s has as many batches at work as limits.per_client_batches allows: %lld", who,
-                    (long long)l->per_client_batches);
+                    "%s has as many batches as limits.per_client_batches allows: %lld; one counts "
+                    "until its answer is read", who, (long long)l->per_client_batches);
         p->retry_after_s = retry_after_s(c->routes, 1);
     } else if (a->verdict == QUOTA_MEMBERS) {
         problem_set(p, 429,
-                    "%s would have %zu members at work more than limits.per_client_members: %lld",
-                    who, a->excess, (long long)l->per_client_members);
+                    "%s would have %zu members more than limits.per_client_members: %lld; they count "
+                    "until their answer is read", who, a->excess, (long long)l->per_client_members);
         p->retry_after_s = retry_after_s(c->routes, a->excess);
     } else {
         problem_set(p, 429, "%s has used up limits.per_client_rate: %lld members a %s", who,
@@ -157,33 +157,51 @@ static void say_quota(const struct call *c, const struct quota_answer *a, struct
     }
 }
 
-/* members: 0 before the body is read. */
-static bool within_quota(const struct call *c, size_t members, struct problem *p)
+static bool quota_fits(const struct call *c, const struct quota_answer *a, struct problem *p)
+{
+    if (a->verdict == QUOTA_OK)
+        return true;
+    say_quota(c, a, p);
+    metrics_add(c->routes->params.metrics, METRIC_BATCHES_REFUSED_QUOTA, 1);
+    return false;
+}
+
+/* What a client holds of the limits that all share counts as its own for as long: its body, by the
+ * batch, from the head on; its members until their answer was read to the end, or dropped. */
+static bool take_batch(struct call *c, struct problem *p)
 {
     struct routes *r = c->routes;
     const struct config_limits *l = &r->params.config->limits;
+    const char *who = exchange_identity(c->exchange);
+    int64_t now = clock_us();
+    bool ok;
+    if (c->quota != NULL)
+        return true;
+    struct quota_answer a = quota_check(r->quotas, who, l, now);
+    if (!quota_fits(c, &a, p))
+        return false;
+    c->quota = quota_take(r->quotas, who, l, now, &ok);
+    if (!ok)
+        problem_set(p, 500, "out of memory");
+    return ok;
+}
+
+static bool members_fit(const struct call *c, size_t members, struct problem *p)
+{
+    const struct config_limits *l = &c->routes->params.config->limits;
     if (l->per_client_members > 0 && members > (size_t)l->per_client_members) {
         problem_set(p, 400, "%zu members, limits.per_client_members is %lld", members,
                     (long long)l->per_client_members); /* there is no use in waiting */
         return false;
     }
-    struct quota_answer a =
-        quota_check(r->quotas, exchange_identity(c->exchange), members, l, clock_us());
-    if (a.verdict == QUOTA_OK)
-        return true;
-    say_quota(c, &a, p);
-    metrics_add(r->params.metrics, METRIC_BATCHES_REFUSED_QUOTA, 1);
-    return false;
+    struct quota_answer a = quota_check_members(c->quota, members, l, clock_us());
+    return quota_fits(c, &a, p);
 }
 
-static bool take_quota(struct call *c, size_t members)
+static void take_members(struct call *c, size_t members)
 {
-    struct routes *r = c->routes;
-    bool ok;
     c->quota_members = members;
-    c->quota = quota_take(r->quotas, exchange_identity(c->exchange), members,
-                          &r->params.config->limits, clock_us(), &ok);
-    return ok;
+    quota_take_members(c->quota, members, &c->routes->params.config->limits, clock_us());
 }
 
 static void give_quota_back(struct call *c)
@@ -208,7 +226,7 @@ void routes_batch_on_head(struct call *c)
     const struct http_head *head = exchange_head(c->exchange);
     struct problem p;
     if (!not_draining(c, &p) || !choose_type(c, head, &p) || !choose_view(c, head, &p) ||
-        !is_supported(head, &p) || !within_quota(c, 0, &p))
+        !is_supported(head, &p) || !take_batch(c, &p))
         routes_answer_problem(c, &p);
 }
 
@@ -387,7 +405,6 @@ static void begin_stream(struct call *c)
 static void on_batch_end(void *arg)
 {
     struct call *c = arg;
-    give_quota_back(c);
     if (!c->encoder->streams) {
         answer_whole(c);
         return;
@@ -418,7 +435,8 @@ static bool admit(struct call *c, const struct batch_spec *spec, struct problem 
     struct routes *r = c->routes;
     size_t limit = (size_t)r->params.config->limits.queued;
     size_t wanted = routes_members_queued(r) + spec->count;
-    if (!not_draining(c, p) || !within_quota(c, spec->count, p) || !answers_are_read(c, p))
+    if (!not_draining(c, p) || !take_batch(c, p) || !members_fit(c, spec->count, p) ||
+        !answers_are_read(c, p))
         return false;
     if (wanted <= limit)
         return true;
@@ -456,7 +474,8 @@ static bool reserve(struct call *c, size_t count)
 {
     if (c->encoder->streams && (c->ready = calloc(count, sizeof *c->ready)) == NULL)
         return false;
-    return take_quota(c, count);
+    take_members(c, count);
+    return true;
 }
 
 static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_us)
@@ -481,7 +500,6 @@ static void start_batch(struct call *c, struct batch_spec *spec, int64_t parse_u
         spec_destroy(spec);
     exchange_drop_body(c->exchange);
     if (c->batch == NULL) {
-        give_quota_back(c);
         problem_set(&p, 500, "out of memory");
         routes_answer_problem(c, &p);
         return;

@@ -80,7 +80,7 @@ void routes_batch_on_request(struct call *c);
 void routes_batch_on_spec(struct call *c, struct batch_spec *spec, struct problem *p,
                           int64_t begin_us);
 
-/* Gives up the call's batch, if it has one. */
+/* Gives up the call's batch, if it has one, and what it has of a quota. */
 void routes_batch_release(struct call *c);
 
 /* --- http_routes_read.c --- */

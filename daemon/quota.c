@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * quota - see quota.h. Asked by http_routes_batch at a batch's head, at its body, and told of its
- * end, on the front's thread. Owns an entry for each identity that has a batch, or that owes.
+ * quota - see quota.h. Asked by http_routes_batch at a batch's head, at its body, and told when its
+ * answer was read or dropped, on the front's thread. Owns an entry for each identity that has a batch, or that owes.
  *
  * Identities are the clients' to choose where an address is one, so entries are not kept for long:
  * at each new one some of the oldest are looked at, and those that have nothing left to remember
@@ -157,21 +157,17 @@ static bool any_is_set(const struct config_limits *limits)
            limits->per_client_rate != 0;
 }
 
-/* Of an identity that nothing is known of, all is free. */
-struct quota_answer quota_check(struct quotas *all, const char *identity, size_t members,
-                                const struct config_limits *limits, int64_t now_us)
+struct quota_answer quota_check_members(struct quota *q, size_t members,
+                                        const struct config_limits *limits, int64_t now_us)
 {
     struct quota_answer a = {.verdict = QUOTA_OK};
-    struct quota *q = any_is_set(limits) ? find(all, identity) : NULL;
+    size_t most = (size_t)limits->per_client_members;
     if (q == NULL)
         return a;
-    size_t most = (size_t)limits->per_client_members;
     refill(q, limits, now_us);
-    if (limits->per_client_batches > 0 && q->batches >= (size_t)limits->per_client_batches) {
-        a.verdict = QUOTA_BATCHES;
-    } else if (most > 0 && q->members + (members > 0 ? members : 1) > most) {
+    if (most > 0 && q->members + members > most) {
         a.verdict = QUOTA_MEMBERS;
-        a.excess = q->members + (members > 0 ? members : 1) - most;
+        a.excess = q->members + members - most;
     } else if (q->rated && q->left < ONE_MEMBER) {
         a.verdict = QUOTA_RATE;
         a.wait_us = (int64_t)((1 - q->left) / members_per_us(limits)) + 1;
@@ -179,7 +175,18 @@ struct quota_answer quota_check(struct quotas *all, const char *identity, size_t
     return a;
 }
 
-struct quota *quota_take(struct quotas *all, const char *identity, size_t members,
+/* Of an identity that nothing is known of, all is free. */
+struct quota_answer quota_check(struct quotas *all, const char *identity,
+                                const struct config_limits *limits, int64_t now_us)
+{
+    struct quota *q = any_is_set(limits) ? find(all, identity) : NULL;
+    size_t most = (size_t)limits->per_client_batches;
+    if (q != NULL && most > 0 && q->batches >= most)
+        return (struct quota_answer){.verdict = QUOTA_BATCHES};
+    return quota_check_members(q, 1, limits, now_us); /* none has less */
+}
+
+struct quota *quota_take(struct quotas *all, const char *identity,
                          const struct config_limits *limits, int64_t now_us, bool *ok)
 {
     *ok = true;
@@ -189,14 +196,20 @@ struct quota *quota_take(struct quotas *all, const char *identity, size_t member
     if (q == NULL)
         q = add(all, identity, limits, now_us);
     *ok = q != NULL;
+    if (q != NULL)
+        q->batches++;
+    return q;
+}
+
+void quota_take_members(struct quota *q, size_t members, const struct config_limits *limits,
+                        int64_t now_us)
+{
     if (q == NULL)
-        return NULL;
+        return;
     refill(q, limits, now_us);
-    q->batches++;
     q->members += members;
     if (q->rated)
         q->left -= (double)members;
-    return q;
 }
 
 void quota_give_back(struct quotas *all, struct quota *q, size_t members)

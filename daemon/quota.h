@@ -18,7 +18,7 @@
 #include "config.h"
 
 struct quotas;
-struct quota; /* of one identity, while a batch of it is alive */
+struct quota; /* of one identity, while a batch of it counts */
 
 /* NULL when memory runs out. */
 struct quotas *quotas_create(void);
@@ -38,17 +38,23 @@ struct quota_answer {
     int64_t wait_us; /* QUOTA_RATE: until there is one left */
 };
 
-/* Whether a batch of so many members may begin (0: not known yet, for a first look before its body
- * is read). limits: those of now, they may change between calls. */
-struct quota_answer quota_check(struct quotas *all, const char *identity, size_t members,
+/* Whether a batch may begin, of which no more is known yet. limits: those of now, here and below; they
+ * may change between calls. */
+struct quota_answer quota_check(struct quotas *all, const char *identity,
                                 const struct config_limits *limits, int64_t now_us);
 
-/* Takes what quota_check() found free: returns what quota_give_back() is to be given at the batch's
+/* Takes the batch that quota_check() found free: returns what quota_give_back() is to be given in the
  * end, or NULL with *ok = true when no quota is set, or with *ok = false when memory ran out. */
-struct quota *quota_take(struct quotas *all, const char *identity, size_t members,
+struct quota *quota_take(struct quotas *all, const char *identity,
                          const struct config_limits *limits, int64_t now_us, bool *ok);
 
-/* NULL is fine. */
+/* The same for the members of a batch that was taken; with NULL all are free. */
+struct quota_answer quota_check_members(struct quota *q, size_t members,
+                                        const struct config_limits *limits, int64_t now_us);
+void quota_take_members(struct quota *q, size_t members, const struct config_limits *limits,
+                        int64_t now_us);
+
+/* Of one batch, with all members that were taken for it. NULL is fine. */
 void quota_give_back(struct quotas *all, struct quota *q, size_t members);
 
 /* Identities that are known, for tests of the table's bound. */

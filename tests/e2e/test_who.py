@@ -387,6 +387,86 @@ def test_quota_before_the_body(spawn, origin):
     held[0].join()
 
 
+TWO = ("one", "two")
+
+
+def bearer(name):
+    return {"Authorization": "Bearer token-of-%s-0123456789" % name}
+
+
+def two_identities(spawn, tmp_path, *options):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join("%s:token-of-%s-0123456789\n" % (name, name) for name in TWO))
+    tokens.chmod(0o600)
+    return spawn("listener.default.token_file=%s" % tokens, *options)
+
+
+def batch_of(name, body, length=None):
+    fields = ["Host: localhost", "Content-Type: application/json", *map(": ".join, bearer(name).items())]
+    fields.append("Content-Length: %d" % (length or len(body)))
+    return request("POST", "/v1/batch", fields) + body
+
+
+def wait_metric(daemon, name, value):
+    deadline = time.monotonic() + 10 * proc.scale()
+    while contract.metrics(daemon.get("/metrics", bearer("two")))[name] != value:
+        assert time.monotonic() < deadline, name
+        time.sleep(0.01)
+
+
+def test_quota_until_the_answer_is_read(spawn, tmp_path):
+    """Members whose answer is not read are held for all, and counted as those of who asked for them:
+    who does not read cannot fill limits.queued beyond its quotas."""
+    for quota, batches in (("batches=1", 1), ("members=1000", 1), ("members=2000", 2)):
+        daemon = two_identities(spawn, tmp_path, "limits.per_client_" + quota, "limits.queued=3000",
+                                "limits.requests=1000")
+        held = []
+        for _ in range(batches):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.settimeout(30 * proc.scale())
+            sock.connect(("127.0.0.1", daemon.port))
+            sock.sendall(batch_of("one", json.dumps(["no-url"] * 1000).encode()))
+            held.append(sock)
+        wait_metric(daemon, "gatherd_members_unread", 1000 * batches)
+        detail = refused_429(daemon.post(["no-url"], headers=bearer("one")))
+        assert "limits.per_client_" + quota.partition("=")[0] in detail
+        assert daemon.post(["no-url"], headers=bearer("two")).status == 200
+        sock = held.pop()
+        assert len(proc.parse_reply(proc.read_all(sock)).json()["results"]) == 1000
+        sock.close()
+        assert daemon.post(["no-url"], headers=bearer("one")).status == 200
+        for sock in held:
+            sock.close()
+
+
+def test_quota_of_bodies_on_their_way(spawn, tmp_path):
+    """A batch counts from its head on: who holds bodies back fills no more of limits.request_bytes than
+    its batches may take."""
+    daemon = two_identities(spawn, tmp_path, "limits.per_client_batches=2", "limits.body_bytes=100K",
+                            "limits.request_bytes=300K")
+    held = [daemon.connect() for _ in range(2)]
+    for sock in held:
+        sock.sendall(batch_of("one", b" " * 99999, 100000))
+    wait_metric(daemon, "gatherd_request_bytes", 2 * 99999)
+    assert "per_client_batches" in refused_429(daemon.post(["no-url"], headers=bearer("one")))
+    assert daemon.post(b" " * 90000 + b'["no-url"]', headers=bearer("two")).status == 200
+    held.pop().close()
+    wait_metric(daemon, "gatherd_request_bytes", 99999)
+    assert daemon.post(["no-url"], headers=bearer("one")).status == 200
+    held.pop().close()
+
+
+@pytest.mark.parametrize("members", [1, 1000])
+def test_quota_is_there_again_with_the_end_of_the_answer(spawn, members):
+    """Whoever has read an answer to its end, or was refused, has room for the next batch."""
+    daemon = spawn("limits.per_client_batches=1", "limits.per_client_members=1000")
+    for query in ("", "format=ndjson", "format=text"):
+        for _ in range(20):
+            assert daemon.post(["no-url"] * members, query=query).status == 200
+            assert daemon.post([], query=query).status == 400
+
+
 def test_quota_of_members(spawn, origin):
     daemon = spawn("limits.per_client_members=5")
     held = in_background(daemon, [origin.url("/gate/a/size/1"), origin.url("/ok"), origin.url("/ok")])
@@ -424,14 +504,10 @@ def test_quota_rate(spawn, origin):
 
 def test_quotas_are_an_identity_s(spawn, origin, tmp_path):
     """Tokens count by their names; a client's address does not matter then."""
-    tokens = tmp_path / "tokens"
-    tokens.write_text("one:token-of-one-0123456789\ntwo:token-of-two-0123456789\n")
-    tokens.chmod(0o600)
-    daemon = spawn("limits.per_client_rate=1/m", "listener.default.token_file=%s" % tokens)
-    for name in ("one", "two"):
-        headers = {"Authorization": "Bearer token-of-%s-0123456789" % name}
-        assert daemon.post([origin.url("/ok")], headers=headers).status == 200
-        detail = refused_429(daemon.post([origin.url("/ok")], headers=headers))
+    daemon = two_identities(spawn, tmp_path, "limits.per_client_rate=1/m")
+    for name in TWO:
+        assert daemon.post([origin.url("/ok")], headers=bearer(name)).status == 200
+        detail = refused_429(daemon.post([origin.url("/ok")], headers=bearer(name)))
         assert detail.startswith(name)
 
 

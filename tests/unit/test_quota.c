@@ -14,18 +14,27 @@
 
 #include "clock.h"
 
+/* members: 0 = not known yet. */
 static enum quota_verdict check(struct quotas *all, const char *who, size_t members,
                                 const struct config_limits *l, int64_t now)
 {
-    return quota_check(all, who, members, l, now).verdict;
+    bool ok;
+    struct quota_answer a = quota_check(all, who, l, now);
+    if (a.verdict != QUOTA_OK || members == 0)
+        return a.verdict;
+    struct quota *q = quota_take(all, who, l, now, &ok);
+    a = quota_check_members(q, members, l, now);
+    quota_give_back(all, q, 0);
+    return a.verdict;
 }
 
 static struct quota *take(struct quotas *all, const char *who, size_t members,
                           const struct config_limits *l, int64_t now)
 {
     bool ok;
-    struct quota *q = quota_take(all, who, members, l, now, &ok);
+    struct quota *q = quota_take(all, who, l, now, &ok);
     assert_true(ok);
+    quota_take_members(q, members, l, now);
     return q;
 }
 
@@ -54,6 +63,8 @@ static void test_batches(void **state)
     struct quota *second = take(all, "a", 10, &l, 0);
     assert_ptr_equal(first, second);
     assert_int_equal(check(all, "a", 10, &l, 0), QUOTA_BATCHES);
+    /* those that count are not in their own way */
+    assert_int_equal(quota_check_members(second, 10, &l, 0).verdict, QUOTA_OK);
     assert_int_equal(check(all, "a", 0, &l, INT64_MAX), QUOTA_BATCHES); /* time does not help */
     assert_int_equal(check(all, "b", 10, &l, 0), QUOTA_OK);
     l.per_client_batches = 3; /* a reload */
@@ -73,7 +84,7 @@ static void test_members(void **state)
     struct quotas *all = quotas_create();
     struct quota *q = take(all, "a", 7, &l, 0);
     assert_int_equal(check(all, "a", 3, &l, 0), QUOTA_OK);
-    struct quota_answer a = quota_check(all, "a", 5, &l, 0);
+    struct quota_answer a = quota_check_members(q, 5, &l, 0);
     assert_int_equal(a.verdict, QUOTA_MEMBERS);
     assert_int_equal(a.excess, 2);
     assert_int_equal(check(all, "a", 0, &l, 0), QUOTA_OK); /* before the body: one would fit */
@@ -104,7 +115,7 @@ static void test_rate(void **state)
     assert_in_range(sum, 600, 600 + 10 + 7);
     int64_t now = 120 * US_PER_S;
     quota_give_back(all, take(all, "a", 100, &l, now), 100);
-    struct quota_answer a = quota_check(all, "a", 1, &l, now);
+    struct quota_answer a = quota_check(all, "a", &l, now);
     assert_int_equal(a.verdict, QUOTA_RATE);
     assert_in_range(a.wait_us, 9100 * US_PER_MS - 10, 9100 * US_PER_MS + 10);
     assert_int_equal(check(all, "a", 1, &l, now + a.wait_us - 100), QUOTA_RATE);
@@ -122,7 +133,7 @@ static void test_rate_a_minute(void **state)
         assert_int_equal(check(all, "a", 1, &l, 0), QUOTA_OK);
         quota_give_back(all, take(all, "a", 1, &l, 0), 1);
     }
-    struct quota_answer a = quota_check(all, "a", 1, &l, US_PER_S);
+    struct quota_answer a = quota_check(all, "a", &l, US_PER_S);
     assert_int_equal(a.verdict, QUOTA_RATE);
     assert_int_equal(check(all, "a", 1, &l, 29 * US_PER_S), QUOTA_RATE);
     assert_int_equal(check(all, "a", 1, &l, 30 * US_PER_S), QUOTA_OK);
