@@ -272,7 +272,7 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void routes_close(struct routes *r, void (*closed)(void *arg), void *arg)
 {
-    assert(list_empty(&r->streams) && list_empty(&r->unread));
+    assert(list_empty(&r->streams));
     r->closed = closed;
     r->closed_arg = arg;
     uv_close((uv_handle_t *)&r->ping_timer, on_handle_closed);

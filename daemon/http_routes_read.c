@@ -5,9 +5,9 @@
  * request_parse() itself may run on a thread of its own.
  *
  * One byte of a body that was made to be dear takes up to 0.2 us, so 4 MiB would hold up everybody
- * for most of a second. Short bodies are read at once. Long ones are read aside, one at a time, in
- * the order in which they came, and so are those of middling length while others have taken their
- * part of this turn.
+ * for most of a second. Short bodies are read at once. Long ones are read aside, one at a time, and so
+ * are those of middling length while others have taken their part of this turn. Identities take
+ * turns at that, so that who sends many long ones makes others wait for one of them only.
  *
  * What is read aside belongs to a `reading` with copies of all it needs: its call may end and the
  * configuration be replaced meanwhile. A body is read by the configuration of when that begins; it
@@ -35,8 +35,15 @@ struct query { /* a copy, cut into parameters */
     size_t count;
 };
 
+struct turn { /* of an identity that has bodies to be read aside */
+    struct list node;  /* routes->unread, the next one first; none while one of its bodies is read */
+    struct list calls; /* in the order in which they came */
+    char identity[];
+};
+
 struct reading { /* of a body, aside */
     struct routes *routes;
+    struct turn *turn;
     struct call *call; /* NULL: it has ended */
     size_t charged;    /* of the body, from then on */
     struct buf body;
@@ -200,6 +207,41 @@ static void deliver(struct reading *g)
     routes_batch_on_spec(g->call, g->spec, &p, clock_us() - g->took_us);
 }
 
+/* --- turns --- */
+
+static bool is_of(const struct turn *t, const char *identity)
+{
+    return strcmp(t->identity, identity) == 0;
+}
+
+/* NULL when memory runs out. */
+static struct turn *turn_of(struct routes *r, const char *identity)
+{
+    struct list *node, *next;
+    size_t n = strlen(identity) + 1;
+    if (r->reading != NULL && is_of(r->reading->turn, identity))
+        return r->reading->turn;
+    LIST_FOREACH_SAFE(node, next, &r->unread)
+        if (is_of(LIST_CONTAINER(node, struct turn, node), identity))
+            return LIST_CONTAINER(node, struct turn, node);
+    struct turn *t = malloc(sizeof *t + n);
+    if (t == NULL)
+        return NULL;
+    memcpy(t->identity, identity, n);
+    list_init(&t->calls);
+    list_append(&r->unread, &t->node);
+    return t;
+}
+
+/* The next one is after those of all others; without a body there is none. */
+static void turn_end(struct routes *r, struct turn *t)
+{
+    if (list_empty(&t->calls))
+        free(t);
+    else
+        list_append(&r->unread, &t->node);
+}
+
 static void read_next(struct routes *r);
 
 static void on_done(void *arg)
@@ -207,23 +249,36 @@ static void on_done(void *arg)
     struct reading *g = arg;
     struct routes *r = g->routes;
     r->reading = NULL;
+    turn_end(r, g->turn);
     deliver(g);
     reading_free(g);
     read_next(r);
 }
 
-static void read_next(struct routes *r)
+/* Begins to read a body of that identity, if one waits: the calls may have ended. */
+static void read_of(struct routes *r, struct turn *t)
 {
     struct list *node;
     struct problem p;
-    while (r->reading == NULL && (node = list_pop(&r->unread)) != NULL) {
+    while (r->reading == NULL && (node = list_pop(&t->calls)) != NULL) {
         struct call *c = LIST_CONTAINER(node, struct call, node);
         r->reading = reading_create(c, &p);
-        if (r->reading != NULL)
-            aside_run(&r->aside, on_work, on_done, r->reading);
-        else
+        if (r->reading == NULL)
             routes_answer_problem(c, &p);
     }
+    if (r->reading == NULL) {
+        free(t);
+        return;
+    }
+    r->reading->turn = t;
+    aside_run(&r->aside, on_work, on_done, r->reading);
+}
+
+static void read_next(struct routes *r)
+{
+    struct list *node;
+    while (r->reading == NULL && (node = list_pop(&r->unread)) != NULL)
+        read_of(r, LIST_CONTAINER(node, struct turn, node));
 }
 
 /* --- the choice --- */
@@ -250,7 +305,14 @@ void routes_read(struct call *c)
         read_now(c);
         return;
     }
-    list_append(&r->unread, &c->node);
+    struct turn *turn = turn_of(r, exchange_identity(c->exchange));
+    if (turn == NULL) {
+        struct problem p;
+        problem_set(&p, 500, "out of memory");
+        routes_answer_problem(c, &p);
+        return;
+    }
+    list_append(&turn->calls, &c->node);
     read_next(r);
 }
 

@@ -111,6 +111,36 @@ def test_one_after_the_other(spawn):
     assert held(daemon) == 0
 
 
+def test_identities_take_turns(spawn, tmp_path):
+    """Who has many long bodies read makes another client wait for one of them, not for all."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("many:token-of-many-0123456789\none:token-of-one-0123456789\n")
+    tokens.chmod(0o600)
+    daemon = spawn(DENY, "listener.default.token_file=%s" % tokens)
+    many, one = ({"Authorization": "Bearer token-of-%s-0123456789" % x} for x in ("many", "one"))
+    ends = []
+
+    def post(body, headers):
+        assert daemon.post(body, headers=headers).status in (200, 400)
+        ends.append(headers)
+
+    threads = [threading.Thread(target=post, args=(LONG, many)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+
+    def bytes_held():
+        return contract.metrics(daemon.get("/metrics", headers=one))["gatherd_request_bytes"]
+
+    wait_until(lambda: bytes_held() > 6 * len(LONG))
+    for _ in range(2):
+        before = len(ends)
+        post(ALSO_LONG, one)
+        assert ends.index(one, before) - before <= 3, ends  # one that is read, and those that have ended
+    for thread in threads:
+        thread.join()
+    assert len(ends) == 10
+
+
 def test_a_client_leaves_meanwhile(spawn):
     """Its bytes count until they are freed; the next body is read."""
     daemon = spawn(DENY, loopback=False)
