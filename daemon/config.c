@@ -27,6 +27,7 @@
 #define ERROR_ROOM 256
 #define NAME_BYTES_MAX 32 /* of a listener or a policy */
 #define DEFAULT_NAME "default"
+#define MODE_DEFAULT 0660 /* as config_table.c has it */
 
 /* --- sections -------------------------------------------------------------------------------- */
 
@@ -418,6 +419,40 @@ static void check_unsafe(struct config_loader *l, int slot, const struct config_
     }
 }
 
+static void report_unix_only(struct config_loader *l, int slot, const char *key, const char *tcp,
+                             const char *advice)
+{
+    const struct config_origin *at = origin_of_key(l, slot, key);
+    if (!at->refused)
+        config_report(l, at, slot, key, "is for Unix sockets, and means nothing on %s; %s", tcp,
+                      advice);
+}
+
+/* Who writes a rule of a Unix socket down means it to hold: for a mode or a group there must be one,
+ * and no way around peers. -T writes the default mode for each listener. */
+static void check_unix_only(struct config_loader *l, int slot,
+                            const struct config_listener *listener)
+{
+    const char *tcp = NULL;
+    bool has_unix = false;
+    for (size_t i = 0; i < listener->bind.count; i++) {
+        bool is_unix = strncmp(listener->bind.items[i], "unix:", 5) == 0;
+        has_unix |= is_unix;
+        if (!is_unix && tcp == NULL)
+            tcp = listener->bind.items[i];
+    }
+    if (tcp == NULL)
+        return;
+    if (listener->peers.count > 0)
+        report_unix_only(l, slot, "peers", tcp,
+                         has_unix ? "give that address a [listener NAME] of its own"
+                                  : "bind unix:/PATH, or set token_file instead");
+    if (listener->mode != MODE_DEFAULT && !has_unix)
+        report_unix_only(l, slot, "mode", tcp, "bind unix:/PATH, or take it out");
+    if (listener->group != NULL && !has_unix)
+        report_unix_only(l, slot, "group", tcp, "bind unix:/PATH, or take it out");
+}
+
 static void check_listener(struct config_loader *l, int slot)
 {
     struct config_listener *listener = slot_data(l->config, slot);
@@ -431,7 +466,10 @@ static void check_listener(struct config_loader *l, int slot)
                       "is not set; only the listener " DEFAULT_NAME " has one built in");
         return;
     }
-    for (size_t i = 0; i < listener->bind.count && !bind->refused; i++)
+    if (bind->refused)
+        return;
+    check_unix_only(l, slot, listener);
+    for (size_t i = 0; i < listener->bind.count; i++)
         check_address(l, slot, listener, i);
 }
 

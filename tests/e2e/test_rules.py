@@ -258,7 +258,7 @@ def test_no_policy_without_a_line_is_changed_by_dump(tmp_path):
         "[policy default]\nports = 80 8000-8999\nallow_host = *.corp.test -> 10.0.0.0/8 [fd00::/8]:443\n"
         "allow_host = x.test -> 10.0.0.1\ndeny_host = *.evil.test\nredirects = any\nmode = report\n"
         "[limits]\nper_client_rate = 7/m\nper_client_batches = 3\nper_client_members = 9\n"
-        "[listener default]\ngroup = 0\npeers = 0 1\n"
+        "[listener default]\nbind = unix:/nowhere\ngroup = 0\npeers = 0 1\n"
     )
     path = tmp_path / "a.conf"
     for _ in range(2):

@@ -258,10 +258,8 @@ def test_peers(spawn, origin, tmp_path):
         ("", True),
     ):
         path = tmp_path / ("s%d" % len(list(tmp_path.iterdir())))
-        options = ["listener.default.peers=" + peers, "listener.default.bind=unix:%s" % path]
-        other = "127.0.0.1:0"  # TCP has no users: nothing is said of it
-        daemon = proc.Gatherd("policy.default.allow=127.0.0.1", *options,
-                              bind=other, args=["-o", "listener.default.bind=" + other])
+        options = ["listener.inner.peers=" + peers, "listener.inner.bind=unix:%s" % path]
+        daemon = proc.Gatherd("policy.default.allow=127.0.0.1", *options)
         try:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(str(path))
@@ -329,9 +327,42 @@ def test_users_of_a_unix_socket(tmp_path_factory):
     ],
 )
 def test_unknown_accounts_are_refused_at_start(option, words):
-    done = subprocess.run([proc.program(), "-t", "-o", option], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([proc.program(), "-t", "-o", "listener.default.bind=unix:/nowhere", "-o", option],
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 78 and words in done.stderr
+
+
+BOTH = "[listener default]\nbind = 127.0.0.1:4284 unix:/nowhere\n"
+TCP = "[listener default]\nbind = 127.0.0.1:4284\n"
+
+
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("[listener default]\npeers = root\n", "peers"),
+        (TCP + "peers = root\n", "peers"),
+        (BOTH + "peers = root\n", "peers"),
+        ("[listener default]\nmode = 0600\n", "mode"),
+        ("[listener default]\ngroup = root\n", "group"),
+        (BOTH + "mode = 0600\ngroup = root\n", None),
+        (TCP + "mode = 0660\ngroup =\npeers =\n", None),
+        ("[listener default]\nbind =\npeers = root\nmode = 0600\n"
+         "[listener other]\nbind = 127.0.0.1:4284\n", None),
+    ],
+)
+def test_rules_of_a_unix_socket_are_errors_where_they_mean_nothing(tmp_path, text, key):
+    """TCP has no users, and no file: who names some there believes in a lock that is none."""
+    path = tmp_path / "gatherd.conf"
+    path.write_text(text)
+    done = subprocess.run([proc.program(), "-t", "-c", str(path)], capture_output=True, text=True,
+                          check=False)
+    if key is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 78
+    line = 1 + [x.split(" ")[0] for x in text.splitlines()].index(key)
+    assert ":%d: [listener default] %s: is for Unix sockets" % (line, key) in done.stderr
+    assert "unix:/PATH" in done.stderr or "a [listener NAME] of its own" in done.stderr
 
 
 # --- quotas ---

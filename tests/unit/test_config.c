@@ -382,7 +382,7 @@ static void test_ranges(void **state)
         {"listener.default.body_timeout", "1ms", "24h", "0", "25h", NULL},
         {"listener.default.send_timeout", "1ms", "24h", "0", "25h", NULL},
         {"listener.default.keep_alive", "1ms", "24h", "0", "25h", NULL},
-        {"listener.default.mode", "0000", "0777", NULL, "01000", NULL},
+        {"listener.default.mode", "0000", "0777", NULL, "01000", "listener.default.bind=unix:/a"},
     };
     for (size_t i = 0; i < COUNT(ranges); i++) {
         assert_taken(&ranges[i], ranges[i].least);
@@ -414,7 +414,8 @@ static void test_units(void **state)
         {"fetch.max_redirects=007", "\nmax_redirects = 7\n"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct config *c = load_override(cases[i].override);
+        const char *const two[] = {"listener.default.bind=unix:/a", cases[i].override};
+        struct config *c = load_good(NULL, two, COUNT(two));
         char *dump = dump_of(c);
         if (!strstr(dump, cases[i].line))
             fail_msg("%s is not printed as%s", cases[i].override, cases[i].line);
@@ -919,6 +920,12 @@ static void test_refused_overrides(void **state)
          "-o: [policy defualt] no listener uses this policy; did you mean default\n"},
         {"policy.inner.allow=::1",
          "-o: [policy inner] no listener uses this policy; set listener.NAME.policy to it\n"},
+        {"listener.default.mode=0600",
+         "-o: [listener default] mode: is for Unix sockets, and means nothing on 127.0.0.1:4284; "
+         "bind unix:/PATH, or take it out\n"},
+        {"listener.default.peers=root",
+         "-o: [listener default] peers: is for Unix sockets, and means nothing on 127.0.0.1:4284; "
+         "bind unix:/PATH, or set token_file instead\n"},
         {"listener.defualt.mode=0600",
          "-o: [listener defualt] bind: is not set; only the listener default has one built in\n"},
         {"fetch.user_agent=a\nb", "-o: control byte 0x0A; printable text only\n"},
@@ -1136,7 +1143,7 @@ static void test_override_replaces_default(void **state)
     assert_list(&c->listeners[0].bind, "127.0.0.1:0");
     assert_false(c->listeners[0].bind_is_default);
     config_destroy(c);
-    c = load_override("listener.default.mode=0600");
+    c = load_override("listener.default.hosts=a");
     assert_true(c->listeners[0].bind_is_default);
     config_destroy(c);
 }
@@ -1242,7 +1249,8 @@ static void test_policy_keys(void **state)
 {
     (void)state;
     struct config *c =
-        load_text("[listener default]\ngroup = adm\npeers = root 1000\npeers = www-data\n"
+        load_text("[listener default]\nbind = unix:/a\ngroup = adm\npeers = root 1000\n"
+                  "peers = www-data\n"
                   "[policy default]\nports = 80 443\nports = 8000-8999\n"
                   "allow_host = *.corp.example -> 10.0.0.0/8 [fd00::/8]:443\n"
                   "allow_host = api.corp.example. -> 10.1.1.1\n"
@@ -1326,15 +1334,16 @@ static void test_needs_restart(void **state)
         "daemon.log_level=debug",       "policy.default.ports=80",
         "policy.default.redirects=any", "limits.per_client_batches=1",
         "policy.default.insecure=yes",  "policy.default.userinfo=yes",
-        "limits.per_client_rate=1/m",   "listener.default.peers=0",
+        "limits.per_client_rate=1/m",
     };
+    static const char *const peers[] = {"listener.default.bind=unix:/a", "listener.default.peers=0"};
     static const char *const restart[] = {
         "daemon.loops=3",
         "limits.clients=5",
         "limits.head_bytes=1K",
         "limits.lookups=3",
         "fetch.dns_servers=::1",
-        "listener.default.bind=127.0.0.1:4284",
+        "listener.default.bind=unix:/a",
         "listener.default.mode=0600",
         "listener.default.group=0",
     };
@@ -1346,6 +1355,7 @@ static void test_needs_restart(void **state)
     assert_needs_restart(NULL, 0, NULL, 0, "");
     assert_needs_restart(NULL, 0, reload, COUNT(reload), "");
     assert_needs_restart(reload, COUNT(reload), NULL, 0, "");
+    assert_needs_restart(peers, 1, peers, 2, "");
     assert_needs_restart(NULL, 0, restart, COUNT(restart), all);
     assert_needs_restart(restart, COUNT(restart), NULL, 0, all);
     assert_needs_restart(NULL, 0, inner, COUNT(inner), "listener.inner");
