@@ -67,18 +67,23 @@ static bool is_exempt(const struct exchange *ex)
     return strcmp(ex->target, "/-/healthy") == 0 || strcmp(ex->target, "/-/ready") == 0;
 }
 
-/* Who asks when no token says so. A process of this machine has some 2^24 loopback addresses to
- * call from; they are one client, or quotas and turns would mean nothing. */
-static const char *client_identity(const struct client *c)
+/* Who asks when no token says so, with a colon, which no token's name has: uid:N or ip:ADDRESS. A
+ * process of this machine has some 2^24 loopback addresses to call from; they are one client, or
+ * quotas and turns would mean nothing. */
+static void set_identity(struct exchange *ex)
 {
-    return ip_is_loopback(&c->server->socket.address) ? "loopback" : c->address;
+    const struct client *c = ex->client;
+    const struct http_socket *s = &c->server->socket;
+    bool loopback = s->family != AF_UNIX && ip_is_loopback(&s->address);
+    snprintf(ex->identity, sizeof ex->identity, "%s%s", s->family == AF_UNIX ? "" : "ip:",
+             loopback ? "loopback" : c->address);
 }
 
 static bool check_token(struct exchange *ex, struct problem *p)
 {
     const struct tokens *tokens = ex->client->server->tokens;
     size_t n;
-    snprintf(ex->identity, sizeof ex->identity, "%s", client_identity(ex->client));
+    set_identity(ex);
     if (tokens == NULL || is_exempt(ex))
         return true;
     const char *token = bearer(&ex->head, &n);

@@ -147,7 +147,7 @@ const struct http_head *exchange_head(const struct exchange *ex); /* during on_h
 const char *exchange_path(const struct exchange *ex);  /* raw, without query */
 const char *exchange_query(const struct exchange *ex); /* raw, after '?', or "" */
 const char *exchange_body(const struct exchange *ex, size_t *n);
-const char *exchange_identity(const struct exchange *ex); /* token, uid:N, loopback or address */
+const char *exchange_identity(const struct exchange *ex); /* TOKEN, uid:N, ip:ADDRESS, ip:loopback */
 void *exchange_listener_data(const struct exchange *ex);
 void exchange_drop_body(struct exchange *ex); /* frees it early */
 

@@ -555,6 +555,33 @@ def test_quotas_hold_from_every_loopback_address(spawn, origin):
     assert statuses == [200, 429, 429]
 
 
+def test_names_of_tokens_are_nobody_else_s(spawn, origin, tmp_path):
+    """A token may be called as clients without one are elsewhere; it is another client."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join("%s:token-of-%s-0123456789\n" % (name, name)
+                              for name in ("loopback", "127.0.0.1", "uid-0", "ip")))
+    tokens.chmod(0o600)
+    path = tmp_path / "socket"
+    daemon = spawn("limits.per_client_rate=1/m", "listener.other.bind=127.0.0.1:0",
+                   "listener.other.token_file=%s" % tokens, "listener.unix.bind=unix:%s" % path)
+    body = json.dumps([origin.url("/ok")]).encode()
+    other = int(daemon.wait_log(r"listening address=127\.0\.0\.1:(\d+) listener=other").group(1))
+
+    def ask(address, *fields):
+        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        with socket.socket(family) as sock:
+            sock.settimeout(30 * proc.scale())
+            sock.connect(address)
+            sock.sendall(request("POST", "/v1/batch", ["Host: localhost", *fields], body))
+            return proc.parse_reply(proc.read_all(sock)).status
+
+    askers = [(("127.0.0.1", other), "Authorization: Bearer " + line.partition(":")[2])
+              for line in tokens.read_text().splitlines()]
+    askers += [(("127.0.0.1", daemon.port),), (str(path),)]
+    assert [ask(*asker) for asker in askers] == [200] * 6
+    assert [ask(*asker) for asker in askers] == [429] * 6
+
+
 def test_saturation_stays_503(spawn, origin):
     daemon = spawn("limits.queued=3", "limits.requests=3", "limits.in_flight=1", "limits.per_host=1",
                    "limits.per_client_members=100", "limits.per_client_batches=100")
