@@ -56,7 +56,7 @@ struct config_listener {
     struct str_list peers; /* users, names or numbers, that may ask on a Unix socket; empty = all */
     int64_t head_timeout_us; /* 10s: whole request head, from accept or the previous answer's end */
     int64_t body_timeout_us; /* 30s: whole request body */
-    int64_t send_timeout_us; /* 30s: longest time without the client taking a byte of the answer */
+    int64_t send_timeout_us; /* 30s: for each 32 KiB of the answer that the client takes */
     int64_t keep_alive_us;   /* 30s: idle connection */
 };
 

@@ -9,8 +9,9 @@
  * the next one only in another run.
  *
  * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never
- * end for a client that sends one byte at a time: head, body, idle, and for each piece of the
- * answer. A deadline that passes shuts the socket down; libmicrohttpd sees the end and cleans up. A
+ * end for a client that sends one byte at a time: head, body, idle, and for the next part of the
+ * answer. Much of an answer waits in the kernel, so who takes it shows there only: while one is sent
+ * it is looked at a few times in each send_timeout. A deadline that passes shuts the socket down; libmicrohttpd sees the end and cleans up. A
  * client changes its deadline four times a request, nearly always to a later one, so the heap is
  * only told of an earlier one: it wakes the client at the first that there was, to find the one
  * that counts.
@@ -40,6 +41,9 @@ enum {
     POOL_LEAST = 9216,
     DEADLINES_A_TURN = 256,
     LOOK_AFTER_US = 1000000, /* whether a client that is waited for has left */
+    LOOK_TAKEN_US = 500000,  /* what a client has taken of its answer: each time after so long, */
+    LOOKS_A_TIMEOUT = 8,     /* but so often in a send_timeout */
+    TAKEN_STEP = 32768,      /* bytes, that it has to take in one */
     SUSPENDED_MANY = 1000, /* exchanges; from there on resumes are bundled */
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
@@ -47,6 +51,8 @@ enum {
     ACCEPT_PAUSE_MS = 100, /* after an accept() that found no descriptor */
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
+
+#define NOT_SEEN INT64_MIN
 
 void front_wake_loop(struct front *f)
 {
@@ -56,11 +62,25 @@ void front_wake_loop(struct front *f)
 
 /* --- deadlines --- */
 
+static bool is_sent_to(const struct client *c)
+{
+    return c->exchange != NULL && c->exchange->queued;
+}
+
+static int64_t look_after_us(const struct client *c)
+{
+    if (is_sent_to(c)) {
+        int64_t part = c->server->conf->send_timeout_us / LOOKS_A_TIMEOUT;
+        return part < LOOK_TAKEN_US ? part : LOOK_TAKEN_US;
+    }
+    int64_t waited = c->front->now_us - c->waits_since_us;
+    return waited > LOOK_AFTER_US ? waited : LOOK_AFTER_US;
+}
+
 /* To be looked at, and at its deadline at the latest. */
 static int64_t next_wake_us(const struct client *c)
 {
-    int64_t waited = c->front->now_us - c->waits_since_us;
-    int64_t look = c->front->now_us + (waited > LOOK_AFTER_US ? waited : LOOK_AFTER_US);
+    int64_t look = c->front->now_us + look_after_us(c);
     return look < c->deadline_us ? look : c->deadline_us;
 }
 
@@ -68,6 +88,7 @@ void client_set_deadline(struct client *c, int64_t after_us)
 {
     c->waits_since_us = c->front->now_us;
     c->deadline_us = c->front->now_us + after_us;
+    c->taken_bytes = NOT_SEEN;
     int64_t wake_us = next_wake_us(c);
     if (c->wake.place > 0 && c->wake.key <= wake_us)
         return;
@@ -117,9 +138,24 @@ static bool has_left(const struct client *c)
     return poll(&look, 1, 0) > 0 && ioctl(c->fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
+/* Who has taken a step of what is in the kernel has the whole time for the next. */
+static void look_at_taken(struct client *c)
+{
+    int64_t bytes;
+    if (!is_sent_to(c) || c->deadline_us == INT64_MAX ||
+        !http_socket_taken(&c->server->socket, c->fd, &bytes))
+        return;
+    if (c->taken_bytes != NOT_SEEN && bytes - c->taken_bytes < TAKEN_STEP)
+        return;
+    if (c->taken_bytes != NOT_SEEN)
+        c->deadline_us = c->front->now_us + c->server->conf->send_timeout_us;
+    c->taken_bytes = bytes;
+}
+
 static void client_wake(struct client *c)
 {
     struct front *f = c->front;
+    look_at_taken(c);
     bool wait = c->deadline_us > f->now_us && c->deadline_us != INT64_MAX;
     bool left = wait && has_left(c);
     if (wait && !left && heap_set(&f->deadlines, &c->wake, next_wake_us(c))) /* never fails here */

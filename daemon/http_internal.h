@@ -41,6 +41,7 @@ struct client { /* one connection */
     int64_t deadline_us;    /* INT64_MAX = none */
     int64_t waits_since_us; /* when it was set */
     struct heap_node wake;  /* in front->deadlines, with a key of at most deadline_us */
+    int64_t taken_bytes; /* of its answer, when last looked at since then; NOT_SEEN = not yet */
     int fd;
     char address[48]; /* IP_TEXT_MAX, or uid:N */
     uid_t uid;        /* of the process at the other end of a Unix socket; -1 = not known */

@@ -8,11 +8,13 @@
 #include "http_listen.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h> /* more of struct tcp_info than <netinet/tcp.h> has */
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sysexits.h>
@@ -165,6 +167,22 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
         excused = true;
     }
     return excused && *n == 0 ? EX_UNAVAILABLE : 0;
+}
+
+bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes)
+{
+    struct tcp_info info = {.tcpi_bytes_acked = 0};
+    socklen_t n = sizeof info;
+    int unread = 0;
+    bool ok;
+    if (s->family == AF_UNIX) {
+        ok = ioctl(fd, SIOCOUTQ, &unread) == 0;
+        *bytes = -unread;
+    } else {
+        ok = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0;
+        *bytes = (int64_t)info.tcpi_bytes_acked;
+    }
+    return ok;
 }
 
 void http_socket_close(struct http_socket *s)

@@ -30,4 +30,9 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
 /* Closes; a Unix socket's path goes too. */
 void http_socket_close(struct http_socket *s);
 
+/* What the client behind fd, a connection to s, has taken: its kernel of what was sent, or by a Unix
+ * socket it of what was written. Counted from anywhere, so that only the difference of two calls says
+ * something, and by a Unix socket only where nothing was written in between. False: not known. */
+bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes);
+
 #endif

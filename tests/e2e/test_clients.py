@@ -362,6 +362,67 @@ def test_slow_clients(spawn, origin):
     assert cut == {name: sum(len(late[mode]) for mode in modes) for name, modes in kinds}
 
 
+class Reader:
+    """A connection that reads so many bytes a second."""
+
+    def __init__(self, sock, rate):
+        self.sock, self.rate, self.taken, self.since, self.end = sock, rate, 0, time.monotonic(), None
+        sock.setblocking(False)
+
+    def take(self):
+        due = int(self.rate * (time.monotonic() - self.since)) - self.taken
+        try:
+            data = self.sock.recv(due) if due > 0 else None
+            self.taken += len(data or b"")
+            self.end = time.monotonic() if data == b"" else None
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.end = time.monotonic()
+
+    def is_cut(self):
+        poll = select.poll()
+        poll.register(self.sock, 0)
+        return bool(poll.poll(0))
+
+
+def test_slow_readers_that_go_on_are_not_cut(spawn, origin, tmp_path):
+    """send_timeout is for the next 32 KiB, however much more of the answer waits in the kernel: who takes
+    them in time is let be for as long as it takes, who stops is cut when it has passed. A TCP stack with the
+    receive buffer that Linux gives acknowledges up to 128 KiB at once."""
+    timeout = 2 * proc.scale()
+    path = tmp_path / "socket"
+    daemon = spawn("listener.default.send_timeout=%gs" % timeout, "listener.unix.bind=unix:%s" % path,
+                   "listener.unix.send_timeout=%gs" % timeout)  # fmt: skip
+    by_unix = socket.socket(socket.AF_UNIX)
+    by_unix.settimeout(30)
+    by_unix.connect(str(path))
+    readers = []
+    for sock, kib in ((narrow(daemon), 60), (by_unix, 90), (daemon.connect(), 170)):
+        sock.sendall(posting({"requests": [origin.url("/size/2000000")], "include": ["body"]}))
+        sock.recv(1)
+        readers.append(Reader(sock, kib * 1024 / timeout))
+    start = time.monotonic()
+    while time.monotonic() < start + 4 * timeout:
+        for reader in readers:
+            reader.take()
+            assert reader.end is None, (reader.rate, reader.taken, reader.end - start)
+        time.sleep(0.02)
+    with proc.Starved(daemon) as starved:
+        stop = time.monotonic()
+        while any(r.end is None for r in readers) and time.monotonic() < stop + 3 * timeout:
+            for reader in readers:
+                if reader.end is None and reader.is_cut():
+                    reader.end = time.monotonic()
+            time.sleep(0.02)
+    for reader in readers:
+        assert reader.end is not None and reader.end - stop < timeout + 0.5 + starved.ms / 1000, (
+            reader.rate, reader.end)  # fmt: skip
+        assert reader.taken < 1500000
+        reader.sock.close()
+    wait(lambda: daemon.metrics()['gatherd_clients_cut_total{reason="answer"}'] == 3, "not counted")
+
+
 @pytest.mark.parametrize("view", ["json", "ndjson"])
 def test_slow_readers_hold_what_they_asked_for_and_no_more(spawn, origin, view):
     """Clients that ask for bodies and read a byte a second. What gatherd holds are the bodies as they
