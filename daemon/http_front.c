@@ -10,11 +10,13 @@
  *
  * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never
  * end for a client that sends one byte at a time: head, body, idle, and for the next part of the
- * answer. Much of an answer waits in the kernel, so who takes it shows there only: while one is sent
- * it is looked at a few times in each send_timeout. A deadline that passes shuts the socket down; libmicrohttpd sees the end and cleans up. A
+ * answer. A deadline that passes shuts the socket down; libmicrohttpd sees the end and cleans up. A
  * client changes its deadline four times a request, nearly always to a later one, so the heap is
  * only told of an earlier one: it wakes the client at the first that there was, to find the one
  * that counts.
+ *
+ * Much of an answer waits in the kernel, so that only the kernel knows of who takes it slowly: while
+ * one is sent, it is asked a few times in each send_timeout.
  *
  * A client that leaves right behind some bytes of a request is not seen to: libmicrohttpd polls by
  * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of

@@ -22,7 +22,7 @@ struct routes {
     struct front *front; /* NULL: not yet, or no longer */
     struct quotas *quotas;
     struct list streams; /* calls whose answer is being streamed */
-    struct list unread;  /* bodies that wait to be read aside: of each identity, its turn */
+    struct list unread;  /* bodies that wait to be read aside: a queue for each identity */
     uv_timer_t ping_timer;
     struct aside aside;  /* where long bodies are read, one at a time */
     struct reading *reading; /* the one; NULL = none */
@@ -36,7 +36,7 @@ struct routes {
 
 /* What an exchange is about. All from `encoder` on is of a batch only. */
 struct call {
-    struct list node; /* routes->streams, or those that wait for a turn to have their body read */
+    struct list node; /* routes->streams, or a queue of ->unread */
     struct routes *routes;
     struct exchange *exchange;
     const struct route *route;

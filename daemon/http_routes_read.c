@@ -35,7 +35,7 @@ struct query { /* a copy, cut into parameters */
     size_t count;
 };
 
-struct turn { /* of an identity that has bodies to be read aside */
+struct queue { /* of an identity that has bodies to be read aside */
     struct list node;  /* routes->unread, the next one first; none while one of its bodies is read */
     struct list calls; /* in the order in which they came */
     char identity[];
@@ -43,7 +43,7 @@ struct turn { /* of an identity that has bodies to be read aside */
 
 struct reading { /* of a body, aside */
     struct routes *routes;
-    struct turn *turn;
+    struct queue *queue;
     struct call *call; /* NULL: it has ended */
     size_t charged;    /* of the body, from then on */
     struct buf body;
@@ -209,37 +209,37 @@ static void deliver(struct reading *g)
 
 /* --- turns --- */
 
-static bool is_of(const struct turn *t, const char *identity)
+static bool is_of(const struct queue *q, const char *identity)
 {
-    return strcmp(t->identity, identity) == 0;
+    return strcmp(q->identity, identity) == 0;
 }
 
 /* NULL when memory runs out. */
-static struct turn *turn_of(struct routes *r, const char *identity)
+static struct queue *queue_of(struct routes *r, const char *identity)
 {
     struct list *node, *next;
     size_t n = strlen(identity) + 1;
-    if (r->reading != NULL && is_of(r->reading->turn, identity))
-        return r->reading->turn;
+    if (r->reading != NULL && is_of(r->reading->queue, identity))
+        return r->reading->queue;
     LIST_FOREACH_SAFE(node, next, &r->unread)
-        if (is_of(LIST_CONTAINER(node, struct turn, node), identity))
-            return LIST_CONTAINER(node, struct turn, node);
-    struct turn *t = malloc(sizeof *t + n);
-    if (t == NULL)
+        if (is_of(LIST_CONTAINER(node, struct queue, node), identity))
+            return LIST_CONTAINER(node, struct queue, node);
+    struct queue *q = malloc(sizeof *q + n);
+    if (q == NULL)
         return NULL;
-    memcpy(t->identity, identity, n);
-    list_init(&t->calls);
-    list_append(&r->unread, &t->node);
-    return t;
+    memcpy(q->identity, identity, n);
+    list_init(&q->calls);
+    list_append(&r->unread, &q->node);
+    return q;
 }
 
 /* The next one is after those of all others; without a body there is none. */
-static void turn_end(struct routes *r, struct turn *t)
+static void queue_end(struct routes *r, struct queue *q)
 {
-    if (list_empty(&t->calls))
-        free(t);
+    if (list_empty(&q->calls))
+        free(q);
     else
-        list_append(&r->unread, &t->node);
+        list_append(&r->unread, &q->node);
 }
 
 static void read_next(struct routes *r);
@@ -249,28 +249,28 @@ static void on_done(void *arg)
     struct reading *g = arg;
     struct routes *r = g->routes;
     r->reading = NULL;
-    turn_end(r, g->turn);
+    queue_end(r, g->queue);
     deliver(g);
     reading_free(g);
     read_next(r);
 }
 
 /* Begins to read a body of that identity, if one waits: the calls may have ended. */
-static void read_of(struct routes *r, struct turn *t)
+static void read_of(struct routes *r, struct queue *q)
 {
     struct list *node;
     struct problem p;
-    while (r->reading == NULL && (node = list_pop(&t->calls)) != NULL) {
+    while (r->reading == NULL && (node = list_pop(&q->calls)) != NULL) {
         struct call *c = LIST_CONTAINER(node, struct call, node);
         r->reading = reading_create(c, &p);
         if (r->reading == NULL)
             routes_answer_problem(c, &p);
     }
     if (r->reading == NULL) {
-        free(t);
+        free(q);
         return;
     }
-    r->reading->turn = t;
+    r->reading->queue = q;
     aside_run(&r->aside, on_work, on_done, r->reading);
 }
 
@@ -278,7 +278,7 @@ static void read_next(struct routes *r)
 {
     struct list *node;
     while (r->reading == NULL && (node = list_pop(&r->unread)) != NULL)
-        read_of(r, LIST_CONTAINER(node, struct turn, node));
+        read_of(r, LIST_CONTAINER(node, struct queue, node));
 }
 
 /* --- the choice --- */
@@ -305,14 +305,14 @@ void routes_read(struct call *c)
         read_now(c);
         return;
     }
-    struct turn *turn = turn_of(r, exchange_identity(c->exchange));
-    if (turn == NULL) {
+    struct queue *queue = queue_of(r, exchange_identity(c->exchange));
+    if (queue == NULL) {
         struct problem p;
         problem_set(&p, 500, "out of memory");
         routes_answer_problem(c, &p);
         return;
     }
-    list_append(&turn->calls, &c->node);
+    list_append(&queue->calls, &c->node);
     read_next(r);
 }
 

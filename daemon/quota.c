@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * quota - see quota.h. Asked by http_routes_batch at a batch's head, at its body, and told when its
- * answer was read or dropped, on the front's thread. Owns an entry for each identity that has a batch, or that owes.
+ * answer was read or dropped, on the front's thread. Owns an entry for each identity that has a
+ * batch, or that owes.
  *
  * Identities are the clients' to choose where an address is one, so entries are not kept for long:
  * at each new one some of the oldest are looked at, and those that have nothing left to remember
