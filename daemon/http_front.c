@@ -665,21 +665,30 @@ static void server_close(struct server *s)
     uv_close((uv_handle_t *)&s->timer, on_handle_closed);
 }
 
-/* libmicrohttpd aborts the process when it is stopped with a suspended connection: all are resumed
- * as gone first, and run once so that their requests end. */
-void front_close(struct front *f, void (*closed)(void *arg), void *arg)
+static void resume_all_as_gone(struct front *f)
 {
     struct list *node;
-    f->closed = closed;
-    f->closed_arg = arg;
     list_splice(&f->suspended, &f->watched);
-    f->resumes_from_us = 0;
     while ((node = f->suspended.next) != &f->suspended) {
         struct exchange *ex = LIST_CONTAINER(node, struct exchange, node);
         ex->gone = true;
         exchange_resume(ex);
     }
+    f->resumes_from_us = 0;
+}
+
+/* libmicrohttpd aborts the process when it is stopped with a suspended connection: all are resumed
+ * as gone first, and run once, which also takes the last answers along. That run may suspend others,
+ * so they are resumed, too; no run is needed for that. */
+void front_close(struct front *f, void (*closed)(void *arg), void *arg)
+{
+    f->closed = closed;
+    f->closed_arg = arg;
+    resume_all_as_gone(f);
+    f->dirty = true;
     front_turn(f);
+    resume_all_as_gone(f);
+    run_resumes(f);
     for (size_t i = 0; i < f->server_count; i++)
         if (f->servers[i].open)
             server_close(&f->servers[i]);

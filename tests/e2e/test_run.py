@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Life of the daemon: health, metrics, drain and abort, reload, its log."""
+import contextlib
 import json
+import os
 import re
 import signal
 import threading
@@ -9,6 +11,7 @@ import time
 import pytest
 
 from lib import contract, proc
+from test_reading import LONG, is_reading, wait_until
 
 
 def post_later(daemon, body, query=""):
@@ -147,6 +150,54 @@ def test_second_signal_aborts(spawn, origin, format):
         "complete"
     ] is False
     assert results[0]["error"]["type"] == "cancelled"
+
+
+def all_but_a_byte(daemon, bodies, query=b""):
+    """A connection for each body, of which the last byte is not sent; the daemon has all others."""
+    socks = []
+    line = b"POST /v1/batch%s HTTP/1.1\r\nHost: localhost\r\n" % query
+    fields = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    for body in bodies:
+        socks.append(daemon.connect())
+        socks[-1].sendall(line + fields % len(body) + body[:-1])
+    held, deadline = sum(map(len, bodies)) - len(bodies), time.monotonic() + 20 * proc.scale()
+    while daemon.metrics()["gatherd_request_bytes"] != held:
+        assert time.monotonic() < deadline, "bodies are not counted"
+        time.sleep(0.01)
+    return socks
+
+
+def is_refused(data):
+    reply = proc.parse_reply(data)
+    return reply.status == 503 and "shutting down" in contract.problem(reply, 503)["detail"]
+
+
+@pytest.mark.parametrize("format", ["json", "ndjson"])
+def test_bodies_that_end_as_it_closes(spawn, origin, format):
+    """The last bytes of many bodies are there when the time after the second signal is over, and some long
+    ones were waiting to be read: gatherd is frozen until that is so. Whoever is answered is told why, and the end is a clean one."""
+    daemon = spawn()
+    long, short = origin.url("/never?" + "a" * 40000), origin.url("/never")  # the long one is read aside
+    bodies = [LONG] * 4 + [json.dumps([url]).encode() for url in [long, short] * 20]
+    socks = all_but_a_byte(daemon, bodies, b"?format=" + format.encode())
+    for sock in socks[:4]:
+        sock.sendall(b"]")
+    wait_until(lambda: is_reading(daemon))
+    for mode in ("drain", "abort"):
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_log("mode=" + mode, 10 * proc.scale())
+    time.sleep(0.05)  # it waits for events again
+    daemon.signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    for sock in socks[4:]:
+        with contextlib.suppress(OSError):  # it was over before it was frozen
+            sock.sendall(b"]")
+    time.sleep(0.6)  # of the half second that clients have
+    daemon.signal(signal.SIGCONT)
+    assert daemon.wait_exit(20 * proc.scale()) == 0
+    answers = [data for data in map(proc.read_all, socks) if data]
+    print("%d of %d are told" % (len(answers), len(socks)))
+    assert all(map(is_refused, answers)) and not origin.seen
 
 
 def test_drain_timeout_aborts(spawn, origin):
