@@ -154,7 +154,7 @@ void exchange_drop_body(struct exchange *ex); /* frees it early */
 /* The body is the caller's from now on; it counts as held until the exchange is over. */
 void exchange_take_body(struct exchange *ex, struct buf *body);
 
-/* During on_finished, for a body that was taken and lives on: so many bytes stay counted, until the
+/* During on_finished, or before an answer, for a body that was taken and lives on: so many bytes stay counted, until the
  * caller says front_uncharge(). */
 size_t exchange_leave_charge(struct exchange *ex);
 

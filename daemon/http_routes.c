@@ -287,6 +287,7 @@ void routes_set_front(struct routes *r, struct front *front)
 void routes_drain(struct routes *r)
 {
     r->draining = true;
+    routes_read_drain(r);
 }
 
 void routes_reload(struct routes *r, const struct config *config)

@@ -42,7 +42,8 @@ void routes_set_front(struct routes *r, struct front *front);
 /* A reload: from now on this one is asked; the old one may be freed when this returns. */
 void routes_reload(struct routes *r, const struct config *config);
 
-/* From now on new batches and /-/ready are answered with 503. */
+/* From now on new batches and /-/ready are answered with 503, and those whose body is not read yet
+ * at once. */
 void routes_drain(struct routes *r);
 
 #endif

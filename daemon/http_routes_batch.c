@@ -110,14 +110,13 @@ static bool choose_type(struct call *c, const struct http_head *head, struct pro
     return false;
 }
 
-static bool not_draining(struct call *c, struct problem *p)
+void routes_batch_refuse_draining(struct call *c)
 {
-    if (!c->routes->draining)
-        return true;
-    problem_set(p, 503, "gatherd is shutting down");
-    p->retry_after_s = 1;
+    struct problem p;
+    problem_set(&p, 503, "gatherd is shutting down");
+    p.retry_after_s = 1;
     metrics_add(c->routes->params.metrics, METRIC_BATCHES_REFUSED_DRAINING, 1);
-    return false;
+    routes_answer_problem(c, &p);
 }
 
 /* --- quotas --- */
@@ -225,8 +224,10 @@ void routes_batch_on_head(struct call *c)
 {
     const struct http_head *head = exchange_head(c->exchange);
     struct problem p;
-    if (!not_draining(c, &p) || !choose_type(c, head, &p) || !choose_view(c, head, &p) ||
-        !is_supported(head, &p) || !take_batch(c, &p))
+    if (c->routes->draining)
+        routes_batch_refuse_draining(c);
+    else if (!choose_type(c, head, &p) || !choose_view(c, head, &p) || !is_supported(head, &p) ||
+             !take_batch(c, &p))
         routes_answer_problem(c, &p);
 }
 
@@ -435,8 +436,7 @@ static bool admit(struct call *c, const struct batch_spec *spec, struct problem 
     struct routes *r = c->routes;
     size_t limit = (size_t)r->params.config->limits.queued;
     size_t wanted = routes_members_queued(r) + spec->count;
-    if (!not_draining(c, p) || !take_batch(c, p) || !members_fit(c, spec->count, p) ||
-        !answers_are_read(c, p))
+    if (!take_batch(c, p) || !members_fit(c, spec->count, p) || !answers_are_read(c, p))
         return false;
     if (wanted <= limit)
         return true;
@@ -534,6 +534,10 @@ void routes_batch_on_spec(struct call *c, struct batch_spec *spec, struct proble
 
 void routes_batch_on_request(struct call *c)
 {
+    if (c->routes->draining) {
+        routes_batch_refuse_draining(c);
+        return;
+    }
     take_trace(c);
     routes_read(c);
 }

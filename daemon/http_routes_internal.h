@@ -80,6 +80,9 @@ void routes_batch_on_request(struct call *c);
 void routes_batch_on_spec(struct call *c, struct batch_spec *spec, struct problem *p,
                           int64_t begin_us);
 
+/* The answer of a call that comes too late: 503. */
+void routes_batch_refuse_draining(struct call *c);
+
 /* Gives up the call's batch, if it has one, and what it has of a quota. */
 void routes_batch_release(struct call *c);
 
@@ -90,5 +93,8 @@ void routes_read(struct call *c);
 
 /* The call ends: whatever is being read for it is read for nobody. */
 void routes_read_leave(struct call *c);
+
+/* The draining begins: the body that is being read, and those that wait for it, are refused. */
+void routes_read_drain(struct routes *r);
 
 #endif

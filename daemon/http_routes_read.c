@@ -324,3 +324,27 @@ void routes_read_leave(struct call *c)
     g->call = NULL;
     g->charged = exchange_leave_charge(c->exchange);
 }
+
+static void refuse_all(struct queue *q)
+{
+    struct list *node;
+    while ((node = list_pop(&q->calls)) != NULL)
+        routes_batch_refuse_draining(LIST_CONTAINER(node, struct call, node));
+}
+
+void routes_read_drain(struct routes *r)
+{
+    struct list *node;
+    struct call *c = r->reading != NULL ? r->reading->call : NULL;
+    if (c != NULL) {
+        routes_read_leave(c);
+        routes_batch_refuse_draining(c);
+    }
+    if (r->reading != NULL)
+        refuse_all(r->reading->queue);
+    while ((node = list_pop(&r->unread)) != NULL) {
+        struct queue *q = LIST_CONTAINER(node, struct queue, node);
+        refuse_all(q);
+        free(q);
+    }
+}

@@ -200,6 +200,22 @@ def test_bodies_that_end_as_it_closes(spawn, origin, format):
     assert all(map(is_refused, answers)) and not origin.seen
 
 
+def test_bodies_that_wait_are_refused_at_once(spawn):
+    """One long body is being read, others wait for that: none of them is left without an answer."""
+    daemon = spawn("policy.default.deny=127.0.0.1", "listener.default.body_timeout=60s", loopback=False)
+    socks = all_but_a_byte(daemon, [LONG] * 5)
+    for sock in socks:
+        sock.sendall(LONG[-1:])
+    wait_until(lambda: is_reading(daemon))
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_log("mode=drain", 10 * proc.scale())
+    daemon.signal(signal.SIGTERM)
+    answers = [proc.read_all(sock) for sock in socks]
+    assert all(is_refused(data) or proc.parse_reply(data).status == 200 for data in answers)
+    assert sum(map(is_refused, answers)) >= 3
+    assert daemon.wait_exit(20 * proc.scale()) == 0
+
+
 def test_drain_timeout_aborts(spawn, origin):
     daemon = spawn("daemon.drain_timeout=1s")
     thread, box = post_later(daemon, [origin.url("/never")])
