@@ -401,6 +401,13 @@ static struct MHD_Daemon *start_daemon(struct server *s)
         MHD_OPTION_END);
 }
 
+/* libmicrohttpd would close the listening socket, which is ours. */
+static void stop_daemon(struct server *s)
+{
+    MHD_quiesce_daemon(s->daemon);
+    MHD_stop_daemon(s->daemon);
+}
+
 static bool server_start(struct server *s)
 {
     struct front *f = s->front;
@@ -410,7 +417,7 @@ static bool server_start(struct server *s)
         return false;
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL || uv_poll_init(f->params.loop, &s->poll, info->epoll_fd) != 0) {
-        MHD_stop_daemon(s->daemon);
+        stop_daemon(s);
         return false;
     }
     uv_timer_init(f->params.loop, &s->timer);
@@ -656,8 +663,7 @@ static void on_handle_closed(uv_handle_t *handle)
 static void server_close(struct server *s)
 {
     uv_poll_stop(&s->poll);
-    MHD_quiesce_daemon(s->daemon);
-    MHD_stop_daemon(s->daemon);
+    stop_daemon(s);
     http_socket_close(&s->socket);
     s->open = false;
     s->poll.data = s->timer.data = s->front;

@@ -7,7 +7,10 @@
  * Counts what the program's threads ask for between the beginning and the end of main(), whatever
  * library asks; not what libuv does, which aborts by design when memory or an epoll entry is denied
  * to it: its mapping is looked up once and the caller's address compared. Calls through which libuv
- * begins a loop (epoll_create1, eventfd, pipe2) report their failure and do count.
+ * begins a loop (epoll_create1, eventfd, pipe2) report their failure and do count, and so does the
+ * epoll entry that uv_poll_init() makes on trial.
+ *
+ * It also sees what is closed and was not open: once more than it was opened, mostly.
  *
  * The one trick: until the dynamic linker is through (and the address sanitizer, whose allocator
  * may be the real one) memory comes from a small array, which free() knows by its address.
@@ -38,6 +41,7 @@ struct control { /* failing.py has the same layout */
     _Atomic int64_t at;      /* which one fails; 0 = none does */
     _Atomic int64_t counted; /* since failing.py set it to 0 */
     _Atomic int64_t failed;
+    _Atomic int64_t not_open; /* closes of what was not */
     char what[64]; /* the call that failed, and who made it */
     char who[192];
 };
@@ -329,6 +333,15 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(vo
     return real(thread, attr, fn, arg);
 }
 
+int close(int fd)
+{
+    REAL(close);
+    int rc = real(fd);
+    if (fd >= 0 && rc != 0 && errno == EBADF && control != NULL) /* libcurl closes -1 */
+        atomic_fetch_add(&control->not_open, 1);
+    return rc;
+}
+
 /* --- what is done with them --- */
 
 int connect(int fd, const struct sockaddr *address, socklen_t n)
@@ -383,7 +396,8 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
 int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
 {
     REAL(epoll_ctl);
-    if (operation != EPOLL_CTL_DEL && fails(KIND_SYSTEM, "epoll_ctl", CALLER, false)) {
+    bool trial = event != NULL && event->data.fd == -1;
+    if (operation != EPOLL_CTL_DEL && fails(KIND_SYSTEM, "epoll_ctl", CALLER, trial)) {
         errno = ENOSPC;
         return -1;
     }

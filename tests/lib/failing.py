@@ -20,6 +20,7 @@ class _Layout(ctypes.Structure):
         ("at", ctypes.c_int64),
         ("counted", ctypes.c_int64),
         ("failed", ctypes.c_int64),
+        ("not_open", ctypes.c_int64),
         ("what", ctypes.c_char * 64),
         ("who", ctypes.c_char * 192),
     ]
@@ -54,7 +55,7 @@ class Control:
     def arm(self, kinds, at=0):
         """From now on calls of these kinds are counted, and number `at` fails (0: none)."""
         self.layout.kinds = 0
-        self.layout.counted = self.layout.failed = 0
+        self.layout.counted = self.layout.failed = self.layout.not_open = 0
         self.layout.what = self.layout.who = b""
         self.layout.at = at
         self.layout.kinds = kinds
@@ -67,6 +68,10 @@ class Control:
     @property
     def failed(self):
         return self.layout.failed
+
+    def check_closes(self):
+        """Since it was armed nothing was closed that was not open."""
+        assert not self.layout.not_open, "%d closes of no descriptor" % self.layout.not_open
 
     @property
     def where(self):
