@@ -203,14 +203,20 @@ static void on_request(void *arg, struct exchange *ex)
     c->route->on_request(c);
 }
 
+/* One that had not ended is cancelled with it. */
+static void release(struct call *c)
+{
+    if (c->batch != NULL && !c->ended)
+        metrics_add(c->routes->params.metrics, METRIC_BATCHES_CLIENT_GONE, 1);
+    routes_batch_release(c);
+}
+
 static void on_gone(void *arg, struct exchange *ex)
 {
-    struct routes *r = arg;
     struct call *c = exchange_data(ex);
-    if (c == NULL || c->batch == NULL)
-        return;
-    metrics_add(r->params.metrics, METRIC_BATCHES_CLIENT_GONE, 1);
-    routes_batch_release(c);
+    (void)arg;
+    if (c != NULL)
+        release(c);
 }
 
 static void on_finished(void *arg, struct exchange *ex)
@@ -220,7 +226,7 @@ static void on_finished(void *arg, struct exchange *ex)
     if (c == NULL)
         return;
     routes_read_leave(c);
-    routes_batch_release(c);
+    release(c);
     list_remove(&c->node);
     free(c->ready);
     free(c);

@@ -406,12 +406,11 @@ static void begin_stream(struct call *c)
 static void on_batch_end(void *arg)
 {
     struct call *c = arg;
-    if (!c->encoder->streams) {
-        answer_whole(c);
-        return;
-    }
     c->ended = true;
-    stream_wrote(c);
+    if (c->encoder->streams)
+        stream_wrote(c);
+    else
+        answer_whole(c);
 }
 
 /* --- the body is in --- */

@@ -51,7 +51,8 @@ struct call {
     uint32_t *ready; /* streaming: the members that have ended, in that order */
     size_t ready_count, ready_taken;
     size_t unread_bytes; /* of those not yet written, about */
-    bool paused, ended, ping;
+    bool paused, ping;
+    bool ended; /* the batch has */
     int64_t last_write_us;
     enum fail_mode fail;
 };

@@ -29,7 +29,7 @@
     X(BATCHES_REFUSED_QUOTA, COUNTER, "gatherd_batches_refused_total", "reason=\"quota\"", "") \
     X(BATCHES_REFUSED_UNREAD, COUNTER, "gatherd_batches_refused_total", "reason=\"unread\"", "") \
     X(BATCHES_CLIENT_GONE, COUNTER, "gatherd_batches_client_gone_total", "", \
-      "Batches cancelled because the client hung up.") \
+      "Batches cancelled because the client hung up, or was cut.") \
     X(BATCHES_RUNNING, GAUGE, "gatherd_batches_running", "", "Batches not yet answered.") \
     X(MEMBERS_DONE, COUNTER, "gatherd_members_total", "state=\"done\"", \
       "Members finished, by state.") \

@@ -234,7 +234,9 @@ def test_without_stop_on_error_all_run(gatherd, origin, refused):
 @pytest.mark.parametrize("format", ["json", "ndjson", "text"])
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_client_gone(gatherd, origin, format, how, record_property):
-    """The client hangs up: the upstream connections are closed at once (promised: 100 ms)."""
+    """The client hangs up: the upstream connections are closed at once (promised: 100 ms), and it is
+    counted."""
+    gone = gatherd.metrics()["gatherd_batches_client_gone_total"]
     body = json.dumps([origin.url("/never?n=%d" % n) for n in range(20)]).encode()
     sock = gatherd.connect()
     sock.sendall(
@@ -257,6 +259,7 @@ def test_client_gone(gatherd, origin, format, how, record_property):
     print("upstream cancelled after %.1f ms" % (worst * 1000))
     assert worst < 1.0 * proc.scale()
     assert gatherd.one(origin.url("/size/1"))["ok"] is True
+    assert gatherd.metrics()["gatherd_batches_client_gone_total"] == gone + 1
 
 
 def test_client_gone_while_queued(gatherd, origin):
