@@ -507,6 +507,22 @@ static void check_reachable(struct config_loader *l)
                       "is empty, and no other listener has an address; name one");
 }
 
+/* Said once, of the listener with which there are too many. */
+static void check_address_count(struct config_loader *l)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < l->config->listener_count; i++) {
+        int slot = CONFIG_SLOT_LISTENER + (int)i;
+        count += l->config->listeners[i].bind.count;
+        if (count <= CONFIG_ADDRESSES_MAX)
+            continue;
+        config_report(l, origin_of_key(l, slot, "bind"), slot, "bind",
+                      "makes %zu addresses; there may be %d in all listeners", count,
+                      CONFIG_ADDRESSES_MAX);
+        return;
+    }
+}
+
 static void check_whole(struct config_loader *l)
 {
     const struct config_limits *limits = &l->config->limits;
@@ -515,6 +531,7 @@ static void check_whole(struct config_loader *l)
     for (size_t i = 0; i < l->config->listener_count; i++)
         check_listener(l, CONFIG_SLOT_LISTENER + (int)i);
     check_reachable(l);
+    check_address_count(l);
     for (size_t i = 0; i < l->config->policy_count; i++)
         check_policy(l, CONFIG_SLOT_POLICY + (int)i);
 }

@@ -23,7 +23,8 @@
 #include "buf.h"
 #include "cidr.h"
 
-#define CONFIG_NAMED_MAX 16 /* most [listener NAME] or [policy NAME] sections of a kind */
+#define CONFIG_NAMED_MAX 16     /* most [listener NAME] or [policy NAME] sections of a kind */
+#define CONFIG_ADDRESSES_MAX 64 /* most addresses of all listeners */
 
 struct str_list {
     char **items; /* NUL-terminated, owned */

@@ -46,7 +46,6 @@
 
 enum {
     ABORT_GRACE_MS = 500, /* for clients to take their cut answers */
-    ENDPOINTS_MAX = 64,
 };
 
 enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
@@ -74,7 +73,7 @@ struct gatherd {
     struct access_set access; /* its policies have moved to the slots */
     struct pool_slot slots[CONFIG_NAMED_MAX];
     size_t slot_count;
-    struct policy_endpoint own[ENDPOINTS_MAX];
+    struct policy_endpoint own[CONFIG_ADDRESSES_MAX];
     size_t own_count;
     struct resolve_mark authorities; /* the file that TLS servers are checked against */
     struct shard *shard;
@@ -607,7 +606,7 @@ static int up_front(struct gatherd *g)
         if (rc != 0)
             return rc;
     }
-    g->own_count = front_endpoints(g->front, g->own, ENDPOINTS_MAX);
+    g->own_count = front_endpoints(g->front, g->own, CONFIG_ADDRESSES_MAX);
     if (!install_policies(g, &g->access, g->config, g->config))
         return EX_OSERR;
     for (size_t i = 0; i < g->config->listener_count; i++) {

@@ -442,9 +442,9 @@ static void server_set(struct server *s, const struct config_listener *conf,
 int front_listen(struct front *f, const struct config_listener *conf,
                  const struct front_access *access)
 {
-    struct http_socket sockets[SERVERS_MAX];
+    struct http_socket sockets[CONFIG_ADDRESSES_MAX];
     size_t n = 0;
-    int rc = http_listen_open(conf, sockets, SERVERS_MAX - f->server_count, &n);
+    int rc = http_listen_open(conf, sockets, CONFIG_ADDRESSES_MAX - f->server_count, &n);
     for (size_t i = 0; i < n; i++) {
         struct server *s = &f->servers[f->server_count];
         *s = (struct server){.front = f, .socket = sockets[i]};

@@ -15,8 +15,6 @@
 #include "list.h"
 #include "memory.h"
 
-#define SERVERS_MAX 64 /* listening sockets */
-
 struct server { /* one listening socket */
     struct front *front;
     struct MHD_Daemon *daemon;
@@ -83,7 +81,7 @@ struct exchange {
 
 struct front {
     struct front_params params;
-    struct server servers[SERVERS_MAX];
+    struct server servers[CONFIG_ADDRESSES_MAX];
     size_t server_count;
     struct list clients;
     struct list suspended; /* exchanges without a watch, in order of time */

@@ -849,6 +849,27 @@ static void test_contradictions(void **state)
     expect_refusals(cases, COUNT(cases));
 }
 
+#define ANY_8 "[::1]:0 [::1]:0 [::1]:0 [::1]:0 [::1]:0 [::1]:0 [::1]:0 [::1]:0 "
+#define BIND_32 "bind = " ANY_8 ANY_8 "\nbind = " ANY_8 ANY_8 "\n"
+
+/* What a start would not open is refused before it. */
+static void test_count_of_addresses(void **state)
+{
+    (void)state;
+    static const struct refusal cases[] = {
+        {"[listener default]\n" BIND_32 BIND_32 "bind = unix:/g\n",
+         "gatherd.conf:6: [listener default] bind: makes 65 addresses; there may be 64 in all "
+         "listeners\n"},
+        {"[listener a]\n" BIND_32 "[listener b]\n" BIND_32,
+         "gatherd.conf:6: [listener b] bind: makes 66 addresses; there may be 64 in all "
+         "listeners\n"},
+    };
+    expect_refusals(cases, COUNT(cases));
+    struct config *c = load_text("[listener default]\n" BIND_32 BIND_32);
+    assert_int_equal(c->listeners[0].bind.count, CONFIG_ADDRESSES_MAX);
+    config_destroy(c);
+}
+
 static void test_no_contradictions(void **state)
 {
     (void)state;
@@ -1519,6 +1540,7 @@ int main(void)
         cmocka_unit_test(test_bind_advice),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_count_of_addresses),
         cmocka_unit_test(test_no_contradictions),
         cmocka_unit_test(test_no_second_message),
         cmocka_unit_test(test_refused_overrides),
