@@ -33,6 +33,20 @@ static bool fail(const char *step, const char *text)
     return false;
 }
 
+/* Nobody asked for the address, and the machine has none of that kind. */
+static bool is_excused(const struct config_listener *conf)
+{
+    return conf->bind_is_default && (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT);
+}
+
+static bool fail_tcp(const struct config_listener *conf, const char *step, const char *text)
+{
+    if (!is_excused(conf))
+        return fail(step, text);
+    LOG_WARN("listen", "address=%s step=%s error=\"%s\"", text, step, strerror(errno));
+    return false;
+}
+
 static void name_socket(struct http_socket *s)
 {
     struct sockaddr_storage bound;
@@ -44,7 +58,8 @@ static void name_socket(struct http_socket *s)
     snprintf(s->name, sizeof s->name, s->family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, s->port);
 }
 
-static bool open_tcp(const char *text, const struct config_bind *bind_to, struct http_socket *s)
+static bool open_tcp(const char *text, const struct config_bind *bind_to,
+                     const struct config_listener *conf, struct http_socket *s)
 {
     struct sockaddr_storage to;
     const int one = 1, unsent = UNSENT_BYTES;
@@ -54,13 +69,13 @@ static bool open_tcp(const char *text, const struct config_bind *bind_to, struct
     socklen_t n = ip_to_sockaddr(&s->address, s->port, &to);
     s->fd = socket(s->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s->fd < 0)
-        return fail("socket", text);
+        return fail_tcp(conf, "socket", text);
     setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent); /* clients inherit it */
     if (s->family == AF_INET6)
         setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
     if (bind(s->fd, (struct sockaddr *)&to, n) != 0)
-        return fail("bind", text);
+        return fail_tcp(conf, "bind", text);
     if (listen(s->fd, SOMAXCONN) != 0)
         return fail("listen", text);
     name_socket(s);
@@ -138,15 +153,10 @@ static bool open_one(const struct config_listener *conf, const char *text, struc
         errno = EINVAL;
         return fail("parse", text);
     }
-    bool ok = to.path != NULL ? open_unix(text, to.path, conf, s) : open_tcp(text, &to, s);
+    bool ok = to.path != NULL ? open_unix(text, to.path, conf, s) : open_tcp(text, &to, conf, s);
     if (!ok)
         http_socket_close(s);
     return ok;
-}
-
-static bool machine_lacks_it(int saved)
-{
-    return saved == EADDRNOTAVAIL || saved == EAFNOSUPPORT;
 }
 
 int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n)
@@ -154,7 +164,7 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
     bool excused = false;
     for (size_t i = 0; i < conf->bind.count; i++) {
         if (*n == max) {
-            LOG_ERROR("listen", "error=\"more than %zu addresses\"", max);
+            LOG_ERROR("listen", "address=%s error=\"no room for it\"", conf->bind.items[i]);
             return EX_OSERR;
         }
         errno = 0;
@@ -162,11 +172,14 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
             (*n)++;
             continue;
         }
-        if (!conf->bind_is_default || !machine_lacks_it(errno))
+        if (!is_excused(conf))
             return EX_UNAVAILABLE;
         excused = true;
     }
-    return excused && *n == 0 ? EX_UNAVAILABLE : 0;
+    if (!excused || *n > 0)
+        return 0;
+    LOG_ERROR("listen", "error=\"the machine has no address of the default\"");
+    return EX_UNAVAILABLE;
 }
 
 bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes)

@@ -23,6 +23,8 @@
 
 #include <cmocka.h>
 
+#include "log.h"
+
 #define SOCKETS 4
 #define ABSENT "[2001:db8::4284]:0" /* documentation: no machine has it */
 
@@ -208,6 +210,39 @@ static void test_port_in_use(void **state)
     o = open_one(taken);
     assert_int_equal(o.rc, 0);
     close_all(&o);
+}
+
+/* What is logged of such an address: beside one that opens, or alone. */
+static void logged_of(const char *const *texts, size_t n, bool is_default, char *out, size_t max)
+{
+    int pipes[2], saved = dup(2);
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(dup2(pipes[1], 2), 2);
+    struct opened o = open_all(texts, n, is_default, 0660);
+    log_flush();
+    dup2(saved, 2);
+    close(saved);
+    close(pipes[1]);
+    ssize_t got = read(pipes[0], out, max - 1);
+    out[got > 0 ? got : 0] = '\0';
+    close(pipes[0]);
+    close_all(&o);
+}
+
+static void test_what_is_said_of_it(void **state)
+{
+    (void)state;
+    const char *const both[] = {ABSENT, "127.0.0.1:0"};
+    char text[1000];
+    log_setup(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    logged_of(both, 2, true, text, sizeof text);
+    assert_non_null(strstr(text, "address=" ABSENT " step=bind"));
+    assert_non_null(strstr(text, " warn "));
+    assert_null(strstr(text, " error "));
+    logged_of(both, 2, false, text, sizeof text);
+    assert_non_null(strstr(text, " error listen: address=" ABSENT));
+    logged_of(both, 1, true, text, sizeof text);
+    assert_non_null(strstr(text, " error listen: "));
 }
 
 static void test_address_the_machine_lacks(void **state)
@@ -409,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_ipv6),
         cmocka_unit_test(test_port_in_use),
         cmocka_unit_test(test_address_the_machine_lacks),
+        cmocka_unit_test(test_what_is_said_of_it),
         cmocka_unit_test(test_more_than_there_is_room_for),
         cmocka_unit_test(test_ill_formed),
         cmocka_unit_test(test_unix_socket),
