@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -297,6 +299,31 @@ static enum MHD_Result queue_answer(struct exchange *ex)
     return rc;
 }
 
+/* What refuses a head that left no room for it: libmicrohttpd would drop the answer, and with it the
+ * connection. Few bytes, and before them the kernel has taken all; what it does not take now is lost. */
+static enum MHD_Result send_past(struct exchange *ex, const char *method)
+{
+    struct answer *a = &ex->answer;
+    struct buf out;
+    char date[32];
+    struct tm tm;
+    time_t now = time(NULL);
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
+    buf_init(&out, 0);
+    buf_printf(&out, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: close\r\nContent-Type: %s\r\n",
+               a->status, MHD_get_reason_phrase_for((unsigned)a->status), date, a->content_type);
+    buf_printf(&out, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
+    for (size_t i = 0; i < a->header_count; i++)
+        buf_printf(&out, "%s: %s\r\n", a->headers[i].name, a->headers[i].value);
+    buf_printf(&out, "Content-Length: %zu\r\n\r\n", a->body.len);
+    if (strcmp(method, "HEAD") != 0)
+        buf_add(&out, a->body.data, a->body.len);
+    if (!out.failed && !a->body.failed)
+        send(ex->client->fd, out.data, out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    buf_fini(&out);
+    return MHD_NO; /* which ends the connection */
+}
+
 /* --- the body --- */
 
 static void uncharge(struct exchange *ex)
@@ -390,7 +417,7 @@ static enum MHD_Result on_head(struct exchange *ex, const char *method, const ch
     client_set_deadline(ex->client, ex->client->server->conf->body_timeout_us);
     if (!exchange_check_head(ex, &p)) {
         answer_problem(ex, &p);
-        return queue_answer(ex);
+        return ex->cramped ? send_past(ex, method) : queue_answer(ex);
     }
     bool early = expects_for_nothing(ex);
     split_target(ex);

@@ -13,6 +13,7 @@
 enum {
     VALUE_BYTES = 64,         /* libmicrohttpd's struct for a field or cookie */
     ANSWER_HEAD_BYTES = 1024, /* it has 450 at most; the rest for chunks of a body */
+    ERROR_HEAD_BYTES = 512,   /* of an answer before the body: it has 300 at most */
 };
 
 struct collect {
@@ -109,20 +110,28 @@ static bool check_peer(const struct exchange *ex, struct problem *p)
     return false;
 }
 
-/* Everything that libmicrohttpd keeps of a head is in the connection's pool, and our answer's head
- * must go there too, or the request would be worked on for nothing. */
-static bool check_room(struct exchange *ex, struct problem *p)
+static int count_values(const struct exchange *ex)
+{
+    return MHD_get_connection_values(ex->connection, MHD_HEADER_KIND | MHD_COOKIE_KIND, NULL, NULL);
+}
+
+/* Everything that libmicrohttpd keeps of a head is in the connection's pool. */
+static bool has_room(const struct exchange *ex, size_t bytes)
 {
     const struct http_field *cookie = http_find(&ex->head, "Cookie"); /* is copied */
-    int values = MHD_get_connection_values(
-        ex->connection, MHD_HEADER_KIND | MHD_COOKIE_KIND, NULL, NULL);
     size_t used = ex->head.head_bytes + (cookie != NULL ? cookie->value_len : 0) +
-                  (size_t)values * VALUE_BYTES;
-    if (used + ANSWER_HEAD_BYTES <= ex->client->server->pool_bytes)
+                  (size_t)count_values(ex) * VALUE_BYTES;
+    return used + bytes <= ex->client->server->pool_bytes;
+}
+
+/* Our answer's head must go there too, or the request would be worked on for nothing. */
+static bool check_room(struct exchange *ex, struct problem *p)
+{
+    if (has_room(ex, ANSWER_HEAD_BYTES))
         return true;
     problem_set(p, 431, "the request's head has %zu bytes and %d header fields and cookies, each of "
                         "which takes %d bytes more: that is too much together",
-                ex->head.head_bytes, values, VALUE_BYTES);
+                ex->head.head_bytes, count_values(ex), VALUE_BYTES);
     return false;
 }
 
@@ -162,6 +171,7 @@ bool exchange_check_head(struct exchange *ex, struct problem *p)
 {
     const struct server *s = ex->client->server;
     bool tcp = s->socket.family != AF_UNIX;
+    ex->cramped = !has_room(ex, ERROR_HEAD_BYTES);
     if (!http_check_shape(&ex->head, p) ||
         (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
         !http_check_site(&ex->head, p) || !check_peer(ex, p) || !check_token(ex, p))

@@ -70,6 +70,7 @@ struct exchange {
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
     bool head_seen, told_handler, asked_handler, answered, queued, gone;
+    bool cramped; /* its head leaves no room for an answer's: what refuses it is sent past libmicrohttpd */
     bool suspended, lingers; /* while it waits for its answer, or for more of it */
     int64_t waits_since_us;
     struct watch *watch;
@@ -125,8 +126,8 @@ void front_count_answer(struct front *f, int status);
 void exchange_collect_head(struct exchange *ex, struct http_field *fields, const char *method,
                            const char *version);
 
-/* Whether a request with this head is taken, before its body is read; sets who asks and how long its
- * body is. False with *p. */
+/* Whether a request with this head is taken, before its body is read; sets who asks, how long its
+ * body is, and ex->cramped. False with *p. */
 bool exchange_check_head(struct exchange *ex, struct problem *p);
 
 /* Whether n more bytes of bodies may be held, of all clients together; else: 503, and it is counted. */
