@@ -669,6 +669,19 @@ static const void *same_section(const struct config *c, const struct config *oth
     return found < CONFIG_SLOT_POLICY ? slot_data(c, found) : NULL;
 }
 
+/* What a reload from section a to section b leaves as it is. */
+static bool is_left(const struct config_option *o, const void *a, const void *b)
+{
+    int64_t before, after;
+    if (!o->needs_restart || config_table_equal(o, a, b))
+        return false;
+    if (!o->lower_at_once)
+        return true;
+    memcpy(&before, (const char *)a + o->offset, sizeof before);
+    memcpy(&after, (const char *)b + o->offset, sizeof after);
+    return after > before;
+}
+
 void config_needs_restart(const struct config *now, const struct config *next, struct buf *out)
 {
     for (int slot = 0; slot < CONFIG_SLOT_POLICY; slot++) {
@@ -678,7 +691,7 @@ void config_needs_restart(const struct config *now, const struct config *next, s
             add_path(now, slot, NULL, out);
         for (size_t i = 0; i < config_table_count && b; i++) {
             const struct config_option *o = &config_table[i];
-            if (o->section == section_of(slot) && o->needs_restart && !config_table_equal(o, a, b))
+            if (o->section == section_of(slot) && is_left(o, a, b))
                 add_path(now, slot, o->key, out);
         }
     }

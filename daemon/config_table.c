@@ -107,7 +107,8 @@ const struct config_option config_table[] = {
     COUNT(limits, per_client_batches, "0", 0, 1000000, RELOAD)
     COUNT(limits, per_client_members, "0", 0, 10000000, RELOAD)
     RATE(limits, per_client_rate, "0")
-    SIZE(limits, head_bytes, "16K", KIB, MIB, RESTART)
+    ROW(limits, CONFIG_SIZE, head_bytes, head_bytes, "16K", .min = KIB, .max = MIB,
+        .needs_restart = RESTART, .lower_at_once = true)
     SIZE(limits, upstream_head_bytes, "64K", KIB, 16 * MIB, RELOAD)
     SIZE(limits, response_bytes, "10M", 0, 1024 * GIB, RELOAD)
     SIZE(limits, answer_bytes, "256M", MIB, 1024 * GIB, RELOAD)

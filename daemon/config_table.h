@@ -51,7 +51,8 @@ struct config_option {
     const char *const *words; /* ends with NULL; of a count: the word that stands for CONFIG_AUTO */
     /* Of a text or one item of a list; false, and *why says what is wrong; what would be right. */
     bool (*check)(const char *text, struct buf *why);
-    bool needs_restart; /* a reload does not take it */
+    bool needs_restart; /* a reload does not take it ... */
+    bool lower_at_once; /* ... but a lower number */
 };
 
 extern const struct config_option config_table[];

@@ -176,9 +176,9 @@ bool exchange_check_head(struct exchange *ex, struct problem *p)
         (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
         !http_check_site(&ex->head, p) || !check_peer(ex, p) || !check_token(ex, p))
         return false;
-    if (ex->head.head_bytes > (size_t)ex->front->params.limits->head_bytes) {
+    if (ex->head.head_bytes > (size_t)ex->front->head_bytes) {
         problem_set(p, 431, "the request's head has %zu bytes, limits.head_bytes is %lld",
-                    ex->head.head_bytes, (long long)ex->front->params.limits->head_bytes);
+                    ex->head.head_bytes, (long long)ex->front->head_bytes);
         return false;
     }
     return check_room(ex, p) && check_length(ex, p);

@@ -466,6 +466,8 @@ int front_listen(struct front *f, const struct config_listener *conf,
 void front_reload(struct front *f, const struct config_limits *limits)
 {
     f->params.limits = limits;
+    if (limits->head_bytes < f->head_bytes)
+        f->head_bytes = limits->head_bytes;
 }
 
 void front_reload_listener(struct front *f, const struct config_listener *conf,
@@ -642,6 +644,7 @@ struct front *front_create(const struct front_params *params)
     if (f == NULL)
         return NULL;
     f->params = *params;
+    f->head_bytes = params->limits->head_bytes;
     list_init(&f->clients);
     list_init(&f->suspended);
     list_init(&f->watched);

@@ -96,8 +96,8 @@ int front_listen(struct front *f, const struct config_listener *conf,
                  const struct front_access *access);
 
 /* A reload: what a listener of that name is told by, from the next request on. The addresses, the
- * mode, limits.clients and limits.head_bytes stay. The old objects may be freed when this
- * returns. */
+ * mode and limits.clients stay; limits.head_bytes is only ever lowered. The old objects may be
+ * freed when this returns. */
 void front_reload(struct front *f, const struct config_limits *limits);
 void front_reload_listener(struct front *f, const struct config_listener *conf,
                            const struct front_access *access);

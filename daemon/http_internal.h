@@ -89,6 +89,7 @@ struct front {
     struct list watched;   /* and with one */
     struct list resuming;
     size_t client_count, exchange_count, lingering;
+    int64_t head_bytes; /* limits.head_bytes: of the start, or lower since */
     size_t request_bytes; /* bodies of exchanges; a batch keeps about as much until they end */
     size_t suspended_count;   /* as libmicrohttpd has it: resuming ones are still in it */
     int64_t resumes_from_us;  /* none before */

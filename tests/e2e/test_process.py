@@ -150,6 +150,23 @@ def test_reloads_under_load(reloadable, origin):
     print("%d reloads, %d requests, none failed" % (RELOADS, len(load.replies)))
 
 
+def test_a_lower_head_bytes_is_in_effect_and_a_higher_one_is_not(reloadable):
+    """And the log says just that."""
+    refused, left = [], "not in effect before a restart: limits.head_bytes"
+    for turn, size in enumerate(("16K", "1K", "8K", "8K")):
+        reloadable.conf.write_text("[limits]\nhead_bytes = %s\n" % size)
+        reloadable.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10 * proc.scale()
+        while sum("info gatherd: reloaded" in line for line in reloadable.lines) <= turn:
+            assert time.monotonic() < deadline, reloadable.tail()
+            time.sleep(0.01)
+        reloadable.batch(["no-url"])  # a line in between: repeated ones are counted only
+        reply = reloadable.get("/-/ready", {"X": "a" * 4000})
+        assert reply.status in (200, 431), reply
+        refused.append((reply.status == 431, sum(left in line for line in reloadable.lines)))
+    assert refused == [(False, 0), (True, 0), (True, 1), (True, 1)], reloadable.tail()
+
+
 def test_a_broken_file_changes_nothing(reloadable, origin):
     """Policies, limits and listeners are the old ones; a good file is taken afterwards."""
     good = reloadable.conf.read_text()

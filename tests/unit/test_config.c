@@ -1361,7 +1361,7 @@ static void test_needs_restart(void **state)
     static const char *const restart[] = {
         "daemon.loops=3",
         "limits.clients=5",
-        "limits.head_bytes=1K",
+        "limits.head_bytes=1M",
         "limits.lookups=3",
         "fetch.dns_servers=::1",
         "listener.default.bind=unix:/a",
@@ -1370,6 +1370,10 @@ static void test_needs_restart(void **state)
     };
     static const char *const inner[] = {"listener.inner.bind=unix:/g", "limits.in_flight=300"};
     static const char *const two[] = {"listener.b.bind=unix:/b", "listener.inner.bind=unix:/g"};
+    static const char *const lower[] = {"limits.head_bytes=1K"};
+    static const char all_but_head[] = "daemon.loops limits.clients limits.lookups "
+                                       "fetch.dns_servers listener.default.bind "
+                                       "listener.default.mode listener.default.group";
     static const char all[] = "daemon.loops limits.clients limits.head_bytes limits.lookups "
                               "fetch.dns_servers listener.default.bind listener.default.mode "
                               "listener.default.group";
@@ -1378,7 +1382,9 @@ static void test_needs_restart(void **state)
     assert_needs_restart(reload, COUNT(reload), NULL, 0, "");
     assert_needs_restart(peers, 1, peers, 2, "");
     assert_needs_restart(NULL, 0, restart, COUNT(restart), all);
-    assert_needs_restart(restart, COUNT(restart), NULL, 0, all);
+    assert_needs_restart(restart, COUNT(restart), lower, COUNT(lower), all_but_head);
+    assert_needs_restart(NULL, 0, lower, COUNT(lower), ""); /* it is in effect */
+    assert_needs_restart(lower, COUNT(lower), NULL, 0, "limits.head_bytes");
     assert_needs_restart(NULL, 0, inner, COUNT(inner), "listener.inner");
     assert_needs_restart(inner, COUNT(inner), NULL, 0, "listener.inner");
     /* Listeners are compared by name, wherever they stand. */
