@@ -57,6 +57,15 @@ static void print_version(void)
     printf("c-ares %s\n", ares_version(NULL));
 }
 
+/* All of what was printed, also what went out before; else a word about it. */
+static int close_print(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EX_OK;
+    fprintf(stderr, "gatherd: standard output: %s\n", strerror(errno));
+    return EX_IOERR;
+}
+
 struct options {
     const char *path;
     const char *overrides[OVERRIDES_MAX];
@@ -85,10 +94,10 @@ static int parse_options(int argc, char **argv, struct options *o)
             o->dump = true;
         } else if (c == 'V') {
             print_version();
-            return EX_OK;
+            return close_print();
         } else if (c == 'h') {
             print_help(stdout);
-            return EX_OK;
+            return close_print();
         } else {
             if (c == 'o')
                 fprintf(stderr, "gatherd: more than %d options -o; use a file\n", OVERRIDES_MAX);
@@ -108,9 +117,12 @@ static int print_config(const struct config *config)
     buf_init(&out, 0);
     config_dump(config, &out);
     fwrite(buf_cstr(&out), 1, out.len, stdout);
-    bool ok = !out.failed && fflush(stdout) == 0;
+    bool failed = out.failed;
     buf_fini(&out);
-    return ok ? EX_OK : EX_IOERR;
+    if (!failed)
+        return close_print();
+    fputs("gatherd: out of memory\n", stderr);
+    return EX_OSERR;
 }
 
 static int test_config(const struct config *config)

@@ -113,13 +113,18 @@ def test_dump_is_a_configuration(conf):
     assert again.returncode == OK and again.stdout == done.stdout
 
 
-def test_dump_into_nothing():
-    """What cannot be written is no success."""
+SHORT = ["-T", "-c", "/dev/null"]
+LONG = SHORT + [word for n in range(250) for word in ("-o", "policy.default.allow=10.0.0.%d" % n)]
+
+
+@pytest.mark.parametrize("args", [SHORT, LONG, ["-V"], ["-h"]], ids=["short", "long", "version", "help"])
+def test_printed_into_nothing(args):
+    """What cannot be written is no success, be it more than one piece."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [proc.program(), "-T", "-c", "/dev/null"], stdout=full, timeout=60, check=False
+            [proc.program(), *args], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
         )
-    assert done.returncode == 74
+    assert done.returncode == 74 and b"gatherd: standard output: No space left" in done.stderr
 
 
 def test_address_in_use():
