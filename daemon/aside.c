@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * aside - see aside.h. Called by http_routes for bodies that take long to read, on the loop's
- * thread; owns the bell and, while there is something to do, the thread.
+ * aside - see aside.h. Called by http_routes_read for bodies that take long to read, and by
+ * http_routes at start and end, on the loop's thread; owns the bell and, while there is something
+ * to do, the thread.
  *
  * It is not uv_queue_work(), which begins four threads at its first use, keeps them for ever and
  * aborts when it cannot have them. A thread that is made for one piece of work costs some 50 us,

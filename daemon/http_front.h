@@ -40,7 +40,7 @@ enum fill {
 
 struct answer {
     int status;
-    const char *content_type; /* static or valid until front_answer() returns */
+    const char *content_type; /* static */
     struct {
         const char *name; /* static */
         char value[136];
@@ -154,8 +154,8 @@ void exchange_drop_body(struct exchange *ex); /* frees it early */
 /* The body is the caller's from now on; it counts as held until the exchange is over. */
 void exchange_take_body(struct exchange *ex, struct buf *body);
 
-/* During on_finished, or before an answer, for a body that was taken and lives on: so many bytes stay counted, until the
- * caller says front_uncharge(). */
+/* During on_finished, or before an answer, for a body that was taken and lives on: so many bytes stay
+ * counted, until the caller says front_uncharge(). */
 size_t exchange_leave_charge(struct exchange *ex);
 
 void exchange_set_data(struct exchange *ex, void *data);

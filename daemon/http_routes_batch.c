@@ -307,7 +307,7 @@ static void answer_whole(struct call *c)
     if (fill_whole(c, &a.body) == FILL_MORE)
         a.fill = fill_whole;
     else if (a.body.len > 2 * PIECE_BYTES)
-        a.fill = fill_nothing; /* may be one large body: send_timeout is for each part taken */
+        a.fill = fill_nothing; /* what a member has beside bodies may be large: send_timeout is for a part */
     a.arg = c;
     routes_answer(c, &a);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * peers - the users that may ask on a Unix socket. Made by access at start, at a reload and for -t;
- * asked by http_exchange before a body is read, with the uid that the kernel keeps for the
- * connection (SO_PEERCRED), which nobody can forge.
+ * asked by http_exchange_head before a body is read, with the uid that the kernel keeps for the
+ * connection (SO_PEERCRED), which nobody can forge. http_listen asks for a group's number.
  *
  * A name of digits is a number, as chown(1) has it only where no such name exists; but who names a
  * user "0" must not get root's rights by it, so here digits are never looked up.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tokens - see tokens.h. Loaded at start by gatherd, asked by http_front before a body is read.
+ * tokens - see tokens.h. Loaded by access at start, at a reload and for -t, asked by
+ * http_exchange_head before a body is read.
  *
  * What is compared is the digest of what came with each digest that is kept, all of them, in
  * constant time each; so neither length nor content nor place in the file shows in the time it
