@@ -6,8 +6,8 @@
  *
  * Order of judgement of an address and port: (1) gatherd's own listeners, always denied
  * (proxy_loop_detected); (2) allow and deny lines: longest prefix wins, at the same length one with
- * a port beats one without, then deny beats allow; (3) metadata addresses: built-in /32 and /128
- * denials that only an allow line of that very address opens; (4) the registry class under the
+ * a port beats one without, then deny beats allow; (3) metadata addresses: built-in denials that
+ * only an allow line of that very address opens; (4) the registry class under the
  * preset; (5) for what (4) allowed and is not global: whether a redirect may lead there; (6)
  * `ports`, which an allow line with a port goes before. An `allow_host` line is an allow line that
  * holds for hosts of its pattern only. Before all that the host is asked for: `deny_host` and

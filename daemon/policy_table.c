@@ -93,15 +93,25 @@ static const struct address_block table_v6[] = {
 };
 
 /* They hand out credentials to whoever asks from within; some lie in address space that is public
- * or that a preset opens. */
-static const struct ip_addr metadata[] = {
-    {4, {168, 63, 129, 16}},   /* Azure's wire server */
-    {4, {169, 254, 169, 254}}, /* nearly all */
-    {4, {169, 254, 170, 2}},   /* AWS ECS tasks */
-    {4, {100, 100, 100, 200}}, /* Alibaba */
-    {4, {192, 0, 0, 192}},     /* Oracle */
-    {6, {0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, 0x54}}, /* AWS fd00:ec2::254 */
-    {6, {0xfd, 0x20, 0x00, 0xce, [14] = 0x02, 0x54}}, /* Google fd20:ce::254 */
+ * or that a preset opens. As cloud-init and the clouds' own clients have them; of fd00:ec2::/32,
+ * where only AWS puts services (::254 instances, ::23 EKS pods), all is taken for one. */
+static const struct cidr metadata[] = {
+    {{4, {168, 63, 129, 16}}, 32},   /* Azure's wire server */
+    {{4, {169, 254, 169, 254}}, 32}, /* nearly all */
+    {{4, {169, 254, 169, 252}}, 32}, /* Google GKE, on the node */
+    {{4, {169, 254, 170, 2}}, 32},   /* AWS ECS tasks */
+    {{4, {169, 254, 170, 23}}, 32},  /* AWS EKS pods */
+    {{4, {169, 254, 42, 42}}, 32},   /* Scaleway */
+    {{4, {169, 254, 0, 23}}, 32},    /* Tencent */
+    {{4, {100, 100, 100, 200}}, 32}, /* Alibaba */
+    {{4, {192, 0, 0, 192}}, 32},     /* Oracle Classic */
+    {{6, {GROUP(0xfd00), GROUP(0xec2)}}, 32},
+    {{6, {GROUP(0xfd20), GROUP(0xce), [14] = GROUP(0x254)}}, 128},                   /* Google */
+    {{6, {GROUP(0xfd00), GROUP(0xc1), [12] = GROUP(0xa9fe), GROUP(0xa9fe)}}, 128},   /* Oracle */
+    {{6, {GROUP(0xfd00), GROUP(0x100), [12] = GROUP(0x100), GROUP(0x200)}}, 128},    /* Alibaba */
+    {{6, {GROUP(0xfd00), GROUP(0x42), [14] = GROUP(0x42)}}, 128},                    /* Scaleway */
+    {{6, {GROUP(0xfd00), GROUP(0xa9fe), GROUP(0xa9fe), [14] = GROUP(1)}}, 128},      /* Akamai */
+    {{6, {GROUP(0xfe80), [12] = GROUP(0xa9fe), GROUP(0xa9fe)}}, 128},                /* OpenStack */
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -148,7 +158,7 @@ bool policy_table_is_open(const struct ip_addr *ip)
             return false;
     }
     for (size_t i = 0; i < COUNT(metadata); i++) {
-        if (metadata[i].family == ip->family && metadata[i].bytes[0] == ip->bytes[0])
+        if (policy_touches(&metadata[i], ip))
             return false;
     }
     return true;
@@ -157,7 +167,7 @@ bool policy_table_is_open(const struct ip_addr *ip)
 bool policy_table_is_metadata(const struct ip_addr *ip)
 {
     for (size_t i = 0; i < COUNT(metadata); i++) {
-        if (metadata[i].bytes[0] == ip->bytes[0] && ip_equal(&metadata[i], ip))
+        if (first_byte_fits(&metadata[i], ip) && cidr_contains(&metadata[i], ip))
             return true;
     }
     return false;

@@ -15,8 +15,9 @@ import pytest
 
 from lib import proc
 
-METADATA = ("168.63.129.16 169.254.169.254 169.254.170.2 100.100.100.200 192.0.0.192"
-            " fd00:ec2::254 fd20:ce::254").split()
+METADATA = ("168.63.129.16 169.254.169.254 169.254.169.252 169.254.170.2 169.254.170.23 169.254.42.42"
+            " 169.254.0.23 100.100.100.200 192.0.0.192 fd00:ec2::/32 fd20:ce::254 fd00:42::42"
+            " fd00:c1::a9fe:a9fe fd00:100::100:200 fd00:a9fe:a9fe::1 fe80::a9fe:a9fe").split()
 PRIVATE = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7".split()
 EMBEDDINGS = "64:ff9b::/96 64:ff9b:1::/48 2002::/16 2001::/32 ::/96 ::ffff:0:0:0/96".split()
 
@@ -118,11 +119,14 @@ class Oracle:
             self.allow.add(prefix, True)
         self.private.finish()
         self.allow.finish()
-        self.metadata = {number(m) for m in METADATA}
+        self.metadata = Blocks()
+        for m in METADATA:
+            self.metadata.add(m, True)
+        self.metadata.finish()
 
     def one(self, family, value):
         """Alone, without what it embeds."""
-        if (family, value) in self.metadata:
+        if self.metadata.find(family, value):
             return False
         if self.allow.find(family, value):
             return True
@@ -147,9 +151,10 @@ class Draw:
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.edges = list(registry().edges())
+        metadata = Blocks()
         for m in METADATA:
-            family, value = number(m)
-            self.edges.append((family, value, value))
+            metadata.add(m, True)
+        self.edges += metadata.edges()
         self.four = [e for e in self.edges if e[0] == 4]
 
     def near(self, edges):
@@ -286,7 +291,7 @@ class Lines(Oracle):
         best = self.line(family, value, port)
         if best and best[2]:
             return False
-        if (family, value) in self.metadata:
+        if self.metadata.find(family, value):
             return bool(best) and best[0] == (32 if family == 4 else 128)
         return bool(best) or self.one(family, value)
 

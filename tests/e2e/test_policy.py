@@ -88,11 +88,21 @@ def test_special_addresses_are_denied(strict, address):
 METADATA = [
     "168.63.129.16",
     "169.254.169.254",
+    "169.254.169.252",
     "169.254.170.2",
+    "169.254.170.23",
+    "169.254.42.42",
+    "169.254.0.23",
     "100.100.100.200",
     "192.0.0.192",
     "[fd00:ec2::254]",
+    "[fd00:ec2::23]",
     "[fd20:ce::254]",
+    "[fd00:42::42]",
+    "[fd00:c1::a9fe:a9fe]",
+    "[fd00:100::100:200]",
+    "[fd00:a9fe:a9fe::1]",
+    "[fe80::a9fe:a9fe]",
 ]
 
 
@@ -105,6 +115,7 @@ def test_metadata_stays_denied_under_a_wide_allow(spawn):
     daemon = spawn(
         "policy.default.allow=169.254.0.0/16",
         "policy.default.allow=fd00::/8",
+        "policy.default.allow=fe80::/10",
         "policy.default.base=private",
     )
     for address in METADATA:

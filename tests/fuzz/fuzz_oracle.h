@@ -135,12 +135,15 @@ static inline enum oracle_class oracle_class(const struct oracle_ip *ip)
 static inline bool oracle_is_metadata(const struct oracle_ip *ip)
 {
     static const char *const all[] = {
-        "168.63.129.16", "169.254.169.254", "169.254.170.2",   "100.100.100.200",
-        "192.0.0.192",   "fd00:ec2::254",   "fd20:ce::254",
+        "168.63.129.16",      "169.254.169.254",   "169.254.169.252", "169.254.170.2",
+        "169.254.170.23",     "169.254.42.42",     "169.254.0.23",    "100.100.100.200",
+        "192.0.0.192",        "fd00:ec2::/32",     "fd20:ce::254",    "fd00:42::42",
+        "fd00:c1::a9fe:a9fe", "fd00:100::100:200", "fd00:a9fe:a9fe::1",
+        "fe80::a9fe:a9fe",
     };
-    struct oracle_ip one;
+    struct oracle_prefix one;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (oracle_ip(all[i], &one) && oracle_equal(&one, ip))
+        if (oracle_prefix(all[i], &one) && oracle_holds(&one, ip))
             return true;
     }
     return false;

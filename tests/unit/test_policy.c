@@ -593,8 +593,11 @@ static void test_bad_lines(void **state)
 /* --- metadata -------------------------------------------------------------------------------- */
 
 static const char *const metadata[] = {
-    "168.63.129.16", "169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192",
-    "fd00:ec2::254", "fd20:ce::254",
+    "168.63.129.16",      "169.254.169.254",   "169.254.169.252", "169.254.170.2",
+    "169.254.170.23",     "169.254.42.42",     "169.254.0.23",    "100.100.100.200",
+    "192.0.0.192",        "fd00:ec2::254",     "fd00:ec2::23",    "fd00:ec2:ffff::1",
+    "fd20:ce::254",       "fd00:42::42",       "fd00:c1::a9fe:a9fe",
+    "fd00:100::100:200",  "fd00:a9fe:a9fe::1", "fe80::a9fe:a9fe",
 };
 
 static void test_metadata(void **state)
@@ -608,6 +611,7 @@ static void test_metadata(void **state)
         snprintf(bare, sizeof bare, "%s", metadata[i]);
 
         const char *const closed[] = {"", "0.0.0.0/0 ::/0", "169.254.0.0/16 100.64.0.0/10",
+                                      "fd00::/8 fe80::/10",
                                       "168.63.129.16/31 fd00:ec2::/32 fd20:ce::254/127",
                                       "168.63.129.17 169.254.169.253 [::]:80"};
         for (size_t k = 0; k < COUNT(closed); k++) {
@@ -631,7 +635,14 @@ static void test_metadata(void **state)
         policy_destroy(p);
     }
 
-    struct policy *p = make(POLICY_BASE_UNSAFE_ANY, "64:ff9b::/96", "", NULL);
+    struct policy *p = make(POLICY_BASE_PRIVATE, "169.254.0.0/16 fe80::/10", "", NULL);
+    static const char *const beside[] = {"169.254.169.251", "169.254.170.24", "169.254.42.43",
+                                         "169.254.0.22",    "fd00:ec1::254",  "fd00:ec3::",
+                                         "fd00:42::43",     "fd00:c1::1",     "fe80::a9fe:a9ff"};
+    for (size_t i = 0; i < COUNT(beside); i++)
+        assert_allowed(p, beside[i], 80);
+    policy_destroy(p);
+    p = make(POLICY_BASE_UNSAFE_ANY, "64:ff9b::/96", "", NULL);
     assert_denied(p, "64:ff9b::a9fe:a9fe", 80, "metadata 169.254.169.254");
     assert_denied(p, "::ffff:169.254.169.254", 80, "metadata 169.254.169.254");
     assert_denied(p, "2002:a83f:8110::1", 80, "metadata 168.63.129.16");
