@@ -25,7 +25,6 @@
 
 #define ERRORS_MAX 20
 #define ERROR_ROOM 256
-#define NAME_BYTES_MAX 32 /* of a listener or a policy */
 #define DEFAULT_NAME "default"
 #define MODE_DEFAULT 0660 /* as config_table.c has it */
 
@@ -249,7 +248,7 @@ static bool name_is_good(const char *name)
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
     size_t n = strspn(name, allowed);
-    return n > 0 && n <= NAME_BYTES_MAX && !name[n];
+    return n > 0 && n <= CONFIG_NAME_MAX && !name[n];
 }
 
 /* The slot of [section name], made with its defaults when there is none yet. */
@@ -312,7 +311,7 @@ int config_section_slot(struct config_loader *l, const char *kind, const char *n
                            kind, kind, between);
     } else if (!name_is_good(name)) {
         CONFIG_REPORT_HERE(l, "%s is no name for a %s; 1 to %d of A-Z a-z 0-9 _ -",
-                           config_quote(name, quoted), kind, NAME_BYTES_MAX);
+                           config_quote(name, quoted), kind, CONFIG_NAME_MAX);
     } else {
         return named_slot(l, (enum config_section)section, name);
     }

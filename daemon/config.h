@@ -24,6 +24,7 @@
 #include "cidr.h"
 
 #define CONFIG_NAMED_MAX 16     /* most [listener NAME] or [policy NAME] sections of a kind */
+#define CONFIG_NAME_MAX 32      /* bytes of a NAME */
 #define CONFIG_ADDRESSES_MAX 64 /* most addresses of all listeners */
 
 struct str_list {

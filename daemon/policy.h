@@ -55,7 +55,7 @@ struct policy_hop {
 };
 
 #define POLICY_RULE_MAX 96
-#define POLICY_MESSAGE_MAX 256
+#define POLICY_MESSAGE_MAX 384 /* the longest sentence, with the longest name of a section */
 
 struct verdict {
     enum err_type type; /* ERR_NONE = allowed; else DESTINATION_IP_PROHIBITED, HTTP_REQUEST_DENIED

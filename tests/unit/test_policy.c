@@ -829,6 +829,42 @@ static void test_messages(void **state)
     policy_destroy(p);
 }
 
+/* With the longest name that a section may have the sentence is whole. */
+static void test_whole_messages(void **state)
+{
+    (void)state;
+    static const char *const longest[] = {
+        "64:ff9b:1:c0a8:ff:ff00:c0a8:ffff", "64:ff9b:1:c0a8:ffa9:fea9:fea9:feff",
+        "64:ff9b:1:a9fe:ff:a9fe:a9fe:a9fe", "2001:0:c0a8:ffff:ffff:ffff:3f57:1",
+        "2002:a83f:8110:ffff:200:5efe:6464:64c8",
+    };
+    char name[CONFIG_NAME_MAX + 1], end[CONFIG_NAME_MAX + 24];
+    struct config_policy conf = {.name = name, .base = POLICY_BASE_UNSAFE_ANY};
+    struct buf errors;
+
+    memset(name, 'n', CONFIG_NAME_MAX);
+    name[CONFIG_NAME_MAX] = '\0';
+    snprintf(end, sizeof end, "` in [policy %s] would", name);
+    buf_init(&errors, 0);
+    for (int base = POLICY_BASE_PUBLIC; base <= POLICY_BASE_UNSAFE_ANY; base++) {
+        conf.base = base;
+        struct policy *p = policy_create(&conf, &errors);
+        assert_non_null(p);
+        for (size_t i = 0; i < COUNT(longest); i++) {
+            const struct policy_hop hop = {.port = 65535, .from = POLICY_FROM_GLOBAL};
+            struct ip_addr address = ip(longest[i]);
+            struct verdict v;
+            if (policy_check_address(p, &hop, &address, &v))
+                continue;
+            size_t n = strlen(v.message), tail = strlen(end);
+            if (n < tail || strcmp(v.message + n - tail, end) != 0)
+                fail_msg("cut: %s", v.message);
+        }
+        policy_destroy(p);
+    }
+    buf_fini(&errors);
+}
+
 /* A name of any length and the longest addresses: cut at the end, never beyond. */
 static void test_long_names(void **state)
 {
@@ -1365,6 +1401,7 @@ int main(void)
         cmocka_unit_test(test_order_of_lines),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_whole_messages),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_own_wildcard),
         cmocka_unit_test(test_named_lines),
