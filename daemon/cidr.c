@@ -7,7 +7,7 @@
  * leading zeros, no zone), so that what is printed is what is matched.
  *
  * The part that needs care is ip_embedded_v4(): an IPv6 address may be a letter addressed to an
- * IPv4 one. Where a form leaves room for two readings (a NAT64 prefix of one's own), both are
+ * IPv4 one. Where a form leaves room for several readings (a NAT64 prefix of one's own), all are
  * returned, and who judges must be content with each.
  */
 #include "cidr.h"
@@ -180,25 +180,27 @@ static void put_v4(struct ip_addr *out, uint8_t a, uint8_t b, uint8_t c, uint8_t
     *out = (struct ip_addr){.family = 4, .bytes = {a, b, c, d}};
 }
 
-/* 64:ff9b:1::/48 is for each network to divide (RFC 8215). With the /48 layout of RFC 6052 the
- * address is in bytes 6, 7, 9, 10 and what follows is ignored by the translator; with a /96 cut
- * from the block it is in the last four. Only where one of them is all zero is it not meant. */
-static int embedded_in_local_nat64(const uint8_t *b, struct ip_addr out[2])
+/* 64:ff9b:1::/48 is for each network to divide (RFC 8215): its translator's prefix is all of it, or
+ * a /56, /64 or /96 within. Where the address is then (RFC 6052) leaves byte 8 out, and what follows
+ * the address is ignored, so that no byte tells which one is meant. Only 0.0.0.0/8, which no
+ * translator sends to, is not; but for an address that has nothing else. */
+static int embedded_in_local_nat64(const uint8_t *b, struct ip_addr out[IP_EMBEDDED_MAX])
 {
-    static const uint8_t zero[6];
-    bool whole = memcmp(b + 6, zero, 6) != 0;
-    bool tail = memcmp(b + 12, zero, 4) != 0;
+    static const uint8_t layouts[][4] = {{6, 7, 9, 10}, {7, 9, 10, 11}, {9, 10, 11, 12}};
     int n = 0;
 
-    if (whole || !tail)
-        put_v4(&out[n++], b[6], b[7], b[9], b[10]);
-    if (tail)
+    for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+        const uint8_t *at = layouts[i];
+        if (b[at[0]] != 0)
+            put_v4(&out[n++], b[at[0]], b[at[1]], b[at[2]], b[at[3]]);
+    }
+    if (b[12] != 0 || n == 0)
         put_v4(&out[n++], b[12], b[13], b[14], b[15]);
     return n;
 }
 
 /* Teredo names its server, and the client behind it with all bits turned over (RFC 4380). */
-static int embedded_in_teredo(const uint8_t *b, struct ip_addr out[2])
+static int embedded_in_teredo(const uint8_t *b, struct ip_addr out[IP_EMBEDDED_MAX])
 {
     put_v4(&out[0], b[4], b[5], b[6], b[7]);
     put_v4(&out[1], b[12] ^ 0xff, b[13] ^ 0xff, b[14] ^ 0xff, b[15] ^ 0xff);
@@ -230,7 +232,7 @@ static bool is_isatap(const uint8_t *b)
     return (b[8] == 0x00 || b[8] == 0x02) && b[9] == 0x00 && b[10] == 0x5e && b[11] == 0xfe;
 }
 
-int ip_embedded_v4(const struct ip_addr *ip, struct ip_addr out[2])
+int ip_embedded_v4(const struct ip_addr *ip, struct ip_addr out[IP_EMBEDDED_MAX])
 {
     static const uint8_t local_nat64[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01};
     static const uint8_t teredo[4] = {0x20, 0x01, 0x00, 0x00};

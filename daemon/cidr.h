@@ -50,10 +50,11 @@ bool cidr_contains(const struct cidr *c, const struct ip_addr *ip);
 const char *cidr_format(const struct cidr *c, char text[IP_TEXT_MAX + 4]);
 
 /* The IPv4 addresses embedded in an IPv6 one: v4-mapped ::ffff/96, v4-compatible ::/96 (but not ::
- * and ::1, which are no IPv4), SIIT ::ffff:0:0/96, NAT64 64:ff9b::/96 and 64:ff9b:1::/48 (the
- * RFC 6052 layout of a /48, that of a /96, or both where the bytes leave it open), 6to4 2002::/16,
- * Teredo 2001::/32 (server and client), ISATAP ...:0:5efe:a.b.c.d and 200:5efe. Returns how many
- * were written (0-2). */
-int ip_embedded_v4(const struct ip_addr *ip, struct ip_addr out[2]);
+ * and ::1, which are no IPv4), SIIT ::ffff:0:0/96, NAT64 64:ff9b::/96 and 64:ff9b:1::/48 (by
+ * each of the layouts of RFC 6052 for a prefix of 48, 56, 64 and 96 bits, as none can be told from
+ * the others), 6to4 2002::/16, Teredo 2001::/32 (server and client), ISATAP ...:0:5efe:a.b.c.d and
+ * 200:5efe. Returns how many were written. */
+#define IP_EMBEDDED_MAX 4
+int ip_embedded_v4(const struct ip_addr *ip, struct ip_addr out[IP_EMBEDDED_MAX]);
 
 #endif

@@ -181,7 +181,7 @@ static void find_open(struct policy *p)
 /* An IPv6 address must embed none: that one would have to be judged, too. */
 static bool is_open(const struct policy *p, const struct ip_addr *ip)
 {
-    struct ip_addr inside[2];
+    struct ip_addr inside[IP_EMBEDDED_MAX];
 
     return ip->family != 0 && p->open[ip->family == 6][ip->bytes[0]] &&
            ip_embedded_v4(ip, inside) == 0;
@@ -348,7 +348,7 @@ static struct policy_finding judge(const struct policy *p, const struct policy_h
 static bool judge_all(const struct policy *p, const struct policy_hop *hop,
                       const struct ip_addr *ip, struct policy_findings *out)
 {
-    struct ip_addr embedded[2];
+    struct ip_addr embedded[IP_EMBEDDED_MAX];
     size_t inside = (size_t)ip_embedded_v4(ip, embedded);
 
     out->count = 1 + inside;
@@ -366,7 +366,7 @@ static bool judge_all(const struct policy *p, const struct policy_hop *hop,
 
 enum policy_from policy_from(enum policy_from before, const struct ip_addr *ip)
 {
-    struct ip_addr embedded[2];
+    struct ip_addr embedded[IP_EMBEDDED_MAX];
     const struct address_block *block = policy_table_find(ip);
     size_t inside = (size_t)ip_embedded_v4(ip, embedded);
     struct ip_addr v4 = *ip;

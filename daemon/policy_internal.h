@@ -61,7 +61,7 @@ struct policy_finding {
 
 /* What is known of one address and those inside it. */
 struct policy_findings {
-    struct policy_finding all[3]; /* the address itself, then what it embeds */
+    struct policy_finding all[1 + IP_EMBEDDED_MAX]; /* the address itself, then what it embeds */
     size_t count;
     const struct policy_finding *worst;
 };

@@ -88,10 +88,10 @@ def v4_inside(value):
     low32, top = value & 0xFFFFFFFF, value >> 96
     if value >> 32 == 0xFFFF:
         return None, [low32]
-    if value >> 80 == 0x0064FF9B0001:  # RFC 8215: cut as a /48 (RFC 6052, octet 8 is left out), or a /96
-        as_48 = (value >> 64 & 0xFFFF) << 16 | value >> 40 & 0xFFFF
-        found = [as_48] if value >> 32 & (1 << 48) - 1 or not low32 else []
-        return value, found + ([low32] if low32 else [])
+    if value >> 80 == 0x0064FF9B0001:  # RFC 8215: whatever prefix it was divided by
+        squeezed = value >> 64 << 56 | value & (1 << 56) - 1  # RFC 6052: without octet 8
+        found = [squeezed >> 88 - bits & 0xFFFFFFFF for bits in (48, 56, 64)] + [low32]
+        return value, [v4 for v4 in found if v4 >> 24] or [low32]  # 0.0.0.0/8 is nowhere
     if top == 0x20010000:  # Teredo, RFC 4380
         return value, [value >> 64 & 0xFFFFFFFF, ~value & 0xFFFFFFFF]
     found = []
@@ -180,7 +180,13 @@ class Draw:
 
     def embedding(self):
         r, v4 = self.random, self.v4()
-        kind = r.randrange(10)
+        kind = r.randrange(11)
+        if kind == 10:  # NAT64 of one's own, by a prefix of 56 or 64 bits
+            bits = r.choice((56, 64))
+            squeezed = 0x0064FF9B0001 << 72 | v4 << 88 - bits | r.choice((0, r.getrandbits(88 - bits)))
+            squeezed |= r.choice((0, r.getrandbits(bits - 48))) << 120 - bits
+            octet_8 = r.choice((0, 0, r.getrandbits(8)))
+            return squeezed >> 56 << 64 | octet_8 << 56 | squeezed & (1 << 56) - 1
         if kind == 0:
             return 0xFFFF << 32 | v4
         if kind == 1:

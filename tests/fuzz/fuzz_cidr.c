@@ -229,8 +229,8 @@ static bool check_verdict(const struct lists *l, const struct policy *p, const s
 
 static void check_embedded(const struct ip_addr *ip)
 {
-    struct oracle_ip address = to_oracle(ip), expected[2];
-    struct ip_addr got[2];
+    struct oracle_ip address = to_oracle(ip), expected[4];
+    struct ip_addr got[IP_EMBEDDED_MAX];
     int n = ip_embedded_v4(ip, got);
     FUZZ_ASSERT(n == oracle_inside(&address, expected));
     for (int i = 0; i < n; i++) {

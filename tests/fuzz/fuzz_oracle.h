@@ -180,15 +180,36 @@ static inline struct oracle_ip oracle_v4(const struct oracle_ip *ip, int a, int 
     return (struct oracle_ip){4, {s[a] ^ turn, s[b] ^ turn, s[c] ^ turn, s[d] ^ turn}};
 }
 
-/* The IPv4 addresses inside an IPv6 one, at most two. */
-static inline int oracle_inside(const struct oracle_ip *ip, struct oracle_ip out[2])
+/* NAT64 of one's own: the 32 bits behind a prefix of 48, 56, 64 or 96, bits 64 to 71 skipped; none
+ * of 0.0.0.0/8, if there is another. */
+static inline int oracle_inside_local(const struct oracle_ip *ip, struct oracle_ip out[4])
+{
+    static const int prefixes[] = {48, 56, 64, 96};
+    int n = 0;
+    for (int i = 0; i < 4; i++) {
+        struct oracle_ip v4 = {.bytes = 4};
+        int from = prefixes[i];
+        for (int bit = 0; bit < 32; bit++, from++) {
+            if (from == 64)
+                from = 72;
+            v4.b[bit / 8] = (uint8_t)(v4.b[bit / 8] << 1 | oracle_bit(ip, from));
+        }
+        if (v4.b[0] > 0 || (i == 3 && n == 0))
+            out[n++] = v4;
+    }
+    return n;
+}
+
+/* The IPv4 addresses inside an IPv6 one, at most four. */
+static inline int oracle_inside(const struct oracle_ip *ip, struct oracle_ip out[4])
 {
     int n = 0;
     bool isatap = ip->bytes == 16 && (ip->b[8] & 0xfd) == 0 && ip->b[9] == 0 && ip->b[10] == 0x5e &&
                   ip->b[11] == 0xfe;
-    bool local = oracle_is_in(ip, "64:ff9b:1::/48"), tail = oracle_any(ip, 12, 16);
     if (ip->bytes != 16 || oracle_is_in(ip, "::/127"))
         return 0;
+    if (oracle_is_in(ip, "64:ff9b:1::/48"))
+        return oracle_inside_local(ip, out);
     if (oracle_is_in(ip, "2001::/32")) {
         out[n++] = oracle_v4(ip, 4, 5, 6, 7, 0);
         out[n++] = oracle_v4(ip, 12, 13, 14, 15, 0xff);
@@ -196,11 +217,8 @@ static inline int oracle_inside(const struct oracle_ip *ip, struct oracle_ip out
     }
     if (oracle_is_in(ip, "2002::/16"))
         out[n++] = oracle_v4(ip, 2, 3, 4, 5, 0);
-    if (local && (oracle_any(ip, 6, 12) || !tail))
-        out[n++] = oracle_v4(ip, 6, 7, 9, 10, 0);
-    if ((local && tail) ||
-        (!local && (isatap || oracle_is_mapped(ip) || oracle_is_in(ip, "::/96") ||
-                    oracle_is_in(ip, "::ffff:0:0:0/96") || oracle_is_in(ip, "64:ff9b::/96"))))
+    if (isatap || oracle_is_mapped(ip) || oracle_is_in(ip, "::/96") ||
+        oracle_is_in(ip, "::ffff:0:0:0/96") || oracle_is_in(ip, "64:ff9b::/96"))
         out[n++] = oracle_v4(ip, 12, 13, 14, 15, 0);
     return n;
 }
@@ -344,7 +362,7 @@ static inline enum oracle_word oracle_judge_one(const struct oracle_policy *p,
 static inline enum oracle_word oracle_judge(const struct oracle_policy *p,
                                             const struct oracle_ip *ip, long port)
 {
-    struct oracle_ip inside[2];
+    struct oracle_ip inside[4];
     enum oracle_word worst = oracle_judge_one(p, ip, port);
     int n = oracle_inside(ip, inside);
     for (int i = 0; i < n; i++) {

@@ -225,7 +225,7 @@ static void test_embedded(void **state)
 {
     (void)state;
     static const struct {
-        const char *text, *inside[3];
+        const char *text, *inside[1 + IP_EMBEDDED_MAX];
     } cases[] = {
         {"10.0.0.1", {NULL}},
         {"::", {NULL}},
@@ -248,7 +248,13 @@ static void test_embedded(void **state)
         {"64:ff9b:1:7f00:0:1ab::", {"127.0.0.1"}},             /* ... its suffix is ignored */
         {"64:ff9b:1::7f00:1", {"127.0.0.1"}},                  /* ... /96 */
         {"64:ff9b:1:7f00:0:100:808:808", {"127.0.0.1", "8.8.8.8"}},
-        {"64:ff9b:1:808:8:800:7f00:1", {"8.8.8.8", "127.0.0.1"}},
+        {"64:ff9b:1:808:8:800:7f00:1", {"8.8.8.8", "8.8.8.0", "8.8.0.127", "127.0.0.1"}},
+        {"64:ff9b:1:7f:0:1::", {"127.0.0.1"}},                 /* ... /56 */
+        {"64:ff9b:1:8a9:fe:a9fe::", {"8.169.254.169", "169.254.169.254", "254.169.254.0"}},
+        {"64:ff9b:1:0:7f:0:100:0", {"127.0.0.1", "1.0.0.0"}},  /* ... /64 */
+        {"64:ff9b:1:0:ff7f:0:100:0", {"127.0.0.1", "1.0.0.0"}}, /* ... byte 8 is left out */
+        {"64:ff9b:1:808:a:0:100:1", {"8.8.10.0", "8.10.0.0", "10.0.0.1", "1.0.0.1"}},
+        {"64:ff9b:1::9", {"0.0.0.9"}},
         {"64:ff9b:1::", {"0.0.0.0"}},
         {"2002:7f00:1::", {"127.0.0.1"}},                      /* 6to4 */
         {"2002:7f00:1::5efe:a00:1", {"127.0.0.1", "10.0.0.1"}}, /* ... with ISATAP inside */
@@ -265,7 +271,7 @@ static void test_embedded(void **state)
         {"2606:4700:4700::1111", {NULL}},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct ip_addr outer = ip(cases[i].text), inside[2];
+        struct ip_addr outer = ip(cases[i].text), inside[IP_EMBEDDED_MAX];
         int expected = 0, n = ip_embedded_v4(&outer, inside);
         while (cases[i].inside[expected])
             expected++;

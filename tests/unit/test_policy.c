@@ -642,6 +642,17 @@ static void test_metadata(void **state)
     for (size_t i = 0; i < COUNT(beside); i++)
         assert_allowed(p, beside[i], 80);
     policy_destroy(p);
+    p = make(POLICY_BASE_PUBLIC, "64:ff9b:1::/48", "", NULL);
+    assert_denied(p, "64:ff9b:1:a9fe:a9:fe00::", 80, "metadata 169.254.169.254");
+    assert_denied(p, "64:ff9b:1:8a9:fe:a9fe::", 80, "metadata 169.254.169.254");
+    assert_denied(p, "64:ff9b:1:0:a9:fea9:fe00:0", 80, "metadata 169.254.169.254");
+    assert_denied(p, "64:ff9b:1::a9fe:a9fe", 80, "metadata 169.254.169.254");
+    assert_denied(p, "64:ff9b:1:808:a:0:100:1", 80, "public: 10.0.0.0/8");
+    assert_allowed(p, "64:ff9b:1:808:8:800::", 80);
+    assert_allowed(p, "64:ff9b:1:8:8:808::", 80);
+    assert_allowed(p, "64:ff9b:1:0:8:808:800:0", 80);
+    assert_allowed(p, "64:ff9b:1::808:808", 80);
+    policy_destroy(p);
     p = make(POLICY_BASE_UNSAFE_ANY, "64:ff9b::/96", "", NULL);
     assert_denied(p, "64:ff9b::a9fe:a9fe", 80, "metadata 169.254.169.254");
     assert_denied(p, "::ffff:169.254.169.254", 80, "metadata 169.254.169.254");
@@ -987,7 +998,7 @@ static void check_url_vector(const struct policy *p, const char *dialled, const 
     if (o->ip.family != 0) {
         if (strcmp(dialled, "-") != 0 && !dialled_has(dialled, &o->ip))
             fail_msg("%s is %s for us, but libcurl dialled %s", text, o->host, dialled);
-        struct ip_addr inside[2];
+        struct ip_addr inside[IP_EMBEDDED_MAX];
         if (allowed != check_ip(p, &o->ip, o->port, &v))
             fail_msg("%s: host and address are judged differently", text);
         if (allowed && ip_embedded_v4(&o->ip, inside) > 0)
