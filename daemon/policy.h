@@ -107,8 +107,8 @@ bool policy_explain_address(const struct policy *p, const struct policy_hop *hop
 bool policy_explain_host(const struct policy *p, const struct policy_hop *hop,
                          const struct ip_addr *literal, struct verdict *v);
 
-/* A connection to an address of this machine itself: false, and *v says so, when gatherd listens at
- * every address on that port. For addresses that the machine got after policy_set_own(). */
+/* A connection to an address of this machine itself (local_is_here()): false, and *v says so, when
+ * gatherd listens at every address on that port. For those that policy_set_own() did not find. */
 bool policy_check_self(const struct policy *p, const struct ip_addr *ip, uint16_t port,
                        struct verdict *v);
 

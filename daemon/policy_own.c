@@ -4,9 +4,9 @@
  * that asks for its own daemon could fill it by itself. Told at start and at each reload, asked for
  * each address that is judged. Owned by the policy.
  *
- * A listener on 0.0.0.0 or :: is every address that the machine has. They are read here, and one
- * that the machine gets later is found when a connection to it stands: both its ends are the same
- * address then (policy_check_self()).
+ * A listener on 0.0.0.0 or :: is every address that the machine has. Those of its interfaces are
+ * read here. One that it gets later, and those of local prefixes and routes, only the kernel knows:
+ * it is asked when such a port is dialled at an address that is not listed (policy_check_self()).
  */
 #include "policy_internal.h"
 

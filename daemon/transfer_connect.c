@@ -18,12 +18,21 @@
 
 #include "clock.h"
 #include "curl_uv_recv.h"
+#include "local.h"
 #include "tls_trust.h"
 
 /* All certificates that a server sends, which OpenSSL reads in one call, 0.3 ms each, and keeps
  * with the session, 5 KB each; its own bound of 100 KB is 330 small ones. The longest chains of the
  * public web have some 20 KB. */
 #define CHAIN_BYTES_MAX 32768
+
+/* Whether that is gatherd's own listener on all addresses, by one that is not listed as its own:
+ * the machine got it later, or has it without an interface's having it. */
+static bool is_own_port_here(const struct policy *policy, const struct ip_addr *ip, uint16_t port,
+                             struct verdict *v)
+{
+    return !policy_check_self(policy, ip, port, v) && local_is_here(ip);
+}
 
 /* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
 static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t port)
@@ -38,6 +47,7 @@ static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t p
     bool allowed = policy_check_address(t->env->policy, &hop, ip, &v);
     if (v.reported && t->would_deny[0] == '\0')
         memcpy(t->would_deny, v.rule, sizeof t->would_deny);
+    allowed = allowed && !is_own_port_here(t->env->policy, ip, port, &v);
     if (!allowed) {
         t->cut = CUT_POLICY;
         t->verdict = v;
@@ -110,6 +120,7 @@ static void end_handshake(struct transfer *t)
 static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
 {
     struct transfer *t = arg;
+    (void)local;
     (void)local_port;
     if (t->cut == CUT_CLOSED)
         return CURL_PREREQFUNC_ABORT;
@@ -122,11 +133,6 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         t->peer = (struct ip_addr){0};
     if (!may_connect(t, &t->peer, t->peer_port))
         return CURL_PREREQFUNC_ABORT;
-    if (strcmp(peer, local) == 0 &&
-        !policy_check_self(t->env->policy, &t->peer, t->peer_port, &t->verdict)) {
-        t->cut = CUT_POLICY;
-        return CURL_PREREQFUNC_ABORT;
-    }
     t->ready_us = clock_us();
     t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
     t->sends++;

@@ -244,12 +244,19 @@ def test_own_listener_by_every_address(on_land, land, tmp_path, bind):
     kinds = {r["url"]: r["error"] and r["error"]["type"] for r in doc["results"]}
     assert set(kinds.values()) == {"proxy_loop_detected"}, kinds
     assert "own-listener" in doc["results"][0]["error"]["rule"]
-    if bind == "0.0.0.0":
-        # an address that the machine gets now: found out when the connection stands
-        land.address("10.9.9.9")
-        doc = contract.check(daemon.post(["http://10.9.9.9:%d/-/healthy" % port], headers=headers).body)
-        assert doc["results"][0]["error"]["type"] == "proxy_loop_detected", doc["results"][0]
-        assert doc["results"][0]["error"]["sent"] is False
+    # what the machine gets now: an address alone, one with a network around it, a second one in that
+    # network, and what is nobody's address there but leads here all the same
+    later = {"0.0.0.0": ("10.9.9.9", "10.5.0.1", "10.5.0.2", "10.5.0.77"),
+             "[::]": ("fd00:9::9", "fd00:5::1", "fd00:5::2")}[bind]
+    for address, bits in zip(later, (None, *[24 if bind == "0.0.0.0" else 64] * 2)):
+        land.address(address, bits)
+    for address in later:
+        host = "[%s]" % address if ":" in address else address
+        for mapped in (host, "[::ffff:%s]" % host) if bind == "0.0.0.0" else (host,):
+            url = "http://%s:%d/-/healthy" % (mapped, port)
+            result = contract.check(daemon.post([url], headers=headers).body)["results"][0]
+            assert result["error"] and result["error"]["type"] == "proxy_loop_detected", result
+            assert result["error"]["phase"] == "connect" and result["error"]["sent"] is False
 
 
 def test_no_policy_without_a_line_is_changed_by_dump(tmp_path):

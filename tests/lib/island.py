@@ -62,9 +62,10 @@ class Island:
         """{name: arguments of dns.Server.add()}."""
         self._ask(do="names", table=table)
 
-    def address(self, address):
-        """The machine gets another address."""
-        self._ask(do="address", address=address)
+    def address(self, address, bits=None):
+        """The machine gets another address: alone, or (bits) with a network around it, which is all of
+        it local, as it is on lo."""
+        self._ask(do="address", address=address, bits=bits)
 
     def accepted(self):
         return self._ask(do="accepted")
@@ -103,12 +104,19 @@ def up():
         fcntl.ioctl(sock, SIOCSIFFLAGS, request("lo", struct.pack("=h14x", flags[0] | IFF_UP)))
 
 
-def give(number, address):
-    """An alias of lo: a single address, and no route to its neighbours."""
+def give(number, address, bits=None):
+    """An alias of lo: a single address, and no route to its neighbours; or with a network around it."""
+    if ":" in address:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            packed = socket.inet_pton(socket.AF_INET6, address)
+            index = socket.if_nametoindex("lo")
+            fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("=16sIi", packed, bits or 128, index))
+        return
     name = "lo:%d" % number
+    mask = socket.inet_ntoa(struct.pack(">I", 0xFFFFFFFF << 32 - (bits or 32) & 0xFFFFFFFF))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SIOCSIFADDR, address_request(name, address))
-        fcntl.ioctl(sock, SIOCSIFNETMASK, address_request(name, "255.255.255.255"))
+        fcntl.ioctl(sock, SIOCSIFNETMASK, address_request(name, mask))
 
 
 def main(addresses):
@@ -130,7 +138,7 @@ def main(addresses):
                 for name, what in order["table"].items():
                     names.add(name, **what)
             elif order["do"] == "address":
-                give(count, order["address"])
+                give(count, order["address"], order["bits"])
                 count += 1
             elif order["do"] == "accepted":
                 answer = server.accepted
