@@ -50,8 +50,9 @@ enum {
 
 enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
 
-struct pool_slot { /* a policy by name; it stays when a reload no longer names it */
+struct pool_slot { /* a policy by name; it stays when a reload no longer names it, and denies all */
     char name[64];
+    bool removed;
     struct policy *policy;
     struct shard_pool *pool;
 };
@@ -166,7 +167,23 @@ static bool install_policy(struct gatherd *g, struct policy *policy, bool change
         policy_destroy(slot->policy);
     }
     slot->policy = policy;
+    slot->removed = false;
     return true;
+}
+
+/* Batches may still run under policies that are no longer in the file. */
+static bool remove_policies(struct gatherd *g, const struct config *config)
+{
+    bool ok = true;
+    for (size_t i = 0; i < g->slot_count; i++) {
+        struct pool_slot *slot = &g->slots[i];
+        if (slot->removed || config_find_policy(config, slot->name) != NULL)
+            continue;
+        struct policy *policy = policy_create_removed(slot->name);
+        slot->removed = policy != NULL && install_policy(g, policy, true);
+        ok &= slot->removed;
+    }
+    return ok;
 }
 
 /* A policy that says what it said in `before` keeps its connections, but not those to servers that
@@ -174,7 +191,8 @@ static bool install_policy(struct gatherd *g, struct policy *policy, bool change
 static bool install_policies(struct gatherd *g, struct access_set *access,
                              const struct config *config, const struct config *before)
 {
-    bool ok = true, renew = tls_trust_changed(&g->authorities, config->fetch.ca_file);
+    bool ok = remove_policies(g, config);
+    bool renew = tls_trust_changed(&g->authorities, config->fetch.ca_file);
     for (size_t i = 0; i < config->policy_count; i++) {
         const struct config_policy *now = &config->policies[i];
         const struct config_policy *was = config_find_policy(before, now->name);

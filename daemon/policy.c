@@ -207,6 +207,19 @@ struct policy *policy_create(const struct config_policy *conf, struct buf *error
     return p;
 }
 
+struct policy *policy_create_removed(const char *name)
+{
+    struct policy *p = calloc(1, sizeof(*p));
+
+    if (p && (p->name = strdup(name)) == NULL) {
+        policy_destroy(p);
+        return NULL;
+    }
+    if (p)
+        p->removed = true;
+    return p;
+}
+
 void policy_destroy(struct policy *p)
 {
     if (!p)
@@ -431,13 +444,14 @@ static void clear(struct verdict *v)
     v->rule[0] = v->message[0] = '\0';
 }
 
-/* Whom nothing is known of is not to be asked by mistake: mode = report does not let this pass. */
-static bool denies_insecure(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
+/* What mode = report does not let pass: whom nothing is known of is not to be asked by mistake. */
+static bool denies_outright(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
 {
-    if (!hop->insecure || p->insecure)
-        return false;
-    policy_say_insecure(v, p);
-    return true;
+    if (p->removed)
+        policy_say_removed(v, p);
+    else if (hop->insecure && !p->insecure)
+        policy_say_insecure(v, p);
+    return v->type != ERR_NONE;
 }
 
 /* What has been denied, but by mode = report. */
@@ -457,7 +471,7 @@ static bool check_address(const struct policy *p, const struct policy_hop *hop,
     bool soft = judge_all(p, hop, ip, &f);
 
     clear(v);
-    if (denies_insecure(p, hop, v))
+    if (denies_outright(p, hop, v))
         return false;
     if (soft && !check_hop(p, hop, v))
         return finish(p, v);
@@ -472,7 +486,7 @@ bool policy_check_address(const struct policy *p, const struct policy_hop *hop,
                           const struct ip_addr *ip, struct verdict *v)
 {
     clear(v);
-    if (denies_insecure(p, hop, v))
+    if (denies_outright(p, hop, v))
         return false;
     if (is_open(p, ip) && port_is_listed(p, hop->port) && check_hop(p, hop, v))
         return true;
@@ -499,7 +513,7 @@ static bool find_literal(const struct policy_hop *hop, const struct ip_addr *lit
 static bool check_name(const struct policy *p, const struct policy_hop *hop, struct verdict *v)
 {
     clear(v);
-    if (denies_insecure(p, hop, v))
+    if (denies_outright(p, hop, v))
         return false;
     if (check_hop(p, hop, v) && !port_is_listed(p, hop->port) && !port_is_named(p, hop))
         policy_say_port_denied(v, p, hop);

@@ -76,6 +76,9 @@ struct verdict {
 
 /* Returns the policy (the caller destroys it) or NULL with messages in *errors. */
 struct policy *policy_create(const struct config_policy *conf, struct buf *errors);
+
+/* In place of one that a reload took away: denies everything, and says why. NULL: no memory. */
+struct policy *policy_create_removed(const char *name);
 void policy_destroy(struct policy *p);
 
 /* Tells the policy where gatherd listens; copies. Wildcards are expanded by getifaddrs() here and

@@ -34,7 +34,7 @@ struct policy {
     char *name;
     enum config_base base;
     enum config_redirects redirects;
-    bool reports;
+    bool reports, removed;
     bool insecure, userinfo;
     struct policy_rule *rules; /* in policy_rule_compare()'s order */
     size_t rule_count;
@@ -88,6 +88,7 @@ void policy_say_redirect_denied(struct verdict *v, const struct policy *p,
 void policy_say_port_denied(struct verdict *v, const struct policy *p,
                             const struct policy_hop *hop);
 void policy_say_insecure(struct verdict *v, const struct policy *p);
+void policy_say_removed(struct verdict *v, const struct policy *p);
 void policy_say_self(struct verdict *v, const struct ip_addr *ip, uint16_t port);
 
 #endif

@@ -252,6 +252,16 @@ void policy_say_insecure(struct verdict *v, const struct policy *p)
         p->name);
 }
 
+void policy_say_removed(struct verdict *v, const struct policy *p)
+{
+    v->type = ERR_HTTP_REQUEST_DENIED;
+    snprintf(v->rule, sizeof(v->rule), "removed policy %s", p->name);
+    say(v,
+        "a reload has taken [policy %s] away, under which this batch was begun: what had not been "
+        "sent by then is denied",
+        p->name);
+}
+
 void policy_say_self(struct verdict *v, const struct ip_addr *ip, uint16_t port)
 {
     char text[TARGET_MAX], addr[IP_TEXT_MAX];

@@ -166,6 +166,37 @@ def test_reload_renews_a_policy_whose_rules_changed(listeners, origin):
     assert origin.wait(lambda: len(origin.open) <= 1)  # the old ones are closed
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "later.removed.test"])
+def test_a_policy_that_a_reload_removes(listeners, origin, dns, host):
+    """What runs on a connection of it goes on; what waits, by address or by name, is denied in words that
+    say so. Under the same name and lines it comes back with connections of its own."""
+    daemon = listeners(default=[], lax=["allow = 127.0.0.1", "mode = report"])
+    daemon.daemon.allow_log = [re.compile("mode=report")]
+    with_it = daemon.path.read_text()
+    dns.add("later.removed.test", a=["127.0.0.1"])
+    later = ["http://%s:%d/size/1" % (host, origin.port)] * 10
+    assert all(r["ok"] for r in daemon.ask("lax", later))  # connections to be reused
+    held = []
+    body = {"concurrency": 1, "requests": [later[0].replace("/size", "/gate/g/size"), *later]}
+    thread = threading.Thread(target=lambda: held.extend(daemon.ask("lax", body)))
+    thread.start()
+    assert origin.wait(lambda: origin.requests("/gate"))
+    daemon.path.write_text("[listener lax]\nbind = 127.0.0.1:0\npolicy = default\n[policy default]\n")
+    reload_until(daemon, lambda: daemon.ask("lax", later[:1])[0], lambda r: r["state"] == "denied")
+    seen = len(origin.seen)
+    origin.release("g")
+    thread.join()
+    assert held[0]["ok"] and len(held) == 1 + len(later)
+    for result in held[1:]:
+        assert result["state"] == "denied" and result["remote_ip"] is None, result
+        assert result["error"]["rule"] == "removed policy lax", result
+        assert "reload has taken [policy lax] away" in result["error"]["message"], result
+    assert len(origin.seen) == seen
+    daemon.path.write_text(with_it)
+    back = reload_until(daemon, lambda: daemon.ask("lax", later[:1])[0], lambda r: r["ok"])
+    assert back["num_connects"] == 1
+
+
 def test_more_names_than_pools(listeners, origin):
     """A reload with a policy that there is no room for is refused whole: the listener does not go on
     with another policy than the file says."""

@@ -840,6 +840,34 @@ static void test_messages(void **state)
     policy_destroy(p);
 }
 
+/* One that a reload took away denies addresses and names alike, whichever way it is asked. */
+static void test_removed(void **state)
+{
+    (void)state;
+    static const char *const hosts[] = {"8.8.8.8", "2606:4700::1", "127.0.0.1", "a.example"};
+    struct policy *p = policy_create_removed("lax");
+
+    assert_non_null(p);
+    assert_string_equal(policy_name(p), "lax");
+    for (size_t i = 0; i < COUNT(hosts); i++) {
+        const struct policy_hop hop = {.host = hosts[i], .port = 80};
+        const struct ip_addr public = ip("8.8.8.8");
+        struct verdict v;
+        for (int way = 0; way < 4; way++) {
+            bool allowed = way == 0   ? policy_check_host(p, &hop, NULL, &v)
+                           : way == 1 ? policy_check_address(p, &hop, &public, &v)
+                           : way == 2 ? policy_explain_host(p, &hop, NULL, &v)
+                                      : policy_explain_address(p, &hop, &public, &v);
+            assert_false(allowed);
+            assert_false(v.reported);
+            assert_int_equal(v.type, ERR_HTTP_REQUEST_DENIED);
+            assert_string_equal(v.rule, "removed policy lax");
+            assert_non_null(strstr(v.message, "[policy lax]"));
+        }
+    }
+    policy_destroy(p);
+}
+
 /* With the longest name that a section may have the sentence is whole. */
 static void test_whole_messages(void **state)
 {
@@ -1413,6 +1441,7 @@ int main(void)
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_whole_messages),
+        cmocka_unit_test(test_removed),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_own_wildcard),
         cmocka_unit_test(test_named_lines),
