@@ -186,6 +186,35 @@ static bool remove_policies(struct gatherd *g, const struct config *config)
     return ok;
 }
 
+/* Whether one of its lines opens all addresses of a family. */
+static bool allows_all(const struct config_policy *p)
+{
+    for (size_t i = 0; i < p->allow.count; i++) {
+        const char *slash = strchr(p->allow.items[i], '/');
+        if (slash != NULL && strspn(slash + 1, "0") == 1 && strchr("]:", slash[2]) != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* base = unsafe-any is refused without a token, for one word opens what nobody has listed. This was
+ * listed, or is a trial: it is said, as whoever reaches the port reaches all that it opens. */
+static void warn_unguarded(struct gatherd *g, const struct config *config)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+        const struct config_policy *p = config_find_policy(config, l->policy);
+        bool reports = p->mode == POLICY_MODE_REPORT;
+        if (l->token_file != NULL || front_reach(g->front, l->name) < REACH_MACHINE ||
+            !(reports || allows_all(p)))
+            continue;
+        LOG_WARN("policy",
+                 "listener=%s policy=%s %s and no token_file: every user and program of this "
+                 "machine may fetch from all that this machine reaches",
+                 l->name, p->name, reports ? "mode=report" : "allow=/0");
+    }
+}
+
 /* A policy that says what it said in `before` keeps its connections, but not those to servers that
  * other authorities have vouched for. */
 static bool install_policies(struct gatherd *g, struct access_set *access,
@@ -208,6 +237,7 @@ static bool install_policies(struct gatherd *g, struct access_set *access,
         else
             ok = false;
     }
+    warn_unguarded(g, config);
     return ok;
 }
 

@@ -210,6 +210,35 @@ def test_cross_site_on_a_unix_socket(spawn, origin, tmp_path):
     assert not origin.seen
 
 
+# --- what a listener without a token opens ---
+
+
+@pytest.mark.parametrize(
+    "option, said",
+    [
+        ("policy.default.mode=report", "mode=report"),
+        ("policy.default.allow=0.0.0.0/0", "allow=/0"),
+        ("policy.default.allow=10.0.0.1 [::/0]:443", "allow=/0"),
+        ("policy.default.allow=0.0.0.0/0:80", "allow=/0"),
+        ("policy.default.allow=10.0.0.0/8 0.0.0.0/1", None),
+    ],
+)
+@pytest.mark.parametrize("guard", ["none", "token", "socket"])
+def test_all_that_the_machine_reaches_for_everybody_is_warned_of(tmp_path, option, said, guard):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("one:token-of-one-0123456789\n")
+    tokens.chmod(0o600)
+    more = {
+        "none": ([], {}),
+        "token": (["listener.default.token_file=%s" % tokens], {}),
+        "socket": ([], {"bind": "unix:%s" % (tmp_path / "s"), "by_unix": True}),
+    }[guard]
+    with proc.Gatherd(option, *more[0], allow_log=["no token_file"], **more[1]) as daemon:
+        lines = [line for line in daemon.lines if "no token_file" in line]
+    assert bool(lines) == (guard == "none" and said is not None), lines
+    assert not lines or (said in lines[0] and "listener=default" in lines[0])
+
+
 # --- a reload cannot take the token away from an address that is open ---
 
 
