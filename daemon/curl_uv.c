@@ -155,6 +155,8 @@ static bool handle_create(struct curl_uv *m)
     curl_multi_setopt(handle, CURLMOPT_SOCKETDATA, m);
     curl_multi_setopt(handle, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(handle, CURLMOPT_TIMERDATA, m);
+    curl_multi_setopt(handle, CURLMOPT_PIPELINING,
+                      m->shares ? CURLPIPE_MULTIPLEX : CURLPIPE_NOTHING);
     bound_connects(m);
     return true;
 }
@@ -175,7 +177,7 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     m->wake = params->wake;
     m->socket_closed = params->socket_closed;
     m->arg = params->arg;
-    m->talks_idle = params->talks_idle;
+    m->shares = params->shares;
     m->max_idle = params->max_idle;
     m->few = params->few;
     m->due_ms = m->armed_ms = NEVER;

@@ -26,7 +26,7 @@ struct curl_uv_params {
     void (*wake)(void *arg);   /* curl_uv_turn() has work */
     void (*socket_closed)(void *arg, void *tag); /* of a socket that was opened with a tag */
     void *arg;
-    bool talks_idle; /* HTTP/2: an idle connection may say something; else that is its end */
+    bool shares; /* HTTP/2: transfers may share a connection */
 };
 
 /* NULL when memory runs out. */
@@ -44,7 +44,13 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);
  * wanted. */
 curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
                                   void *tag);
-void curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd);
+
+/* talks_idle: it is HTTP/2 and may say something while nobody uses it; else that is its end. False
+ * when the socket is closed already. */
+bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, bool talks_idle);
+
+/* Whether a transfer uses the connection; a new one that is about to does not count yet. */
+bool curl_uv_in_use(const struct curl_uv *m, curl_socket_t fd);
 
 /* An idle connection has more to say than was asked for: it is not used again. */
 void curl_uv_forsake(struct curl_uv *m, curl_socket_t fd);

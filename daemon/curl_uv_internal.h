@@ -29,6 +29,7 @@ struct socket_watch {
     bool ours;  /* opened by curl_uv_open_socket() */
     bool settled; /* was let go once and stayed open */
     bool handshaking; /* to have TLS, and does not have it yet */
+    bool talks_idle;  /* is HTTP/2, see curl_uv_handshake_done() */
 };
 
 struct curl_uv {
@@ -54,7 +55,7 @@ struct curl_uv {
     size_t opened;       /* sockets since the last sweep */
     long max_idle, max_connects;
     bool few;            /* descriptors: max_idle bounds all that are not in use */
-    bool talks_idle;     /* see struct curl_uv_params */
+    bool shares;         /* see struct curl_uv_params */
     bool starved;        /* no descriptor was left for a socket */
     bool closing;
     void (*wake)(void *arg);

@@ -152,7 +152,7 @@ void curl_uv_forsake(struct curl_uv *m, curl_socket_t fd)
 static void check_idle(struct socket_watch *w)
 {
     char byte;
-    if (!w->ours || w->multi->talks_idle)
+    if (!w->ours || w->talks_idle)
         return;
     if (recvfrom(w->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0)
         forsake(w);
@@ -327,11 +327,20 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
     return fd;
 }
 
-void curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd)
+bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, bool talks_idle)
 {
     struct socket_watch *w = watch_find(m, fd);
-    if (w != NULL)
-        w->handshaking = false;
+    if (w == NULL)
+        return false;
+    w->handshaking = false;
+    w->talks_idle = talks_idle;
+    return inode_of(fd) == w->inode;
+}
+
+bool curl_uv_in_use(const struct curl_uv *m, curl_socket_t fd)
+{
+    const struct socket_watch *w = watch_find(m, fd);
+    return w == NULL || w->wanted != 0;
 }
 
 int curl_uv_close_socket(void *curl_uv, curl_socket_t fd)

@@ -271,7 +271,7 @@ bool fetch_move_job(struct fetch *f, struct fetch_job *job)
     enum fetch_state state = job->state;
     list_remove(&job->node);
     job->state = FETCH_IDLE;
-    if (f->params.moves(f->params.arg, job, job->next->origin)) {
+    if (f->params.moves(f->params.arg, job, fetch_target(job).origin)) {
         part_leave_if_empty(f, group);
         return true;
     }

@@ -116,6 +116,7 @@ struct fetch_job {
     struct list node;
     enum fetch_state state;
     bool without_body, left_origin; /* after a redirect */
+    bool fresh;                     /* the next hop takes no open connection */
     enum policy_from from;          /* what its hops so far were sent to */
     struct sched_entry entry;
     struct heap_node deadline;

@@ -163,6 +163,13 @@ static void requeue(struct fetch *f, struct fetch_job *job)
         fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
 }
 
+/* Nothing was sent: the same hop again, on a connection of its own. */
+static void ask_again(struct fetch *f, struct fetch_job *job)
+{
+    job->fresh = true;
+    requeue(f, job);
+}
+
 /* Puts the target of the next hop in place of the last one's; thousands of them may wait for an
  * origin. */
 static bool set_next(struct fetch *f, struct fetch_job *job, struct target *next)
@@ -233,6 +240,8 @@ static const struct {
     [CUT_FIELDS] = {ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE,
                     "the answer's head and trailers have more than 1000 fields"},
     [CUT_LOCATION] = {ERR_HTTP_RESPONSE_HEADER_SECTION_SIZE, "Location is longer than 16 KiB"},
+    [CUT_VERSION] = {ERR_HTTP_PROTOCOL_ERROR,
+                     "the status line names a version of HTTP that the connection is not of"},
     [CUT_STATUS] = {ERR_HTTP_PROTOCOL_ERROR, "the status is no number of three digits"},
     [CUT_UPGRADE] = {ERR_HTTP_PROTOCOL_ERROR, "status 101, but no upgrade was asked for"},
     [CUT_FOLDED] = {ERR_HTTP_PROTOCOL_ERROR, "the head begins with a folded line"},
@@ -317,7 +326,9 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
         return; /* abandoned: its removal is on the closing list */
     enum phase last = fetch_account_hop(f, job, clock_us());
     bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT || t->cut == CUT_WHOLE;
-    if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
+    if (code != CURLE_OK && t->cut == CUT_SHARED)
+        ask_again(f, job);
+    else if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
         end_cut(f, job, last);
     else if (code != CURLE_OK && !cut_on_purpose)
         end_error(f, job, code, last);
@@ -384,7 +395,7 @@ static bool is_once(const struct fetch_job *job, const struct upstream *u)
 {
     if (!curl_uv_is_full(transfer_multi(job->transfer)))
         return false;
-    if (job->member->opts->fresh_connection)
+    if (job->transfer->fresh)
         return u->sockets >= u->transfers;
     return u->sockets == 0 && u->transfers == 1 && sched_origin_waiting(&job->entry) == 0;
 }
@@ -394,7 +405,7 @@ static int launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *
 {
     const struct origin *to = job->transfer->target.origin;
     struct upstream *u = upstream_transfer_starts(&f->upstreams, to);
-    bool warm = u != NULL && u->sockets >= u->transfers && !job->member->opts->fresh_connection;
+    bool warm = u != NULL && u->sockets >= u->transfers && !job->transfer->fresh;
     if (u != NULL && transfer_launch(job->transfer, addresses, n, u, is_once(job, u)))
         return warm ? LAUNCH_COST_WARM : to->https ? LAUNCH_COST_TLS : LAUNCH_COST_TCP;
     fetch_account_hop(f, job, clock_us());
@@ -484,6 +495,7 @@ static bool begin_hop(struct fetch *f, struct fetch_job *job)
         .first_hop_origin = !job->left_origin,
         .from = job->from,
         .may_follow = opts->max_redirects > 0,
+        .fresh = opts->fresh_connection || job->fresh,
         .include = job->group->include,
         .traceparent = job->group->traceparent,
         .body_cap = opts->max_response_bytes,
@@ -495,6 +507,7 @@ static bool begin_hop(struct fetch *f, struct fetch_job *job)
         return false;
     job->transfer->owner = job;
     job->transfer->engine = f;
+    job->fresh = false;
     transfer_begin(job->transfer, &hop);
     return true;
 }

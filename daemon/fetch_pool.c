@@ -87,7 +87,7 @@ static struct curl_uv *create_multi(struct fetch *f, int lane)
         .loop = f->params.loop,
         .few = f->params.config->few_descriptors,
         .max_idle = max_idle(f),
-        .talks_idle = lane == LANE_HTTP2 || lane == LANE_HTTP2_UNVERIFIED,
+        .shares = lane == LANE_HTTP2 || lane == LANE_HTTP2_UNVERIFIED,
         .wake = f->params.wake,
         .socket_closed = on_socket_closed,
         .arg = f->params.arg,

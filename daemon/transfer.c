@@ -75,6 +75,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->first_hop_origin = hop->first_hop_origin;
     t->from = hop->from;
     t->may_follow = hop->may_follow;
+    t->fresh = hop->fresh;
     t->include = hop->include;
     t->body_cap = hop->body_cap;
     t->result = hop->result;
@@ -102,7 +103,7 @@ static struct transfer_shape shape_of(const struct transfer *t)
         .generation = t->env->generation,
         .plain = transfer_is_plain(t),
         .starved = t->marks.dispatched < t->env->starved_until_us,
-        .fresh = t->opts->fresh_connection,
+        .fresh = t->fresh,
         .once = t->once,
     };
 }

@@ -66,6 +66,8 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_WHOLE,    /* an answer to HEAD that libcurl would wait for the body of: no error */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
+    CUT_SHARED,   /* libcurl gave it the connection of another, see transfer_connect.c; nothing was sent */
+    CUT_VERSION,  /* a status line of another version than the connection can be of */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see transfer_answer.c */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63, or two that differ */
@@ -115,6 +117,7 @@ struct transfer {
     int64_t body_cap;
     bool may_follow;    /* a redirect status will be followed: its body is not kept */
     bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
+    bool fresh;         /* no open connection is taken */
     bool once;          /* its connection is closed after it */
     struct curl_slist *headers, *resolve;
     struct resolve_query query;
@@ -168,6 +171,7 @@ struct transfer_hop {
     const char *method;
     const char *traceparent;
     bool send_body, first_hop_origin, may_follow;
+    bool fresh; /* on no connection that is open already */
     enum policy_from from; /* what the hops before were sent to */
     unsigned include;
     int64_t body_cap;

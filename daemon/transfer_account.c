@@ -97,6 +97,8 @@ static void add_sizes(struct transfer *t, struct result_sizes *sizes)
 static uint8_t http_version_of(const struct transfer *t)
 {
     long version = 0;
+    if (t->cut == CUT_VERSION)
+        return 0;
     curl_easy_getinfo(t->easy, CURLINFO_HTTP_VERSION, &version);
     switch (version) {
     case CURL_HTTP_VERSION_1_0:

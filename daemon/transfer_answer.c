@@ -105,11 +105,13 @@ static bool refuse(struct transfer *t, enum transfer_cut why)
 
 /* The first line of a head. What is no status line with a status of three digits is refused here:
  * of four libcurl 8 reads the first three, and "http/1.1 200" and "HTTP/x y" it takes for answers,
- * too. */
+ * too. So is one that says HTTP/2 where that is not spoken: libcurl believes it, and before 8.5
+ * shares connections for it. */
 static bool begin_head(struct transfer *t, const char *line, size_t n)
 {
     bool named = n > 5 && memcmp(line, "HTTP/", 5) == 0;
-    const char *space = named ? memchr(line, ' ', n) : NULL;
+    bool spoken = named && (line[5] == '1' || transfer_is_http2(t));
+    const char *space = spoken ? memchr(line, ' ', n) : NULL;
     long status = space != NULL && n - (size_t)(space - line) > 3 ? strtol(space, NULL, 10) : 0;
     bool sound = status >= 100 && status <= 999;
     t->status = sound ? (int)status : 0;
@@ -120,7 +122,7 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     t->retry_after_us = TIME_NULL;
     drop_headers(t->result);
     if (!sound)
-        return refuse(t, CUT_STATUS);
+        return refuse(t, named && !spoken ? CUT_VERSION : CUT_STATUS);
     return status != 101 || refuse(t, CUT_UPGRADE);
 }
 

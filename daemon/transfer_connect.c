@@ -12,6 +12,8 @@
 #include "transfer_connect.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 
 #include <openssl/ssl.h>
@@ -105,14 +107,86 @@ static bool is_idempotent(const char *method)
     return false;
 }
 
-/* Which of them the connection uses libcurl does not tell before the end; the others are closed by
- * now. */
-static void end_handshake(struct transfer *t)
+static bool may_be_http2(const struct transfer *t)
 {
+    return t->lane == LANE_HTTP2 || t->lane == LANE_HTTP2_UNVERIFIED;
+}
+
+/* NULL = the connection has no TLS. */
+static SSL *ssl_of(const struct transfer *t)
+{
+    struct curl_tlssessioninfo *tls = NULL;
+    if (t->lane == LANE_PLAIN ||
+        curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
+        return NULL;
+    return tls->backend == CURLSSLBACKEND_OPENSSL ? tls->internals : NULL;
+}
+
+bool transfer_is_http2(const struct transfer *t)
+{
+    const unsigned char *name = NULL;
+    unsigned n = 0;
+    const SSL *ssl = may_be_http2(t) ? ssl_of(t) : NULL;
+    if (ssl != NULL)
+        SSL_get0_alpn_selected(ssl, &name, &n);
+    return n == 2 && memcmp(name, "h2", 2) == 0;
+}
+
+/* Which of them the connection uses libcurl does not tell before the end; the others are closed by
+ * now. Returns it, or CURL_SOCKET_BAD where that is not certain. */
+static curl_socket_t end_handshake(struct transfer *t, bool http2)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    unsigned open = 0;
     unsigned n = t->opened_count < TRANSFER_SOCKETS_MAX ? t->opened_count : TRANSFER_SOCKETS_MAX;
-    for (unsigned i = 0; i < n; i++)
-        curl_uv_handshake_done(t->multi, t->opened[i]);
+    for (unsigned i = 0; i < n; i++) {
+        if (!curl_uv_handshake_done(t->multi, t->opened[i], http2))
+            continue;
+        open++;
+        fd = t->opened[i];
+    }
     t->opened_count = 0;
+    return open == 1 ? fd : CURL_SOCKET_BAD;
+}
+
+static struct {
+    pthread_once_t once;
+    int index; /* of SSLs: 1 + the descriptor of one that is HTTP/1.1; negative = none */
+} sockets = {.once = PTHREAD_ONCE_INIT};
+
+static void take_index(void)
+{
+    sockets.index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+/* Where HTTP/2 is on offer libcurl before 8.5 gives a busy HTTP/1.1 connection to other transfers,
+ * too, once it has seen "HTTP/2" from the same host, in the ALPN of another connection or in a
+ * status line: whose answer is whose nobody knows then. It may also give away one that is not open
+ * yet, of which it does not know what it will be. Only who is alone may send. */
+static bool is_alone(struct transfer *t, bool opened, curl_socket_t fd)
+{
+    SSL *ssl = ssl_of(t);
+    pthread_once(&sockets.once, take_index);
+    if (ssl == NULL || sockets.index < 0)
+        return false;
+    if (!opened) {
+        const intptr_t known = (intptr_t)SSL_get_ex_data(ssl, sockets.index);
+        return known > 0 && !curl_uv_in_use(t->multi, (curl_socket_t)(known - 1));
+    }
+    if (fd == CURL_SOCKET_BAD ||
+        SSL_set_ex_data(ssl, sockets.index, (void *)(intptr_t)(fd + 1)) != 1)
+        transfer_forbid_reuse(t);
+    return true;
+}
+
+/* A connection is about to be used. False when it is another's. */
+static bool begin_use(struct transfer *t)
+{
+    if (!t->target.origin->https)
+        return true;
+    const bool opened = t->opened_count > 0, http2 = transfer_is_http2(t);
+    const curl_socket_t fd = opened ? end_handshake(t, http2) : CURL_SOCKET_BAD;
+    return http2 || !may_be_http2(t) || is_alone(t, opened, fd);
 }
 
 /* Asked before every request, also on a reused connection, also when libcurl sends it again because
@@ -133,17 +207,14 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         t->peer = (struct ip_addr){0};
     if (!may_connect(t, &t->peer, t->peer_port))
         return CURL_PREREQFUNC_ABORT;
+    if (!begin_use(t)) {
+        t->cut = CUT_SHARED;
+        return CURL_PREREQFUNC_ABORT;
+    }
     t->ready_us = clock_us();
     t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
     t->sends++;
-    if (t->tls_us != TIME_NULL)
-        end_handshake(t);
     return CURL_PREREQFUNC_OK;
-}
-
-static bool may_be_http2(const struct transfer *t)
-{
-    return t->lane == LANE_HTTP2 || t->lane == LANE_HTTP2_UNVERIFIED;
 }
 
 void transfer_forbid_reuse(struct transfer *t)
@@ -167,12 +238,8 @@ static bool is_spoilt(const struct transfer *t)
  * from the socket. */
 static bool has_more_in_tls(const struct transfer *t)
 {
-    struct curl_tlssessioninfo *tls = NULL;
-    if (t->lane == LANE_PLAIN || may_be_http2(t) ||
-        curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
-        return false;
-    return tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL &&
-           SSL_pending(tls->internals) > 0;
+    const SSL *ssl = ssl_of(t);
+    return ssl != NULL && SSL_pending(ssl) > 0 && !transfer_is_http2(t);
 }
 
 /* Called when libcurl has run the transfer, also when it has failed, before its connection is kept

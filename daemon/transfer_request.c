@@ -211,10 +211,10 @@ static void set_http_version(struct transfer *t)
     bool two = transfer_wants_http2(t);
     curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION,
                      (long)(two ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
-    t->multiplex = two && !t->opts->fresh_connection;
+    t->multiplex = two && !t->fresh;
     if (t->multiplex)
         curl_easy_setopt(t->easy, CURLOPT_PIPEWAIT, 1L);
-    if (t->opts->fresh_connection)
+    if (t->fresh)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 

@@ -167,6 +167,63 @@ def test_a_server_that_wants_http1_for_one_path(gatherd, origin, url):
     assert before["http_version"] == after["http_version"] == "2"
 
 
+@pytest.mark.parametrize("by", ["a status line", "another connection"])
+def test_a_busy_http1_connection_is_not_shared(spawn, origin, authority, url, by):
+    """A server chooses HTTP/1.1 for one connection, which is in use, and then says HTTP/2: falsely, in a
+    status line, or for another connection. Who asks next is not put on the first."""
+    gatherd = spawn()
+    context = authority.context(alpn=("http/1.1",))
+    port = origin.listen(tls=context, protocol=http2.Http2)
+    box = []
+    asked = member(url("/gate/a/size/9", port=port))
+    waits = threading.Thread(target=lambda: box.append(gatherd.one(asked, include=["body"])))
+    waits.start()
+    assert origin.wait(lambda: len(origin.seen) == 1)
+    if by == "a status line":
+        origin.raw("false", b"HTTP/2 200 OK\r\nContent-Length: 2\r\n\r\nok", "keep")
+        path, error = "/raw/false", "http_protocol_error"
+    else:
+        context.set_alpn_protocols(["h2"])
+        path, error = "/size/2", None
+    said = gatherd.one(member(url(path, port=port), fresh_connection=True))
+    context.set_alpn_protocols(["http/1.1"])
+    for count in (3, 4, 5):  # while the first still waits
+        target = url("/size/%d?n=%d" % (count, count), port=port)
+        result = gatherd.one(member(target), include=["body"])
+        assert result["state"] == "done" and result["body"] == "abcde"[:count]
+        assert result["num_retries"] == 0
+    origin.release("a")
+    waits.join(30 * proc.scale())
+    assert box[0]["body"] == "abcdefghi" and (said["error"] or {}).get("type") == error
+    assert max(origin.paths().values()) == 1
+
+
+def test_crowds_are_told_falsely(spawn, origin, authority, url):
+    """Many at a time, of several batches: to each its own answer or an error."""
+    gatherd = spawn()
+    port = origin.listen(tls=authority.context(alpn=("http/1.1",)))
+    origin.raw("false", b"HTTP/2 200 OK\r\nContent-Length: 2\r\n", 0.01, b"\r\nok", "keep")
+    box = []
+
+    def ask(turn):
+        paths = ["/raw/false" if n % 4 == 0 else "/delay/5/size/%d?n=%d" % (n, turn) for n in range(40)]
+        members = [member(url(path, port=port)) for path in paths]
+        box.append(gatherd.batch(members, include=["body"], concurrency=10)["results"])
+
+    threads = [threading.Thread(target=ask, args=(turn,)) for turn in range(proc.form(4, 40))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120 * proc.scale())
+    assert len(box) == len(threads)
+    for results in box:
+        for n, result in enumerate(results):
+            if n % 4 == 0:
+                assert outcome(result) == "http_protocol_error receive"
+            else:
+                assert result["size_delivered"] == n and result["http_version"] == "1.1"
+
+
 # many on one connection
 
 

@@ -44,7 +44,7 @@ WEIRD = {
     "status-999": "999|http_protocol_error *",
     "status-no-reason": "200",
     "version-1.9": PROTOCOL_WAIT,
-    "version-2.0": "200|http_protocol_error *",
+    "version-2.0": PROTOCOL,
     "version-3": PROTOCOL_WAIT,
     "version-7.7": PROTOCOL_WAIT,
     "101-unsolicited": PROTOCOL + "|connection_terminated *|http_response_incomplete *",
@@ -383,34 +383,74 @@ def framed(framing, size):
     return hostile.OK + b"Content-Length: %d\r\n\r\n%s" % (size, body)
 
 
-def ask_after_poison(gatherd, origin, where, turns=proc.form(5, 100)):
+# HTTP/1.1 in each of its ways: alone on offer, or what the server takes where HTTP/2 is on offer, too.
+LANES = {
+    "http": ("http", "1.1"),
+    "https": ("https", "1.1"),
+    "https-chosen": ("https", "2"),
+}
+
+
+def ask_after_poison(gatherd, origin, where, version, turns=proc.form(5, 100)):
     """After each poisoned answer the connection is left; who comes next has an answer of its own."""
     for _ in range(turns):
-        urls = [origin.url(path, **where) for path in ("/raw/poison", "/size/3", "/size/4")]
-        doc = gatherd.batch(urls, concurrency=1, include=["body"])
+        members = [
+            {"url": origin.url(path, **where), "http_version": version}
+            for path in ("/raw/poison", "/size/3", "/size/4")
+        ]
+        doc = gatherd.batch(members, concurrency=1, include=["body"])
         assert [r.get("body") for r in doc["results"]][1:] == ["abc", "abcd"]
 
 
 @pytest.mark.parametrize("size", [0, 10, 1500, 2048, 3000, 10000, 16384, 100000])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_reply_of_one_member_never_reaches_another(gatherd, origin, tls_ports, scheme, framing, size):
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_reply_of_one_member_never_reaches_another(gatherd, origin, tls_ports, lane, framing, size):
     """Bytes after a complete reply are not the next member's answer, however long the reply was: they
     may still be in the socket, or in the last record of TLS, when the connection is kept."""
+    scheme, version = LANES[lane]
     where = {"scheme": scheme, "port": tls_ports.port() if scheme == "https" else origin.port}
     origin.raw("poison", framed(framing, size) + POISON, "keep")
-    ask_after_poison(gatherd, origin, where)
+    ask_after_poison(gatherd, origin, where, version)
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_word_on_an_idle_connection(gatherd, origin, authority, scheme):
+@pytest.mark.parametrize("alpn", [(), ("http/1.1",)])
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_a_word_on_an_idle_connection(gatherd, origin, authority, lane, alpn):
     """The same when they come later, while nobody uses the connection: it is closed at once."""
-    tls = authority.context() if scheme == "https" else None
+    scheme, version = LANES[lane]
+    tls = authority.context(alpn=alpn) if scheme == "https" else None
     for _ in range(proc.form(3, 30)):
         where = {"scheme": scheme, "port": origin.listen(tls=tls)}
         origin.raw("late", framed("length", 10), 0.02, POISON, "keep")
-        assert gatherd.one(origin.url("/raw/late", **where))["ok"] is True
+        first = {"url": origin.url("/raw/late", **where), "http_version": version}
+        assert gatherd.one(first)["ok"] is True
         (spoke,) = [c for c in origin.connections if c.port == where["port"]]
-        assert origin.wait(lambda spoke=spoke: spoke.fin_at is not None, 5)
-        doc = gatherd.batch([origin.url("/size/3", **where)], include=["body"])
-        assert doc["results"][0]["body"] == "abc"
+        assert origin.wait(lambda spoke=spoke: spoke.fin_at is not None, 5 * proc.scale())
+        second = {"url": origin.url("/size/3", **where), "http_version": version}
+        assert gatherd.one(second, include=["body"])["body"] == "abc"
+
+
+# None of them is of a connection of HTTP/1.1.
+FALSE_VERSIONS = ["HTTP/2", "HTTP/2.0", "HTTP/3", "HTTP/0.9", "HTTP/1.2", "HTTP/1", "http/2", "HTTP/x"]
+FALSE_PLACES = {
+    "at once": b"%s 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "after a 1xx": b"HTTP/1.1 103 Hints\r\n\r\n%s 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "in a 1xx": b"%s 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "in a redirect": b"%s 302 Found\r\nLocation: /size/3\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("place", sorted(FALSE_PLACES))
+@pytest.mark.parametrize("line", FALSE_VERSIONS)
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_a_status_line_of_another_version(gatherd, origin, tls_ports, lane, line, place):
+    """A head that does not say HTTP/1.0 or 1.1 on an HTTP/1.1 connection is no answer."""
+    scheme, version = LANES[lane]
+    port = tls_ports.port(alpn=("http/1.1",)) if scheme == "https" else origin.port
+    origin.raw("false", FALSE_PLACES[place] % line.encode(), "keep")
+    url = origin.url("/raw/false", port=port, scheme=scheme)
+    result = gatherd.one({"url": url, "http_version": version})
+    assert result["state"] == "failed" and result["error"]["type"] == "http_protocol_error"
+    assert result["http_version"] not in ("2", "3") and origin.paths() == {"/raw/false": 1}
+    assert origin.wait(lambda: all(c.closed_at is not None for c in origin.connections))

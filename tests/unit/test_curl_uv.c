@@ -510,7 +510,7 @@ static void check_handshake_done(struct test *t, int first, int second)
 {
     t->fetches[0].handshaking = true;
     start_held(t, 2);
-    curl_uv_handshake_done(t->multi, t->fetches[0].fd);
+    assert_true(curl_uv_handshake_done(t->multi, t->fetches[0].fd, false));
     serve_two(t, first, second);
     assert_int_equal(t->served[0], first);
     assert_int_equal(t->served[1], second);
