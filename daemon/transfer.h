@@ -195,6 +195,9 @@ const struct curl_uv *transfer_multi(const struct transfer *t);
  * timeout no longer applies). */
 bool transfer_connected(const struct transfer *t);
 
+/* Whether it has opened a connection, whatever became of it; one that was refused is none. */
+bool transfer_opened(const struct transfer *t);
+
 /* Sets the marks that only libcurl knows and the end, and adds phases and sizes to the result.
  * Before it is taken out of the multi. Returns the phase in which it ended. */
 enum phase transfer_account(struct transfer *t, int64_t end_us);

@@ -15,7 +15,7 @@ static int64_t info_us(const struct transfer *t, CURLINFO info)
     return (int64_t)v;
 }
 
-static bool tcp_connected(const struct transfer *t)
+bool transfer_opened(const struct transfer *t)
 {
     return t->opened_us != TIME_NULL && (t->tls_us != TIME_NULL || t->ready_us != TIME_NULL);
 }
@@ -43,7 +43,8 @@ static void mark_connection(struct transfer *t)
 {
     if (t->opened_us == TIME_NULL) {
         /* parked until another hop's connection could be shared: that was the connecting */
-        if (t->multiplex && t->ready_us - t->marks.dispatched > US_PER_MS)
+        const int64_t named = t->marks.dns_end != TIME_NULL ? t->marks.dns_end : t->marks.dispatched;
+        if (t->multiplex && t->ready_us - named > US_PER_MS)
             t->marks.connect_end = t->ready_us;
     } else if (t->tls_us != TIME_NULL) {
         t->marks.connect_end = t->tls_us;
@@ -157,7 +158,7 @@ static void note_connection(struct transfer *t)
     } else {
         note_primary(t);
     }
-    if (tcp_connected(t))
+    if (transfer_opened(t))
         r->num_connects++;
     else if (t->sends > 0)
         r->reused = true;

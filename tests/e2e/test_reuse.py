@@ -18,6 +18,19 @@ def test_connections_are_reused_across_batches(gatherd, origin):
     assert doc["counts"]["reused_connections"] == 5
 
 
+def test_connections_are_counted_as_they_come_about(spawn, origin, refused):
+    """The metric counts what num_connects counts: those that stood, also when TLS failed on them."""
+    daemon = spawn()
+    urls = ["http://127.0.0.1:%d/" % refused] * 3
+    urls += [origin.url("/size/%d" % n) for n in range(4)]
+    urls += [origin.url("/", port=origin.listen("garbage"), scheme="https")] * 2
+    doc = daemon.batch(urls, concurrency=1)
+    assert [r["num_connects"] for r in doc["results"]] == [0] * 3 + [1, 0, 0, 0] + [1] * 2
+    metrics = daemon.metrics()
+    assert metrics["gatherd_fetch_connects_total"] == 3
+    assert metrics["gatherd_fetch_reused_total"] == 3
+
+
 def test_kept_connection_that_the_upstream_closed(gatherd, origin):
     """The upstream restarts between two batches; nobody notices."""
     gatherd.batch([origin.url("/size/%d" % n) for n in range(5)])
