@@ -70,6 +70,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_VERSION,  /* a status line of another version than the connection can be of */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see transfer_answer.c */
+    CUT_FRAMING,  /* a field that says how the body is to be read goes on in a folded line */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63, or two that differ */
     CUT_FIELDS,   /* more fields than REPLY_FIELDS_MAX */
     CUT_LOCATION, /* a Location longer than REPLY_LOCATION_MAX that would be followed */
@@ -78,6 +79,18 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_MEMORY,
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
+
+/* What the field that came last says to us; a folded line goes on with it. */
+enum transfer_field {
+    FIELD_NONE, /* none has come in this head */
+    FIELD_OTHER,
+    FIELD_FRAMING, /* how the body is to be read */
+    FIELD_LOCATION,
+    FIELD_RETRY_AFTER,
+    FIELD_TYPE,
+};
+
+#define TRANSFER_RETRY_AFTER_MAX 64 /* with its NUL; a longer one is none */
 
 /* All that a plain hop's options depend on beside its URL and addresses. Plain: a GET that brings
  * no field and no body of its own, the common case. */
@@ -150,9 +163,14 @@ struct transfer {
     bool in_head;       /* until the blank line of the final answer's head */
     bool head_begun;    /* its status line, or that of a 1xx one, was seen: what comes are fields */
     bool typed;         /* the head that came last has a Content-Type */
+    bool first_typed;   /* the first line of the one that came last is not empty */
     bool field_seen;    /* libcurl has stored a header field of this hop */
+    enum transfer_field last;
+    bool last_kept;     /* it is the last of the result's headers */
     bool body_started;
     char *location;     /* owned */
+    char *type;         /* owned: a Content-Type whose first line, which libcurl takes, is not all of it */
+    char retry_after[TRANSFER_RETRY_AFTER_MAX];
     int64_t retry_after_us;
     struct result *result; /* borrowed: where headers and body go */
     struct evp_md_ctx_st *sha256;

@@ -51,15 +51,17 @@ void transfer_answer_begin(struct transfer *t)
     t->recv_call = 0;
     t->in_head = true;
     reply_begin(&t->reply);
-    t->head_begun = t->typed = t->field_seen = t->body_started = false;
+    t->head_begun = t->typed = t->field_seen = t->last_kept = t->body_started = false;
+    t->last = FIELD_NONE;
 }
 
 void transfer_answer_free(struct transfer *t)
 {
     free(t->location);
+    free(t->type);
     EVP_MD_CTX_free(t->sha256);
     text_length_destroy(t->text);
-    t->location = NULL;
+    t->location = t->type = NULL;
     t->sha256 = NULL;
     t->text = NULL;
 }
@@ -118,7 +120,9 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     t->reply.length = -1;
     t->typed = false;
     free(t->location);
-    t->location = NULL;
+    free(t->type);
+    t->location = t->type = NULL;
+    t->last = FIELD_NONE;
     t->retry_after_us = TIME_NULL;
     drop_headers(t->result);
     if (!sound)
@@ -126,10 +130,9 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     return status != 101 || refuse(t, CUT_UPGRADE);
 }
 
-/* A continuation with nothing before it (RFC 9112, 5.2: to be rejected or ignored). */
-static bool begins_folded(const struct transfer *t, const char *line, size_t n)
+static bool is_folded(const char *line, size_t n)
 {
-    return !t->field_seen && n > 0 && (line[0] == ' ' || line[0] == '\t');
+    return n > 0 && (line[0] == ' ' || line[0] == '\t');
 }
 
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
@@ -147,15 +150,15 @@ static void let_go(struct transfer *t, struct result_extra *x, size_t n)
     held_let_go(t->env->answer_held, (long long)n);
 }
 
-static void keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
+static bool keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,
                         size_t value_len)
 {
     struct result_extra *x = t->result->extra;
     if (x->headers_cut)
-        return;
+        return false;
     if (!hold(t, x, name_len + value_len + 2)) {
         x->headers_cut = true;
-        return;
+        return false;
     }
     x->has_headers = true;
     buf_add(&x->headers, name, name_len);
@@ -163,6 +166,24 @@ static void keep_header(struct transfer *t, const char *name, size_t name_len, c
     buf_add(&x->headers, value, value_len);
     buf_add_char(&x->headers, '\0');
     x->headers_cut = x->headers.failed;
+    return !x->headers_cut;
+}
+
+/* More of the value that was kept last. */
+static bool extend_header(struct transfer *t, const char *more, size_t n)
+{
+    struct result_extra *x = t->result->extra;
+    if (!hold(t, x, n + 1)) {
+        x->headers_cut = true;
+        return false;
+    }
+    x->headers.len--; /* its NUL */
+    if (x->headers.data[x->headers.len - 1] != '\0')
+        buf_add_char(&x->headers, ' ');
+    buf_add(&x->headers, more, n);
+    buf_add_char(&x->headers, '\0');
+    x->headers_cut = x->headers.failed;
+    return !x->headers_cut;
 }
 
 static char *copy_bytes(const char *s, size_t n)
@@ -175,7 +196,31 @@ static char *copy_bytes(const char *s, size_t n)
     return copy;
 }
 
+/* Adds more to an owned text, after a space unless that is empty. */
+static bool join(char **text, const char *more, size_t n)
+{
+    size_t len = strlen(*text);
+    char *longer = realloc(*text, len + n + 2);
+    if (longer == NULL)
+        return false;
+    if (len > 0)
+        longer[len++] = ' ';
+    memcpy(longer + len, more, n);
+    longer[len + n] = '\0';
+    *text = longer;
+    return true;
+}
+
 #define FIELD_NAME(text) (text), sizeof(text) - 1
+
+/* libcurl's may be that of a 1xx answer. */
+static const char *content_type(const struct transfer *t)
+{
+    char *type = t->type;
+    if (type == NULL && t->typed)
+        curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
+    return type;
+}
 
 /* Of the fields of an answer few are ours: their length tells most of them apart. */
 static bool is_field(const char *name, size_t name_len, const char *wanted, size_t wanted_len)
@@ -197,18 +242,61 @@ static bool take_location(struct transfer *t, const char *value, size_t n)
 {
     if (n > REPLY_LOCATION_MAX && t->may_follow && is_redirect(t->status))
         return refuse(t, CUT_LOCATION);
+    t->last = FIELD_LOCATION;
     t->location = copy_bytes(value, n);
     return t->location != NULL || refuse(t, CUT_MEMORY);
 }
 
+static bool extend_location(struct transfer *t, const char *more, size_t n)
+{
+    if (strlen(t->location) + 1 + n > REPLY_LOCATION_MAX && t->may_follow && is_redirect(t->status))
+        return refuse(t, CUT_LOCATION);
+    return join(&t->location, more, n) || refuse(t, CUT_MEMORY);
+}
+
 static void take_retry_after(struct transfer *t, const char *value, size_t n)
 {
-    char text[64];
-    if (n >= sizeof text)
+    if (n >= sizeof t->retry_after)
         return;
-    memcpy(text, value, n);
-    text[n] = '\0';
-    t->retry_after_us = parse_retry_after(text);
+    t->last = FIELD_RETRY_AFTER;
+    memcpy(t->retry_after, value, n);
+    t->retry_after[n] = '\0';
+    t->retry_after_us = parse_retry_after(t->retry_after);
+}
+
+static void extend_retry_after(struct transfer *t, const char *more, size_t n)
+{
+    size_t len = strlen(t->retry_after);
+    t->retry_after_us = TIME_NULL;
+    if (len + 1 + n >= sizeof t->retry_after)
+        return;
+    if (len > 0)
+        t->retry_after[len++] = ' ';
+    memcpy(t->retry_after + len, more, n);
+    t->retry_after[len + n] = '\0';
+    t->retry_after_us = parse_retry_after(t->retry_after);
+}
+
+static void take_type(struct transfer *t, size_t n)
+{
+    t->last = FIELD_TYPE;
+    t->first_typed = n > 0;
+    t->typed |= n > 0;
+    if (n > 0) { /* libcurl has it */
+        free(t->type);
+        t->type = NULL;
+    }
+}
+
+static bool extend_type(struct transfer *t, const char *more, size_t n)
+{
+    if (t->type == NULL || !t->first_typed) {
+        const char *first = t->first_typed ? content_type(t) : NULL;
+        free(t->type);
+        t->type = first != NULL ? copy_bytes(first, strlen(first)) : copy_bytes("", 0);
+        t->first_typed = true;
+    }
+    return (t->type != NULL && join(&t->type, more, n)) || refuse(t, CUT_MEMORY);
 }
 
 /* What a field of the head says to us; trailers say nothing. The first Location counts, as in
@@ -218,12 +306,17 @@ static bool heed_field(struct transfer *t, const char *name, size_t name_len, co
 {
     if (is_field(name, name_len, FIELD_NAME("Location")))
         return t->location != NULL || take_location(t, value, n);
-    t->typed |= n > 0 && is_field(name, name_len, FIELD_NAME("Content-Type"));
-    if (is_field(name, name_len, FIELD_NAME("Content-Length")))
+    if (is_field(name, name_len, FIELD_NAME("Content-Type")))
+        take_type(t, n);
+    if (is_field(name, name_len, FIELD_NAME("Content-Length"))) {
+        t->last = FIELD_FRAMING;
         return reply_take_length(&t->reply, value, n) || refuse(t, CUT_LENGTH);
+    }
     if (is_field(name, name_len, FIELD_NAME("Transfer-Encoding")) ||
-        (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t)))
+        (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t))) {
+        t->last = FIELD_FRAMING;
         return reply_take_codings(&t->reply, value, n) || refuse(t, CUT_CODINGS);
+    }
     if (is_field(name, name_len, FIELD_NAME("Retry-After")))
         take_retry_after(t, value, n);
     return true;
@@ -235,11 +328,41 @@ static bool take_field(struct transfer *t, const char *name, size_t name_len, co
 {
     if (!reply_take_field(&t->reply))
         return refuse(t, CUT_FIELDS);
+    t->last = FIELD_OTHER;
     if (t->in_head && !heed_field(t, name, name_len, value, value_len))
         return false;
-    if (t->include & INCLUDE_HEADERS)
-        keep_header(t, name, name_len, value, value_len);
+    t->last_kept =
+        (t->include & INCLUDE_HEADERS) != 0 && keep_header(t, name, name_len, value, value_len);
     return true;
+}
+
+/* More of the field before, as if it had followed there after one space (RFC 9112, 5.2). But
+ * libcurl reads a field by its first line: one that says how the body is to be read is refused,
+ * because the body would be another one to libcurl. It counts as a field, because it costs as
+ * much. */
+static bool take_folded(struct transfer *t, const char *more, size_t n)
+{
+    if (!reply_take_field(&t->reply))
+        return refuse(t, CUT_FIELDS);
+    if (t->last == FIELD_NONE)
+        return !t->in_head || refuse(t, CUT_FOLDED);
+    if (n == 0)
+        return true;
+    if (t->last_kept)
+        t->last_kept = extend_header(t, more, n);
+    switch (t->last) {
+    case FIELD_FRAMING:
+        return refuse(t, CUT_FRAMING);
+    case FIELD_LOCATION:
+        return extend_location(t, more, n);
+    case FIELD_TYPE:
+        return extend_type(t, more, n);
+    case FIELD_RETRY_AFTER:
+        extend_retry_after(t, more, n);
+        return true;
+    default:
+        return true;
+    }
 }
 
 static bool is_blank(char c)
@@ -247,11 +370,27 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+struct span {
+    const char *text;
+    size_t len;
+};
+
+/* What a line has from `start` on, without the blanks around it. */
+static struct span trim(const char *line, size_t n, size_t start)
+{
+    while (n > start && is_blank(line[n - 1]))
+        n--;
+    while (start < n && is_blank(line[start]))
+        start++;
+    return (struct span){line + start, n - start};
+}
+
 /* A blank line: of an informational head, or of the final one. libcurl takes a HEAD that has a body
  * for something else, and its answer, too. */
 static bool end_head(struct transfer *t)
 {
     t->head_begun = false;
+    t->last = FIELD_NONE;
     if (!t->in_head || t->status < 200)
         return true;
     t->in_head = false;
@@ -278,35 +417,26 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         forbid_downgrade(t, line, n);
         return begin_head(t, line, n) ? n : 0;
     }
-    if (begins_folded(t, line, n)) {
-        t->cut = CUT_FOLDED;
-        return 0;
+    if (is_folded(line, n)) {
+        const struct span more = trim(line, n, 0);
+        return take_folded(t, more.text, more.len) ? n : 0;
     }
     if (line[0] != '\r' && line[0] != '\n')
         t->field_seen = true;
     else if (!end_head(t))
         return 0;
     const char *colon = memchr(line, ':', n);
+    if (colon == line) {
+        t->last = FIELD_OTHER;
+        t->last_kept = false;
+    }
     if (colon == NULL || colon == line)
         return n;
-    size_t end = n, start = (size_t)(colon - line) + 1;
-    while (end > start && is_blank(line[end - 1]))
-        end--;
-    while (start < end && is_blank(line[start]))
-        start++;
-    return take_field(t, line, (size_t)(colon - line), line + start, end - start) ? n : 0;
+    const struct span value = trim(line, n, (size_t)(colon - line) + 1);
+    return take_field(t, line, (size_t)(colon - line), value.text, value.len) ? n : 0;
 }
 
 /* --- the body --- */
-
-/* libcurl's may be that of a 1xx answer. */
-static const char *content_type(const struct transfer *t)
-{
-    char *type = NULL;
-    if (t->typed)
-        curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
-    return type;
-}
 
 /* What this hop must make of the body is known when its first byte comes. */
 static bool begin_body(struct transfer *t)
@@ -360,7 +490,7 @@ static void digest_body(struct transfer *t, const char *data, size_t n)
  * so that the outcome is the same. */
 static size_t on_head_copy(struct transfer *t, const char *line, size_t n)
 {
-    if (!begins_folded(t, line, n))
+    if (t->field_seen || !is_folded(line, n))
         return n;
     t->cut = CUT_FOLDED;
     return 0;

@@ -167,13 +167,12 @@ static bool is_alone(struct transfer *t, bool opened, curl_socket_t fd)
 {
     SSL *ssl = ssl_of(t);
     pthread_once(&sockets.once, take_index);
-    if (ssl == NULL || sockets.index < 0)
-        return false;
+    const bool marks = ssl != NULL && sockets.index >= 0;
     if (!opened) {
-        const intptr_t known = (intptr_t)SSL_get_ex_data(ssl, sockets.index);
+        const intptr_t known = marks ? (intptr_t)SSL_get_ex_data(ssl, sockets.index) : 0;
         return known > 0 && !curl_uv_in_use(t->multi, (curl_socket_t)(known - 1));
     }
-    if (fd == CURL_SOCKET_BAD ||
+    if (fd == CURL_SOCKET_BAD || !marks ||
         SSL_set_ex_data(ssl, sockets.index, (void *)(intptr_t)(fd + 1)) != 1)
         transfer_forbid_reuse(t);
     return true;

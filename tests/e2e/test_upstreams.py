@@ -454,3 +454,91 @@ def test_a_status_line_of_another_version(gatherd, origin, tls_ports, lane, line
     assert result["state"] == "failed" and result["error"]["type"] == "http_protocol_error"
     assert result["http_version"] not in ("2", "3") and origin.paths() == {"/raw/false": 1}
     assert origin.wait(lambda: all(c.closed_at is not None for c in origin.connections))
+
+
+# Lines of a head: the fields that a member is told.
+FOLDED = {
+    "plain": (b"X: a\r\n b", [["X", "a b"]]),
+    "tabs and blanks": (b"X: a  \r\n\t \t b \t\r\n c", [["X", "a b c"]]),
+    "blank lines": (b"X: a\r\n \r\n\t\r\n b\r\n ", [["X", "a b"]]),
+    "empty first": (b"X:\r\n a", [["X", "a"]]),
+    "like a field": (
+        b"X: a\r\n Content-Length: 9\r\n Location: /x",
+        [["X", "a Content-Length: 9 Location: /x"]],
+    ),
+    "no name": (b"X: a\r\n: b\r\n c", [["X", "a"]]),
+    "next one": (b"X: a\r\n b\r\nY: c", [["X", "a b"], ["Y", "c"]]),
+    "empty length": (b"Content-Length: 2\r\n ", [["Content-Length", "2"]]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FOLDED))
+def test_folded_lines(gatherd, origin, name):
+    """They go on with the field before, after one space."""
+    lines, fields = FOLDED[name]
+    if "empty length" not in name:
+        lines += b"\r\nContent-Length: 2"
+        fields = fields + [["Content-Length", "2"]]
+    url = origin.raw("folded", b"HTTP/1.1 200 OK\r\n%s\r\n\r\nok" % lines, "keep")
+    result = gatherd.one(url, include=["headers", "body"])
+    assert result["headers"] == fields and result["body"] == "ok"
+
+
+def test_folded_lines_that_we_read(gatherd, origin):
+    """A redirect, a Retry-After, a type with its charset, of a 1xx answer and of the last one."""
+    origin.raw("on", b"HTTP/1.1 302 F\r\nLocation:\r\n /size/3\r\n\t\r\nContent-Length: 0\r\n\r\n", "keep")
+    origin.raw("later", b"HTTP/1.1 503 L\r\nRetry-After:\r\n 7\r\nContent-Length: 0\r\n\r\n", "keep")
+    origin.raw("never", b"HTTP/1.1 503 L\r\nRetry-After: 7\r\n x\r\nContent-Length: 0\r\n\r\n", "keep")
+    origin.raw(
+        "typed",
+        b"HTTP/1.1 103 H\r\nContent-Type: a/b;\r\n c=d\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain;\r\n  charset=utf-16le\r\n"
+        b"Content-Length: 4\r\n\r\no\0k\0",
+        "keep",
+    )
+    origin.raw(
+        "typed-late",
+        b"HTTP/1.1 200 OK\r\nContent-Type: a/b;\r\n c=d\r\nContent-Type:\r\n text/html\r\n"
+        b"Content-Length: 2\r\n\r\nok",
+        "keep",
+    )
+    names = ("on", "later", "never", "typed", "typed-late")
+    urls = [origin.url("/raw/" + name) for name in names]
+    on, later, never, typed, late = gatherd.batch(urls, include=["text_length"])["results"]
+    assert on["ok"] is True and on["size_delivered"] == 3 and on["num_redirects"] == 1
+    assert later["retry_after_ms"] == 7000 and never["retry_after_ms"] is None
+    assert typed["content_type"] == "text/plain; charset=utf-16le" and typed["text_length"] == 2
+    assert late["content_type"] == "text/html"
+
+
+FOLDED_BADLY = {
+    "length": (b"Content-Length: 2\r\n 0", PROTOCOL),
+    "length, empty": (b"Content-Length:\r\n 2", PROTOCOL),
+    "chunked": (b"Transfer-Encoding:\r\n chunked", PROTOCOL + "|http_protocol_error wait"),
+    "chunked, second": (b"Transfer-Encoding: gzip,\r\n chunked", PROTOCOL),
+    "coding": (b"Content-Length: 2\r\nContent-Encoding:\r\n gzip", PROTOCOL),
+    "first, after a 1xx": (b"X: y\r\n\r\nHTTP/1.1 200 OK\r\n z\r\nContent-Length: 2", PROTOCOL),
+    "many": (b"Content-Length: 2\r\nX: a" + 1001 * b"\r\n b", HEAD_SIZE),
+    "many, blank": (b"Content-Length: 2\r\nX: a" + 1001 * b"\r\n ", HEAD_SIZE),
+    "long Location": (b"Content-Length: 2\r\nLocation: /" + 20 * (b"\r\n " + 1000 * b"a"), HEAD_SIZE),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FOLDED_BADLY))
+def test_folded_lines_that_are_refused(gatherd, origin, name):
+    """Of fields that say how the body is to be read, which libcurl reads without them; and caps hold."""
+    lines, expected = FOLDED_BADLY[name]
+    status = b"103 Hints" if "1xx" in name else b"302 Found" if "Location" in name else b"200 OK"
+    url = origin.raw("badly", b"HTTP/1.1 %s\r\n%s\r\n\r\nok" % (status, lines), "keep")
+    judge(gatherd, origin, url, expected, include=["headers"])
+
+
+def test_folded_trailers(gatherd, origin):
+    """They are told as fields are, and say nothing to us; one before any is nobody's."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+    url = origin.raw("late", chunked + b"X: a\r\n b\r\nContent-Length: 4\r\n 2\r\n\r\n", "keep")
+    result = gatherd.one(url, include=["headers", "body"])
+    assert result["headers"][1:] == [["X", "a b"], ["Content-Length", "4 2"]] and result["body"] == "ok"
+    url = origin.raw("first", chunked + b" a: b\r\nX: c\r\n\r\n", "keep")
+    result = gatherd.one(url, include=["headers", "body"])
+    assert result["headers"] == [["Transfer-Encoding", "chunked"], ["X", "c"]]

@@ -118,7 +118,7 @@ LLHTTP = {
     "No extension after semicolon": INCOMPLETE,
     "Chunk extensions quoting": INCOMPLETE,
     "Unbalanced chunk extensions quoting": INCOMPLETE,
-    "Invalid OBS fold after chunked value": INCOMPLETE,
+    "Invalid OBS fold after chunked value": PROTOCOL,
 }
 
 # Content-Length fields before 100 bytes of body -> the bytes delivered, or None for a refused answer. As
