@@ -406,7 +406,8 @@ static bool is_once(const struct fetch_job *job, const struct upstream *u)
 static int launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *addresses, size_t n)
 {
     const struct origin *to = job->transfer->target.origin;
-    struct upstream *u = upstream_transfer_starts(&f->upstreams, to);
+    bool ready = fetch_has_multi(f, fetch_pool_of(f, job), job->transfer->lane);
+    struct upstream *u = ready ? upstream_transfer_starts(&f->upstreams, to) : NULL;
     bool warm = u != NULL && u->sockets >= u->transfers && !job->transfer->fresh;
     if (u != NULL && transfer_launch(job->transfer, addresses, n, u, is_once(job, u)))
         return warm ? LAUNCH_COST_WARM : to->https ? LAUNCH_COST_TLS : LAUNCH_COST_TCP;

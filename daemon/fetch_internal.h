@@ -101,6 +101,11 @@ struct transfer *fetch_take_transfer(struct fetch_pool *p);
 void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t);
 struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job);
 
+/* Whether the lane, which the policy allows, has its multi: one for which a reload found no memory
+ * is made now. */
+bool fetch_has_multi(struct fetch *f, struct fetch_pool *p, int lane)
+    __attribute__((warn_unused_result));
+
 /* Runs every multi of every pool; true while one has something left to do now. */
 bool fetch_run_pools(struct fetch *f);
 void fetch_reload_pools(struct fetch *f);

@@ -119,6 +119,13 @@ static void renew_multi(struct fetch *f, struct fetch_pool *p, int lane)
     p->env.multis[lane] = fresh;
 }
 
+bool fetch_has_multi(struct fetch *f, struct fetch_pool *p, int lane)
+{
+    if (p->env.multis[lane] == NULL)
+        p->env.multis[lane] = create_multi(f, lane);
+    return p->env.multis[lane] != NULL;
+}
+
 static void renew_multis(struct fetch *f, struct fetch_pool *p)
 {
     for (int lane = 0; lane < TRANSFER_LANES; lane++)

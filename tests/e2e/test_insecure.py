@@ -2,11 +2,12 @@
 """`insecure: true`: no check of certificates, for that member alone, and only where the policy has
 `insecure = yes`. What went unchecked, connections and TLS sessions, never serves a member that wants the
 check, and the other way round."""
+import signal
 import urllib.parse
 
 import pytest
 
-from lib import proc
+from lib import failing, proc
 
 try:
     from lib import http2
@@ -145,3 +146,27 @@ def test_redirects(lax, origin, tls_origin):
     strict = lax.one(start)
     assert strict["error"]["type"] == "tls_certificate_error"
     assert origin.count("/size/3") == 1
+
+
+@pytest.mark.skipif(failing.library() is None, reason="tests/lib/fail.so is not built")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_allowed_by_a_reload_without_memory(base_options, tmp_path, origin, port, version):
+    """A reload that allows it and finds no memory for the connections: a clear error while there is none,
+    and served as soon as there is."""
+    conf, control = tmp_path / "gatherd.conf", failing.Control(tmp_path / "fail")
+    rules = "[policy default]\nallow = 127.0.0.1\ninsecure = %s\n"
+    conf.write_text(rules % "no")
+    daemon = proc.Gatherd(*base_options, args=("-c", str(conf)), env=control.environment())
+    with daemon:
+        at = port("self-signed", version)
+        assert daemon.one(member(origin, at, True, version))["state"] == "denied"
+        control.arm(failing.MULTI, -1)
+        conf.write_text(rules % "yes")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log(" reloaded", 10 * proc.scale())
+        result = daemon.one(member(origin, at, True, version))
+        assert result["error"]["type"] == "proxy_internal_error", result
+        assert result["error"]["message"] == "out of memory"
+        control.disarm()
+        assert daemon.one(member(origin, at, True, version))["ok"]
+        daemon.first = daemon._settled()  # what libcurl wakes itself by has come with it

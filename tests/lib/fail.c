@@ -31,14 +31,21 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { KIND_MEMORY = 1, KIND_SYSTEM = 2 };
+enum {
+    KIND_MEMORY = 1,
+    KIND_SYSTEM = 2,
+    KIND_MULTI = 4,  /* curl_multi_init() */
+    KIND_STALL = 8,  /* connect() does not return while this is set; what calls it counts as failed */
+    KIND_LIMIT = 16, /* setrlimit() */
+};
 
 struct control { /* failing.py has the same layout */
     _Atomic int64_t kinds;   /* a mask of KIND_; 0 = nothing is counted */
-    _Atomic int64_t at;      /* which one fails; 0 = none does */
+    _Atomic int64_t at;      /* which one fails; 0 = none does, -1 = all do */
     _Atomic int64_t counted; /* since failing.py set it to 0 */
     _Atomic int64_t failed;
     _Atomic int64_t not_open; /* closes of what was not */
@@ -103,7 +110,8 @@ static bool fails(int kind, const char *what, uintptr_t caller, bool also_uv)
         return false;
     if ((control->kinds & kind) == 0 || (!also_uv && caller >= uv_begin && caller < uv_end))
         return false;
-    if (atomic_fetch_add(&control->counted, 1) + 1 != control->at)
+    int64_t number = atomic_fetch_add(&control->counted, 1) + 1, at = control->at;
+    if (at >= 0 && number != at)
         return false;
     note(what, caller);
     atomic_fetch_add(&control->failed, 1);
@@ -344,9 +352,20 @@ int close(int fd)
 
 /* --- what is done with them --- */
 
+static void stall(uintptr_t caller)
+{
+    if (control == NULL || (control->kinds & KIND_STALL) == 0)
+        return;
+    note("connect", caller);
+    atomic_fetch_add(&control->failed, 1);
+    while ((control->kinds & KIND_STALL) != 0)
+        usleep(10000);
+}
+
 int connect(int fd, const struct sockaddr *address, socklen_t n)
 {
     REAL(connect);
+    stall(CALLER);
     FAILS("connect", ENETUNREACH)
     return real(fd, address, n);
 }
@@ -417,6 +436,29 @@ ssize_t recv(int fd, void *data, size_t n, int flags)
     FAILS("recv", ECONNRESET)
     return real(fd, data, n, flags);
 }
+
+/* --- what one of them alone is for --- */
+
+void *curl_multi_init(void);
+void *curl_multi_init(void)
+{
+    REAL(curl_multi_init);
+    return fails(KIND_MULTI, "curl_multi_init", CALLER, false) ? NULL : real();
+}
+
+#define SETRLIMIT_LIKE(name, type)                                                \
+    int name(__rlimit_resource_t resource, const struct type *limit)              \
+    {                                                                             \
+        REAL(name);                                                               \
+        if (fails(KIND_LIMIT, #name, CALLER, true)) {                             \
+            errno = EPERM;                                                        \
+            return -1;                                                            \
+        }                                                                         \
+        return real(resource, limit);                                             \
+    }
+
+SETRLIMIT_LIKE(setrlimit, rlimit)
+SETRLIMIT_LIKE(setrlimit64, rlimit64)
 
 /* --- main --- */
 

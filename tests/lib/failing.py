@@ -11,7 +11,7 @@ import os
 
 from lib import proc
 
-MEMORY, SYSTEM = 1, 2
+MEMORY, SYSTEM, MULTI, STALL, LIMIT = 1, 2, 4, 8, 16  # see fail.c
 
 
 class _Layout(ctypes.Structure):
@@ -53,7 +53,7 @@ class Control:
         }
 
     def arm(self, kinds, at=0):
-        """From now on calls of these kinds are counted, and number `at` fails (0: none)."""
+        """From now on calls of these kinds are counted, and number `at` fails (0: none, -1: all)."""
         self.layout.kinds = 0
         self.layout.counted = self.layout.failed = self.layout.not_open = 0
         self.layout.what = self.layout.who = b""
