@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -58,6 +59,14 @@ static struct notify init(const char *socket_name, const char *watchdog, const c
     return n;
 }
 
+/* The same for what the environment alone decides. */
+static struct notify said(const char *socket_name, const char *watchdog, const char *pid)
+{
+    struct notify n = init(socket_name, watchdog, pid);
+    notify_fini(&n);
+    return n;
+}
+
 /* The service manager: a datagram socket at a path, or at an abstract name (a leading '@'). */
 static int manager_open(const char *name)
 {
@@ -90,28 +99,28 @@ static void test_environment(void **state)
     memset(too_long + 1, 'x', sizeof too_long - 2);
     memset(longest + 1, 'x', sizeof longest - 2);
     snprintf(me, sizeof me, "%d", (int)getpid());
-    assert_string_equal(init(NULL, NULL, NULL).path, "");
-    assert_string_equal(init("/run/systemd/notify", NULL, NULL).path, "/run/systemd/notify");
-    assert_string_equal(init("@abstract", NULL, NULL).path, "@abstract");
-    assert_string_equal(init("relative", NULL, NULL).path, "");
-    assert_string_equal(init("", NULL, NULL).path, "");
-    assert_string_equal(init(too_long, NULL, NULL).path, "");
-    assert_string_equal(init(longest, NULL, NULL).path, longest);
-    assert_int_equal(init(NULL, NULL, NULL).watchdog_us, 0);
-    assert_int_equal(init(NULL, "30000000", NULL).watchdog_us, 30000000);
-    assert_int_equal(init(NULL, "30000000", me).watchdog_us, 30000000);
+    assert_string_equal(said(NULL, NULL, NULL).path, "");
+    assert_string_equal(said("/run/systemd/notify", NULL, NULL).path, "/run/systemd/notify");
+    assert_string_equal(said("@abstract", NULL, NULL).path, "@abstract");
+    assert_string_equal(said("relative", NULL, NULL).path, "");
+    assert_string_equal(said("", NULL, NULL).path, "");
+    assert_string_equal(said(too_long, NULL, NULL).path, "");
+    assert_string_equal(said(longest, NULL, NULL).path, longest);
+    assert_int_equal(said(NULL, NULL, NULL).watchdog_us, 0);
+    assert_int_equal(said(NULL, "30000000", NULL).watchdog_us, 30000000);
+    assert_int_equal(said(NULL, "30000000", me).watchdog_us, 30000000);
 }
 
 /* The watchdog of another process, or none that makes sense. */
 static void test_watchdog_refused(void **state)
 {
     (void)state;
-    assert_int_equal(init(NULL, "30000000", "1").watchdog_us, 0);
-    assert_int_equal(init(NULL, "30000000", "me").watchdog_us, 0);
-    assert_int_equal(init(NULL, "0", NULL).watchdog_us, 0);
-    assert_int_equal(init(NULL, "-1", NULL).watchdog_us, 0);
-    assert_int_equal(init(NULL, "soon", NULL).watchdog_us, 0);
-    assert_int_equal(init(NULL, "9223372036854775807", NULL).watchdog_us, 0);
+    assert_int_equal(said(NULL, "30000000", "1").watchdog_us, 0);
+    assert_int_equal(said(NULL, "30000000", "me").watchdog_us, 0);
+    assert_int_equal(said(NULL, "0", NULL).watchdog_us, 0);
+    assert_int_equal(said(NULL, "-1", NULL).watchdog_us, 0);
+    assert_int_equal(said(NULL, "soon", NULL).watchdog_us, 0);
+    assert_int_equal(said(NULL, "9223372036854775807", NULL).watchdog_us, 0);
 }
 
 static void test_received_at_a_path(void **state)
@@ -125,6 +134,7 @@ static void test_received_at_a_path(void **state)
     check_received(fd, "READY=1\nSTATUS=listens on 2");
     notify_send(&n, "STOPPING=1");
     check_received(fd, "STOPPING=1");
+    notify_fini(&n);
     close(fd);
     unlink(path);
 }
@@ -138,6 +148,7 @@ static void test_received_at_an_abstract_name(void **state)
     struct notify n = init(name, NULL, NULL);
     notify_send(&n, "WATCHDOG=1");
     check_received(fd, "WATCHDOG=1");
+    notify_fini(&n);
     close(fd);
 }
 
@@ -154,16 +165,19 @@ static void test_long_state_is_cut(void **state)
     struct notify n = init(name, NULL, NULL);
     notify_send(&n, "STATUS=%s", words);
     check_received(fd, expected);
+    notify_fini(&n);
     close(fd);
 }
 
 static void test_nobody_there(void **state)
 {
     (void)state;
-    struct notify nobody = init(NULL, NULL, NULL), gone = init("/nonexistent/notify", NULL, NULL);
     size_t before = open_descriptors();
+    struct notify nobody = init(NULL, NULL, NULL), gone = init("/nonexistent/notify", NULL, NULL);
     notify_send(&nobody, "READY=1");
     notify_send(&gone, "READY=1");
+    notify_fini(&nobody);
+    notify_fini(&gone);
     assert_int_equal(open_descriptors(), before);
 }
 
@@ -186,6 +200,27 @@ static void test_full_socket_does_not_block(void **state)
     assert_in_range(received, 1, SENT - 1);
     notify_send(&n, "READY=1");
     check_received(fd, "READY=1");
+    notify_fini(&n);
+    close(fd);
+}
+
+/* Whoever has no descriptor left is still alive. */
+static void test_no_descriptor_is_left(void **state)
+{
+    (void)state;
+    char name[64];
+    struct rlimit before, none;
+    snprintf(name, sizeof name, "@gatherd-test-%d", (int)getpid());
+    int fd = manager_open(name);
+    struct notify n = init(name, NULL, NULL);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    notify_send(&n, "WATCHDOG=1");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    check_received(fd, "WATCHDOG=1");
+    notify_fini(&n);
     close(fd);
 }
 
@@ -199,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_long_state_is_cut),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_full_socket_does_not_block),
+        cmocka_unit_test(test_no_descriptor_is_left),
     };
     return cmocka_run_group_tests_name("notify", tests, set_up, tear_down);
 }
