@@ -454,9 +454,19 @@ static void on_turn_ended(void *arg, int64_t now_us, int64_t busy_us)
         step_down(g);
 }
 
+/* Four times in its interval. That this timer fires says that the front turns; a fetch loop that was
+ * asked half an interval ago and has not turned since is stuck: without a beat the manager starts
+ * another gatherd. */
 static void on_watchdog(uv_timer_t *timer)
 {
     struct gatherd *g = timer->data;
+    int64_t silent_us = g->engine_closing ? 0 : shard_silent_us(g->shard);
+    if (silent_us >= g->notify.watchdog_us / 2) {
+        LOG_WARN("gatherd", "error=\"a fetch loop does not turn\" for_ms=%lld",
+                 (long long)(silent_us / US_PER_MS));
+        notify_send(&g->notify, "STATUS=A fetch loop does not turn");
+        return;
+    }
     if (g->engine_closing) { /* no more to be counted: what counts is being freed */
         notify_send(&g->notify, "WATCHDOG=1\nSTATUS=Closing");
         return;
@@ -503,9 +513,9 @@ static int up_libraries(struct gatherd *g)
 
 static void down_libraries(struct gatherd *g)
 {
-    (void)g;
     ares_library_cleanup();
     curl_global_cleanup();
+    notify_fini(&g->notify);
 }
 
 static int up_loop(struct gatherd *g)
@@ -691,13 +701,12 @@ enum { STAGES = sizeof stages / sizeof stages[0], STAGE_LOOP = 2 };
 
 static void announce(struct gatherd *g)
 {
-    int64_t beat_us = g->notify.watchdog_us / 2;
+    uint64_t beat_ms = (uint64_t)(g->notify.watchdog_us / 4 / US_PER_MS);
     LOG_INFO("gatherd", "ready version=%s libcurl=%s", PACKAGE_VERSION,
              curl_version_info(CURLVERSION_NOW)->version);
     notify_send(&g->notify, "READY=1\nSTATUS=Waiting for batches");
-    if (beat_us > 0)
-        uv_timer_start(&g->watchdog, on_watchdog, (uint64_t)(beat_us / US_PER_MS),
-                       (uint64_t)(beat_us / US_PER_MS));
+    if (g->notify.watchdog_us > 0)
+        uv_timer_start(&g->watchdog, on_watchdog, beat_ms, beat_ms > 0 ? beat_ms : 1);
 }
 
 int gatherd_run(struct config *config, const struct config_source *source)

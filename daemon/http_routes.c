@@ -14,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+
+enum { SILENT_US = 5 * US_PER_S }; /* a fetch loop that has not turned for so long is stuck */
+
 struct route {
     const char *path, *method, *allow;
     void (*on_head)(struct call *c); /* before the body */
@@ -96,6 +100,8 @@ static void on_ready(struct call *c)
         answer_word(c, 503, "draining\n");
     else if (routes_members_queued(r) >= (size_t)r->params.config->limits.queued)
         answer_word(c, 503, "full\n");
+    else if (shard_silent_us(r->params.shard) >= SILENT_US) /* and asks, for the next one who asks us */
+        answer_word(c, 503, "stuck\n");
     else
         answer_word(c, 200, "ready\n");
 }
@@ -128,7 +134,7 @@ static void on_index(struct call *c)
                 "http://localhost:4284/v1/batch\n\n"
                 "POST /v1/batch    fetch a batch; see gatherd-api(7)\n"
                 "GET  /metrics     Prometheus metrics\n"
-                "GET  /-/healthy   200 while the loop turns\n"
+                "GET  /-/healthy   200 while clients are served\n"
                 "GET  /-/ready     200 while batches are taken\n");
 }
 

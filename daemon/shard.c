@@ -330,6 +330,16 @@ size_t shard_waiting(const struct shard *s)
     return s->outstanding > active ? s->outstanding - active : 0;
 }
 
+int64_t shard_silent_us(struct shard *s)
+{
+    int64_t longest = 0, now = clock_us();
+    for (unsigned i = 0; i < s->lane_count; i++) {
+        int64_t us = lane_ask(&s->lanes[i], now);
+        longest = us > longest ? us : longest;
+    }
+    return longest;
+}
+
 double shard_rate(const struct shard *s)
 {
     int64_t passed = clock_us() - s->rate_since_us, n = s->done_count - s->rate_done;

@@ -112,6 +112,10 @@ void shard_content_free(struct shard *s, struct result *r);
 size_t shard_active(const struct shard *s);  /* members that hold a slot */
 size_t shard_waiting(const struct shard *s); /* members submitted that hold none */
 
+/* How long the fetch loop that is silent for longest has not turned since it was asked to (by this
+ * call, which asks those that have), 0 = all turn. Not once the shard is being closed. */
+int64_t shard_silent_us(struct shard *s);
+
 /* Finished members a second, over the last seconds; > 0. For Retry-After. */
 double shard_rate(const struct shard *s);
 

@@ -38,6 +38,8 @@ struct lane {
     struct lag lag;         /* under lock */
     atomic_bool slots_came; /* fetch_wake() is wanted */
     atomic_bool starved;    /* fetch_make_room() is */
+    atomic_bool asked;      /* whether it still turns; its next turn says so */
+    int64_t asked_us;       /* front's thread: when that was */
 
     /* of a lane with a thread */
     uv_loop_t loop;
@@ -99,6 +101,10 @@ struct lane *lane_of(struct shard *s, const struct origin *origin);
 void lane_send_jobs(struct lane *lane, struct list *jobs);
 void lane_send_flags(struct lane *lane, struct fetch_group *group, enum err_type cancel,
                      bool paused);
+
+/* How long ago the lane was asked whether it turns and has not said so, 0 = it has. If so, asks
+ * again. */
+int64_t lane_ask(struct lane *lane, int64_t now_us);
 
 /* Runs fn on the lane's thread and waits for it. */
 void lane_call(struct lane *lane, void (*fn)(struct lane *lane, void *arg), void *arg);

@@ -115,6 +115,19 @@ void lane_call(struct lane *lane, void (*fn)(struct lane *lane, void *arg), void
     pthread_mutex_unlock(&lane->lock);
 }
 
+/* On the front's loop it turns when the front does. */
+int64_t lane_ask(struct lane *lane, int64_t now_us)
+{
+    if (!lane->running)
+        return 0;
+    if (atomic_load_explicit(&lane->asked, memory_order_acquire))
+        return now_us - lane->asked_us;
+    lane->asked_us = now_us;
+    atomic_store_explicit(&lane->asked, true, memory_order_release);
+    bell_ring(&lane->bell);
+    return 0;
+}
+
 /* --- a lane's turn --- */
 
 static void take_mail(struct lane *lane)
@@ -159,6 +172,7 @@ static void send_done(struct lane *lane)
 bool lane_act(void *arg)
 {
     struct lane *lane = arg;
+    atomic_store_explicit(&lane->asked, false, memory_order_release);
     take_mail(lane);
     if (lane->engine == NULL) /* closed by a call just now */
         return false;

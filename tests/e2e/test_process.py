@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from lib import contract, proc
+from lib import contract, failing, proc
 
 STOPS = proc.form(10, 200)
 RELOADS = proc.form(30, 1000)
@@ -385,3 +385,52 @@ def test_the_watchdog_is_fed_by_the_loop(spawn, tmp_path):
                     notify.recv(4096)
         finally:
             os.kill(daemon.pid, signal.SIGCONT)
+
+
+def silent(notify, seconds):
+    """Whether no WATCHDOG=1 comes for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        notify.settimeout(max(end - time.monotonic(), 0.001))
+        try:
+            if b"WATCHDOG=1" in notify.recv(4096):
+                return False
+        except TimeoutError:
+            pass
+    return True
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(failing.library() is None, reason="tests/lib/fail.so is not built")
+@pytest.mark.parametrize("loops", [1, 3])
+def test_a_stuck_fetch_loop_is_seen(spawn, tmp_path, origin, loops):
+    """A fetch thread that does not come back: the watchdog is not fed, though the front turns, and /-/ready
+    says 503. Both are as before when it turns again."""
+    path, control = str(tmp_path / "notify"), failing.Control(tmp_path / "fail")
+    beat_s = 0.25 * proc.scale()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        environment = dict(control.environment(), NOTIFY_SOCKET=path,
+                           WATCHDOG_USEC=str(int(4e6 * beat_s)))  # fmt: skip
+        daemon = spawn("daemon.loops=%d" % loops, env=environment)
+        assert daemon.one(origin.url("/size/5"))["ok"] and not silent(notify, 60 * beat_s)
+        control.arm(failing.STALL)
+        replies = []
+        member = {"url": origin.url("/size/6"), "fresh_connection": True}
+        ask = threading.Thread(target=lambda: replies.append(daemon.one(member)))
+        ask.start()
+        wait_for(lambda: control.failed > 0, 10 * proc.scale())
+        wait_for(lambda: silent(notify, 8 * beat_s), 60 * proc.scale())
+        wait_for(lambda: daemon.get("/-/ready").status == 503, 20 * proc.scale())
+        assert daemon.get("/-/ready").body == b"stuck\n" and daemon.get("/-/healthy").status == 200
+        control.disarm()
+        wait_for(lambda: not silent(notify, 8 * beat_s), 60 * proc.scale())
+        ask.join(20 * proc.scale())
+        assert replies and daemon.get("/-/ready").status == 200  # its own time may have passed meanwhile
+        assert daemon.one(origin.url("/size/7"))["ok"]
