@@ -194,8 +194,9 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     return m;
 }
 
-void curl_uv_set_max_idle(struct curl_uv *m, long max_idle)
+void curl_uv_set_max_idle(struct curl_uv *m, bool few, long max_idle)
 {
+    m->few = few;
     m->max_idle = max_idle;
 }
 
@@ -248,6 +249,29 @@ void curl_uv_remove(struct curl_uv *m, CURL *easy)
     m->may_have_msg = true;
 }
 
+/* Puts a new CURLM in place of the one that no transfer uses any more. */
+static bool handle_renew(struct curl_uv *m)
+{
+    CURLM *old = m->handle;
+    if (!handle_create(m))
+        return false;
+    handle_destroy(m, old);
+    m->broken = m->may_have_msg = m->timer_due = false;
+    return true;
+}
+
+void curl_uv_make_room(struct curl_uv *m)
+{
+    if (m->broken || m->sockets == 0)
+        return;
+    if (m->transfers > 0) {
+        curl_uv_sweep(m, 1);
+        return;
+    }
+    sweep_end(m);
+    handle_renew(m); /* short of memory: the next one who asks, or the sweep */
+}
+
 /* Ends what runs, and once that is taken out makes the multi anew. A later turn goes on with it. */
 static size_t mend(struct curl_uv *m, void (*done)(void *arg, CURL *easy, CURLcode code), void *arg)
 {
@@ -255,12 +279,8 @@ static size_t mend(struct curl_uv *m, void (*done)(void *arg, CURL *easy, CURLco
     sweep_end(m);
     for (size_t at = n; at-- > 0;) /* done() may take out this one, in whose place comes a later one */
         done(arg, m->easies[at], CURLE_FAILED_INIT);
-    CURLM *old = m->handle;
-    if (m->transfers > 0 || !handle_create(m))
-        return n;
-    LOG_WARN("curl_uv", "error=\"libcurl ran out of memory\" ended=%zu", n);
-    handle_destroy(m, old);
-    m->broken = m->may_have_msg = m->timer_due = false;
+    if (m->transfers == 0 && handle_renew(m))
+        LOG_WARN("curl_uv", "error=\"libcurl ran out of memory\" ended=%zu", n);
     return n;
 }
 

@@ -32,7 +32,8 @@ struct curl_uv_params {
 /* NULL when memory runs out. */
 struct curl_uv *curl_uv_create(const struct curl_uv_params *params);
 
-void curl_uv_set_max_idle(struct curl_uv *m, long max_idle);
+/* few, max_idle: see struct curl_uv_params. */
+void curl_uv_set_max_idle(struct curl_uv *m, bool few, long max_idle);
 
 /* Closes every connection; no handle may be added any more. `closed` is called by the loop when the
  * last uv handle is closed and the memory is free. */
@@ -74,6 +75,10 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
  * addresses are worth it. */
 void curl_uv_sweep(struct curl_uv *m, long max_age_s);
 bool curl_uv_sweep_is_due(const struct curl_uv *m);
+
+/* Descriptors have run out: connections that nobody uses are closed, at once where no transfer runs,
+ * else those that were idle for a second, when libcurl looks the next time. */
+void curl_uv_make_room(struct curl_uv *m);
 
 /* Whether curl_uv_turn() has something to do now. */
 bool curl_uv_pending(const struct curl_uv *m);

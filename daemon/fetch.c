@@ -24,10 +24,16 @@
 #include "clock.h"
 #include "fetch_internal.h"
 #include "held.h"
+#include "log.h"
 
 /* Bounds of one turn: launches by what they cost, cancels, removals (12 us plain, 57 us TLS),
  * `done` calls. */
 enum { CANCELS_MAX = 4096, CLOSINGS_MAX = 32, DONES_MAX = 2048 };
+
+enum {
+    HOLD_US = 100 * US_PER_MS,  /* after a want of descriptors, before the next starts */
+    SAID_AGAIN_US = 10 * US_PER_S, /* without one, before another is news */
+};
 
 /* --- groups and their parts --- */
 
@@ -289,12 +295,15 @@ static void on_timer(uv_timer_t *timer);
 static void arm_timer(struct fetch *f)
 {
     const struct heap_node *first = heap_min(&f->deadlines), *cut = heap_min(&f->cuts);
-    if (first == NULL || (cut != NULL && cut->key < first->key))
-        first = cut;
-    if (first == NULL || (f->timer_at_us != TIME_NULL && f->timer_at_us <= first->key))
+    int64_t at_us = f->held_until_us != 0 ? f->held_until_us : INT64_MAX;
+    if (first != NULL && first->key < at_us)
+        at_us = first->key;
+    if (cut != NULL && cut->key < at_us)
+        at_us = cut->key;
+    if (at_us == INT64_MAX || (f->timer_at_us != TIME_NULL && f->timer_at_us <= at_us))
         return;
-    int64_t wait_us = first->key - clock_us();
-    f->timer_at_us = first->key;
+    int64_t wait_us = at_us - clock_us();
+    f->timer_at_us = at_us;
     uv_update_time(f->params.loop);
     uv_timer_start(&f->timer, on_timer,
                    wait_us <= 0 ? 0 : (uint64_t)((wait_us + US_PER_MS - 1) / US_PER_MS), 0);
@@ -486,10 +495,23 @@ static void arm_sweep(struct fetch *f)
 
 /* --- the turn --- */
 
+void fetch_hold_starts(struct fetch *f)
+{
+    int64_t now = clock_us();
+    if (f->starved_us == 0 || now - f->starved_us > SAID_AGAIN_US)
+        LOG_WARN("fetch", "error=\"no descriptor left for a connection\" action=\"idle ones are closed, "
+                          "members wait\"");
+    f->starved_us = now;
+    f->held_until_us = now + HOLD_US;
+}
+
 static void dispatch_ready(struct fetch *f)
 {
     struct sched_entry *e;
     struct list *node;
+    if (f->held_until_us != 0 && clock_us() < f->held_until_us)
+        return;
+    f->held_until_us = 0;
     while (f->launch_spent < FETCH_LAUNCH_BUDGET && (node = list_pop(&f->named)) != NULL) {
         struct transfer *t = LIST_CONTAINER(node, struct transfer, node);
         f->launch_spent += fetch_launch_named(f, t->owner);
@@ -560,7 +582,8 @@ bool fetch_turn(struct fetch *f)
     if (sched_running(f->sched) > 0)
         arm_sweep(f);
     return pending || !list_empty(&f->closing) || !list_empty(&f->ended) ||
-           !list_empty(&f->cancelling) || !list_empty(&f->named) || sched_ready(f->sched);
+           !list_empty(&f->cancelling) ||
+           (f->held_until_us == 0 && (!list_empty(&f->named) || sched_ready(f->sched)));
 }
 
 /* --- life --- */

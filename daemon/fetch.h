@@ -190,7 +190,8 @@ void fetch_pause(struct fetch *f, struct fetch_group *group, bool paused);
 /* Slots came free that this engine waited for. */
 void fetch_wake(struct fetch *f);
 
-/* Descriptors have run out: for a while each start first closes what is idle, here. */
+/* Descriptors have run out: what is idle here is closed, and for a while each start first closes
+ * what has become so. */
 void fetch_make_room(struct fetch *f);
 
 /* The engine's part of a turn's end: names, finished transfers, deadlines, cancels, closings,

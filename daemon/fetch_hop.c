@@ -9,6 +9,7 @@
  */
 #include "fetch_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,20 +148,29 @@ static void forget_answer(struct result *r)
     r->ttfb_us = TIME_NULL;
 }
 
-/* Out of libcurl, slots given back, into the queue again for the next hop's origin, which may be
- * another engine's. */
-static void requeue(struct fetch *f, struct fetch_job *job)
+/* Out of libcurl, slots given back. */
+static void leave_slots(struct fetch *f, struct fetch_job *job)
 {
     heap_remove(&f->deadlines, &job->deadline);
     fetch_give_back_transfer(fetch_pool_of(f, job), job->transfer);
     job->transfer = NULL;
     sched_release(&job->entry);
     job->waiting_since_us = job->result.end_us;
-    if (fetch_move_job(f, job))
-        return;
+}
+
+static void queue_again(struct fetch *f, struct fetch_job *job)
+{
     job->state = FETCH_QUEUED;
     if (!fetch_queue_job(f, job, true))
         fetch_fail_waiting(f, job, ERR_PROXY_INTERNAL_ERROR, "out of memory");
+}
+
+/* Into the queue again for the next hop's origin, which may be another engine's. */
+static void requeue(struct fetch *f, struct fetch_job *job)
+{
+    leave_slots(f, job);
+    if (!fetch_move_job(f, job))
+        queue_again(f, job);
 }
 
 /* Nothing was sent: the same hop again, on a connection of its own. */
@@ -168,6 +178,14 @@ static void ask_again(struct fetch *f, struct fetch_job *job)
 {
     job->fresh = true;
     requeue(f, job);
+}
+
+/* The same hop once more, when there may be a descriptor for it: nothing was sent. */
+static void wait_for_descriptor(struct fetch *f, struct fetch_job *job)
+{
+    fetch_hold_starts(f);
+    leave_slots(f, job);
+    queue_again(f, job);
 }
 
 /* Puts the target of the next hop in place of the last one's; thousands of them may wait for an
@@ -293,6 +311,11 @@ static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode c
     return kept != NULL ? kept : curl_easy_strerror(code);
 }
 
+static bool lacks_descriptor(const struct transfer *t, CURLcode code)
+{
+    return code == CURLE_COULDNT_CONNECT && (t->os_errno == EMFILE || t->os_errno == ENFILE);
+}
+
 static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enum phase last)
 {
     struct transfer *t = job->transfer;
@@ -332,6 +355,8 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
         ask_again(f, job);
     else if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
         end_cut(f, job, last);
+    else if (lacks_descriptor(t, code))
+        wait_for_descriptor(f, job);
     else if (code != CURLE_OK && !cut_on_purpose)
         end_error(f, job, code, last);
     else if (t->in_head) /* libcurl takes the end of the connection for that of the head */

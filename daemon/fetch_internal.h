@@ -40,6 +40,8 @@ struct fetch {
     uv_timer_t timer, sweep_timer;
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
+    int64_t held_until_us;  /* for want of descriptors nothing starts until then; 0 = it may */
+    int64_t starved_us;     /* when they were last wanted; 0 = never */
     size_t open_parts; /* parts of the engine not yet closed */
     size_t retired_closing;            /* retired multis that were closed and are not gone */
     void (*retired_closed)(void *arg); /* told of each when the engine is closed, too */
@@ -54,6 +56,10 @@ struct fetch {
 /* The mover: from whatever state to ENDED. The result is final; slots, transfer and target are
  * given up. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job);
+
+/* Nothing starts for a moment: no descriptor was left. What is idle is closed meanwhile, or others
+ * end. */
+void fetch_hold_starts(struct fetch *f);
 
 /* Joins the queue under the next hop's origin; front: before what the batch has waiting there.
  * False when memory runs out. */

@@ -209,7 +209,7 @@ void fetch_reload_pools(struct fetch *f)
         tls_sessions_clear(env->sessions); /* ca_file may be another */
         for (int lane = 0; lane < TRANSFER_LANES; lane++)
             if (env->multis[lane] != NULL)
-                curl_uv_set_max_idle(env->multis[lane], max_idle(f));
+                curl_uv_set_max_idle(env->multis[lane], f->params.config->few_descriptors, max_idle(f));
     }
 }
 
@@ -249,11 +249,19 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 
 /* --- the turn --- */
 
-/* libcurl looks once a second, when a transfer starts, so a sweep now would come to nothing. */
+/* For a while each transfer that starts closes what is idle beside it, too. */
+static void make_room(struct fetch_pool *p, int64_t until_us)
+{
+    p->env.starved_until_us = until_us;
+    for (int lane = 0; lane < TRANSFER_LANES; lane++)
+        if (p->env.multis[lane] != NULL)
+            curl_uv_make_room(p->env.multis[lane]);
+}
+
 void fetch_make_room(struct fetch *f)
 {
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
-        f->pools[i].env.starved_until_us = clock_us() + STARVED_US;
+        make_room(&f->pools[i], clock_us() + STARVED_US);
 }
 
 /* What they still have ends as everywhere. True while one has something left to do now. */
