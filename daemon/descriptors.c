@@ -58,10 +58,20 @@ static int64_t of_process(const struct config *c)
     return PROCESS + FILES + addresses_of(c) * LISTENING + of_loops(c);
 }
 
+static int64_t of_clients(const struct config *c)
+{
+    return addresses_of(c) * c->limits.clients * CLIENT;
+}
+
+/* What each multi may keep of idle connections: each loop gives all of its multis its share. */
+static int64_t idle_share(const struct config *c)
+{
+    return (c->fetch.idle_connections + loops_of(c) - 1) / loops_of(c);
+}
+
 int64_t descriptors_wanted(const struct config *c)
 {
-    return of_process(c) + SPARE + addresses_of(c) * c->limits.clients * CLIENT +
-           c->limits.in_flight + c->fetch.idle_connections;
+    return of_process(c) + SPARE + of_clients(c) + c->limits.in_flight + multis_of(c) * idle_share(c);
 }
 
 static int64_t between(int64_t n, int64_t most)
@@ -71,21 +81,21 @@ static int64_t between(int64_t n, int64_t most)
     return n < 1 ? 1 : n;
 }
 
-bool descriptors_fit(struct config *c, int64_t available)
+bool descriptors_fit(struct config *c, int64_t available, bool running)
 {
     if (descriptors_wanted(c) <= available)
         return false;
-    while (c->daemon.loops == CONFIG_AUTO && loops_of(c) > 1 &&
+    while (!running && c->daemon.loops == CONFIG_AUTO && loops_of(c) > 1 &&
            of_loops(c) > available / LOOPS_SHARE)
         c->daemon.loops = loops_of(c) - 1;
-    int64_t left = available - of_process(c), multis = multis_of(c);
-    int64_t share = (c->fetch.idle_connections + loops_of(c) - 1) / loops_of(c);
-    int64_t idle = between(left / 4 / multis, share); /* a multi */
+    int64_t left = available - of_process(c) - (running ? of_clients(c) : 0), multis = multis_of(c);
+    int64_t idle = between(left / 4 / multis, idle_share(c)); /* a multi */
     left -= idle * multis;
     c->fetch.few_descriptors = true;
-    c->fetch.idle_connections = idle * loops_of(c); /* each loop gives every multi its share */
-    c->limits.in_flight = between(left / 3, c->limits.in_flight);
+    c->fetch.idle_connections = idle * loops_of(c);
+    c->limits.in_flight = between(running ? left : left / 3, c->limits.in_flight);
     left -= c->limits.in_flight;
-    c->limits.clients = between(left / CLIENT / addresses_of(c), c->limits.clients);
+    if (!running)
+        c->limits.clients = between(left / CLIENT / addresses_of(c), c->limits.clients);
     return true;
 }

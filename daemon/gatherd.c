@@ -50,6 +50,10 @@ enum {
 
 enum mode { MODE_RUN, MODE_DRAIN, MODE_ABORT, MODE_OFF };
 
+struct size { /* what needs a restart, and descriptors */
+    int64_t clients, loops;
+};
+
 struct pool_slot { /* a policy by name; it stays when a reload no longer names it, and denies all */
     char name[64];
     bool removed;
@@ -66,7 +70,8 @@ struct gatherd {
     uv_timer_t mode_timer, watchdog;
     uv_signal_t sigterm, sigint, sighup;
     enum mode mode;
-    int64_t descriptors; /* RLIMIT_NOFILE */
+    struct size in_force; /* since the start */
+    struct size asked;    /* by the configuration, before it was fitted into the descriptors */
     bool loop_open, engine_closing;
     struct metrics metrics;
     struct lag lag;
@@ -129,6 +134,38 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     struct gatherd *g = handle->data;
     LOG_INFO("gatherd", "signal=%s", number == SIGINT ? "SIGINT" : "SIGTERM");
     enter(g, g->mode == MODE_RUN ? MODE_DRAIN : MODE_ABORT);
+}
+
+/* --- descriptors --- */
+
+/* RLIMIT_NOFILE, raised to what is wanted as far as that may be; less than 0: not known. */
+static int64_t raise_limit(int64_t wanted)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return -1;
+    if (files.rlim_cur < (rlim_t)wanted) {
+        rlim_t most = files.rlim_max;
+        files.rlim_cur = most == RLIM_INFINITY || (rlim_t)wanted < most ? (rlim_t)wanted : most;
+        if (setrlimit(RLIMIT_NOFILE, &files) != 0 && getrlimit(RLIMIT_NOFILE, &files) != 0)
+            return -1;
+    }
+    return files.rlim_cur < INT64_MAX ? (int64_t)files.rlim_cur : INT64_MAX;
+}
+
+/* As many descriptors as may be needed, or less of what needs them. */
+static bool fit_descriptors(struct config *c, bool running)
+{
+    int64_t wanted = descriptors_wanted(c), available = raise_limit(wanted);
+    if (available < 0)
+        return false;
+    if (descriptors_fit(c, available, running))
+        LOG_WARN("gatherd",
+                 "descriptors=%lld wanted=%lld clients=%lld in_flight=%lld idle_connections=%lld "
+                 "hint=\"LimitNOFILE= or fewer clients\"",
+                 (long long)available, (long long)wanted, (long long)c->limits.clients,
+                 (long long)c->limits.in_flight, (long long)c->fetch.idle_connections);
+    return true;
 }
 
 /* --- reload --- */
@@ -280,11 +317,24 @@ static bool stays_guarded(const struct gatherd *g, const struct config *next)
     return true;
 }
 
+/* Only what the operator has changed is said, not what was lowered for want of descriptors. */
+static void say_needs_restart(const struct gatherd *g, const struct config *next)
+{
+    struct config before = *g->config;
+    struct buf names;
+    before.limits.clients = g->asked.clients;
+    before.daemon.loops = g->asked.loops;
+    buf_init(&names, 0);
+    config_needs_restart(&before, next, &names);
+    if (names.len > 0)
+        LOG_WARN("config", "not in effect before a restart: %s", buf_cstr(&names));
+    buf_fini(&names);
+}
+
 /* What a running daemon cannot take: said, and for a listener that is gone, or one policy too many,
  * the reload is refused. */
 static bool can_take(struct gatherd *g, const struct config *next)
 {
-    struct buf names;
     for (size_t i = 0; i < g->config->listener_count; i++) {
         const char *name = g->config->listeners[i].name;
         if (find_listener(next, name) != NULL || front_reach(g->front, name) == REACH_NONE)
@@ -294,18 +344,25 @@ static bool can_take(struct gatherd *g, const struct config *next)
     }
     if (!has_room(g, next) || !stays_guarded(g, next))
         return false;
-    buf_init(&names, 0);
-    config_needs_restart(g->config, next, &names);
-    if (names.len > 0)
-        LOG_WARN("config", "not in effect before a restart: %s", buf_cstr(&names));
-    buf_fini(&names);
+    say_needs_restart(g, next);
     return true;
+}
+
+/* The budget is for what is there, whatever the file says of it. */
+static void fit_running(struct gatherd *g, struct config *next)
+{
+    g->asked = (struct size){next->limits.clients, next->daemon.loops};
+    next->limits.clients = g->in_force.clients;
+    next->daemon.loops = g->in_force.loops;
+    if (!fit_descriptors(next, true))
+        LOG_ERROR("gatherd", "step=getrlimit error=\"%s\"", strerror(errno));
 }
 
 static void take_config(struct gatherd *g, struct config *next, struct access_set *access)
 {
     struct config *old = g->config;
     g->config = next;
+    fit_running(g, next);
     log_setup((enum log_level)next->daemon.log_level, (enum log_format)next->daemon.log_format);
     shard_reload(g->shard, next);
     routes_reload(g->routes, next);
@@ -346,8 +403,6 @@ static void reload(struct gatherd *g)
     buf_init(&errors, 0);
     if (!is_pipe(path, &errors))
         next = config_load(path, s->overrides, s->override_count, &errors);
-    if (next != NULL)
-        descriptors_fit(next, g->descriptors);
     bool ok = next != NULL && can_take(g, next) && access_load(&access, next, &errors);
     log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
     buf_fini(&errors);
@@ -477,26 +532,14 @@ static void on_watchdog(uv_timer_t *timer)
 
 /* --- stages of the start --- */
 
-/* As many descriptors as may be needed, or less of what needs them. */
 static int up_process(struct gatherd *g)
 {
-    struct rlimit files;
     struct config *c = g->config;
-    rlim_t wanted = (rlim_t)descriptors_wanted(c);
     signal(SIGPIPE, SIG_IGN);
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+    g->asked = (struct size){c->limits.clients, c->daemon.loops};
+    if (!fit_descriptors(c, false))
         return EX_OSERR;
-    if (files.rlim_cur < wanted) {
-        files.rlim_cur = files.rlim_max == RLIM_INFINITY || wanted < files.rlim_max ? wanted
-                                                                                    : files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
-    g->descriptors = files.rlim_cur < INT64_MAX ? (int64_t)files.rlim_cur : INT64_MAX;
-    if (descriptors_fit(c, g->descriptors))
-        LOG_WARN("gatherd", "descriptors=%lld wanted=%llu clients=%lld in_flight=%lld "
-                 "idle_connections=%lld hint=\"LimitNOFILE= or fewer clients\"",
-                 (long long)g->descriptors, (unsigned long long)wanted, (long long)c->limits.clients,
-                 (long long)c->limits.in_flight, (long long)c->fetch.idle_connections);
+    g->in_force = (struct size){c->limits.clients, c->daemon.loops};
     return 0;
 }
 

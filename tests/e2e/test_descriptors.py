@@ -4,12 +4,15 @@ not spin, loses no answer, and is as before within a second when the pressure en
 import asyncio
 import contextlib
 import json
+import os
 import resource
+import signal
+import threading
 import time
 
 import pytest
 
-from lib import contract, proc
+from lib import contract, failing, proc
 
 LIMITS = proc.form((64, 256), (64, 128, 256))
 CROWD = proc.form(400, 2000)
@@ -170,3 +173,141 @@ def test_waiting_for_upstreams_does_not_spin(limited, origin, limit):
     print("limit %d: %.0f %% of a core, %r in %.2f s, then %.3f s" % (limit, share * 100, states, took, again))
     assert share < 0.3 and again <= 1.0 * proc.scale()
     assert set(states) == {"done"}
+
+
+def lower_to_what_is_open(daemon, more=0):
+    """From now on it gets no descriptor beyond those it has, and so many more."""
+    opened = [int(name) for name in os.listdir("/proc/%d/fd" % daemon.pid)]
+    limit = max(opened) + 1 + more
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
+
+
+def times_said(daemon):
+    return sum("no descriptor left for a connection" in line for line in daemon.lines)
+
+
+def test_idle_connections_of_another_policy_give_theirs_up(spawn, origin):
+    """Whoever has the descriptors: another policy, or another loop."""
+    daemon = spawn("listener.b.bind=127.0.0.1:0", "listener.b.policy=other", "policy.other.allow=127.0.0.1")
+    urls = [origin.url("/size/9", port=origin.listen()) for _ in range(40)]
+    first = daemon.port
+    second = int(daemon.wait_log(r"listening address=127.0.0.1:(?!%d\b)(\d+)" % first).group(1))
+    assert daemon.batch(urls)["counts"]["ok"] == 40
+    time.sleep(0.1)
+    lower_to_what_is_open(daemon, 4)
+    daemon.port = second
+    document = daemon.batch(urls)
+    assert document["counts"]["ok"] == 40, document["errors"]
+    daemon.port = first
+    assert daemon.batch(urls)["counts"]["ok"] == 40
+    assert 1 <= times_said(daemon) <= max(daemon.loops, 1)
+
+
+def test_members_wait_for_descriptors_of_others(spawn, origin):
+    """All are in use: a member waits, without a busy loop, until somebody gives one back."""
+    daemon = spawn()
+    ports = [origin.listen() for _ in range(8)]
+    replies = []
+
+    def ask(path):
+        replies.append(daemon.batch([origin.url(path, port=port) for port in ports]))
+
+    hanging = threading.Thread(target=ask, args=("/gate/g/size/9",))
+    hanging.start()
+    assert origin.wait(lambda: len(origin.seen) == 8)
+    lower_to_what_is_open(daemon, 2)  # for the one who asks
+    waiting = threading.Thread(target=ask, args=("/size/10",))
+    waiting.start()
+    daemon.wait_log("no descriptor left for a connection", 10 * proc.scale())
+    share = share_of_a_core(daemon, STARVED_S)
+    print("%.0f %% of a core" % (share * 100))
+    assert share < 0.3 and not replies and len(origin.seen) < 16
+    origin.release("g")
+    for thread in (hanging, waiting):
+        thread.join(30 * proc.scale())
+    assert [reply["counts"]["ok"] for reply in replies] == [8, 8]
+    assert times_said(daemon) <= max(daemon.loops, 1)
+
+
+@pytest.fixture
+def configured(tmp_path, base_options):
+    """Starts a daemon under limits (soft, hard), configured by a file that `write` makes anew."""
+    conf, running = tmp_path / "gatherd.conf", []
+
+    def write(**limits):
+        lines = "".join("%s = %d\n" % pair for pair in limits.items())
+        conf.write_text("[policy default]\nallow = 127.0.0.1\n[limits]\n" + lines)
+
+    def start(soft, hard, env=None, **limits):
+        write(**limits)
+        daemon = proc.Gatherd(
+            *base_options, args=("-c", str(conf)), wrapper=("prlimit", "--nofile=%d:%d" % (soft, hard)), env=env
+        )
+        daemon.write = write
+        running.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in running:
+        try:
+            daemon.stop()
+        finally:
+            daemon.kill()
+
+
+def reload(daemon, **limits):
+    before = len([line for line in daemon.lines if " reloaded" in line])
+    daemon.write(**limits)
+    daemon.signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10 * proc.scale()
+    while len([line for line in daemon.lines if " reloaded" in line]) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def soft_limit(daemon):
+    return resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)[0]
+
+
+def concurrency_of(daemon, refused):
+    url = "http://127.0.0.1:%d/" % refused
+    return daemon.batch([url], "concurrency=20000")["concurrency"]["limit"]
+
+
+def test_a_reload_raises_the_limit(configured, refused):
+    """As a start with the same file would."""
+    daemon = configured(256, 4000, clients=100, in_flight=100)
+    before = soft_limit(daemon)
+    reload(daemon, clients=100, in_flight=1000)
+    assert concurrency_of(daemon, refused) == 1000
+    assert soft_limit(daemon) == before + 900 and "descriptors=" not in daemon.log()
+
+
+def test_a_reload_that_does_not_fit_says_so(configured, refused):
+    """As a start does; clients, which are in use, are neither lowered nor said to be changed."""
+    daemon = configured(256, 4096, clients=100, in_flight=100, queued=20000)
+    reload(daemon, clients=100, in_flight=20000, queued=20000)
+    words = daemon.wait_log(r"descriptors=4096 wanted=\d+ clients=100 in_flight=(\d+)", 10)
+    assert 1000 < int(words.group(1)) == concurrency_of(daemon, refused) < 4096
+    reload(daemon, clients=100, in_flight=20000, queued=20000)
+    assert "not in effect" not in daemon.log()
+
+
+def test_what_was_lowered_at_the_start_was_not_changed(configured):
+    """The defaults, under a limit that does not give them."""
+    daemon = configured(1024, 4000, in_flight=256)
+    daemon.wait_log("descriptors=4000 wanted=", 10)
+    reload(daemon, in_flight=257)
+    assert "not in effect" not in daemon.log()
+    reload(daemon, in_flight=257, clients=5000)
+    daemon.wait_log("not in effect before a restart: limits.clients", 10)
+
+
+@pytest.mark.skipif(failing.library() is None, reason="tests/lib/fail.so is not built")
+def test_a_limit_that_may_not_be_raised(configured, tmp_path):
+    """The budget is for the limit that there is, not for the one that was asked for."""
+    control = failing.Control(tmp_path / "fail")
+    control.arm(failing.LIMIT, -1)
+    daemon = configured(300, 4000, env=control.environment(), clients=10)
+    control.disarm()
+    daemon.wait_log("descriptors=300 wanted=", 10)

@@ -33,7 +33,7 @@ static void test_enough(void **state)
     struct config *c = LOAD("daemon.loops=2");
     int64_t wanted = descriptors_wanted(c);
     assert_true(wanted > 2 * 2 * 4096 + 256 + 512); /* two addresses, two a client */
-    assert_false(descriptors_fit(c, wanted));
+    assert_false(descriptors_fit(c, wanted, false));
     assert_int_equal(c->limits.clients, 4096);
     assert_false(c->fetch.few_descriptors);
     config_destroy(c);
@@ -49,6 +49,36 @@ static int64_t used_at_most(const struct config *c, int64_t addresses)
            2 * addresses * c->limits.clients + c->limits.in_flight + idle;
 }
 
+/* What is not lowered fits as well: each multi has its idle connections. */
+static void test_what_is_wanted_is_enough(void **state)
+{
+    (void)state;
+    struct config *c = LOAD("daemon.loops=3", "policy.default.insecure=yes", "policy.b.insecure=no",
+                            "listener.b.policy=b", "listener.b.bind=127.0.0.1:1",
+                            "fetch.idle_connections=400");
+    int64_t multis = 3 * (5 + 3);
+    assert_true(descriptors_wanted(c) >= 3 * 2 * 4096 + 256 + multis * 134 + multis * 2);
+    config_destroy(c);
+}
+
+/* A reload: what is in use is left alone, and the rest fits beside it. */
+static void test_fits_while_it_runs(void **state)
+{
+    (void)state;
+    for (int64_t clients = 1; clients < 3000; clients += 119) {
+        struct config *c = LOAD("daemon.loops=2", "listener.default.bind=127.0.0.1:1",
+                                "limits.in_flight=20000", "limits.queued=20000");
+        c->limits.clients = clients;
+        int64_t available = 2 * clients + 400;
+        assert_true(descriptors_fit(c, available, true));
+        assert_int_equal(c->limits.clients, clients);
+        assert_int_equal(c->daemon.loops, 2);
+        assert_true(used_at_most(c, 1) <= available);
+        assert_true(c->limits.in_flight > 200 && c->limits.in_flight < 400);
+        config_destroy(c);
+    }
+}
+
 static void test_fits(void **state)
 {
     (void)state;
@@ -56,7 +86,7 @@ static void test_fits(void **state)
         struct config *c = LOAD("daemon.loops=2", "listener.default.bind=127.0.0.1:1 [::1]:1",
                                 available % 2 == 0 ? "policy.default.insecure=yes"
                                                    : "policy.default.insecure=no");
-        assert_true(descriptors_fit(c, available));
+        assert_true(descriptors_fit(c, available, false));
         assert_true(used_at_most(c, 2) <= available);
         assert_true(c->fetch.few_descriptors);
         assert_true(c->limits.clients >= 1 && c->limits.clients <= 4096);
@@ -69,7 +99,7 @@ static void test_never_below_one(void **state)
 {
     (void)state;
     struct config *c = LOAD("daemon.loops=8");
-    assert_true(descriptors_fit(c, 20));
+    assert_true(descriptors_fit(c, 20, false));
     assert_int_equal(c->limits.clients, 1);
     assert_int_equal(c->limits.in_flight, 1);
     assert_int_equal(c->fetch.idle_connections, 8);
@@ -81,7 +111,7 @@ static void test_loops_auto(void **state)
 {
     (void)state;
     struct config *c = LOAD("limits.clients=10");
-    assert_true(descriptors_fit(c, 30));
+    assert_true(descriptors_fit(c, 30, false));
     assert_int_equal(c->daemon.loops == CONFIG_AUTO ? 1 : c->daemon.loops, 1);
     config_destroy(c);
 }
@@ -90,7 +120,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_what_is_wanted_is_enough),
         cmocka_unit_test(test_fits),
+        cmocka_unit_test(test_fits_while_it_runs),
         cmocka_unit_test(test_never_below_one),
         cmocka_unit_test(test_loops_auto),
     };
