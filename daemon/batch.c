@@ -164,6 +164,14 @@ static void report(struct batch *b, const struct fetch_job *job)
         b->params.on_item(b->params.arg, (size_t)(job - b->jobs));
 }
 
+/* As the fetch loops count theirs. */
+static void count_unsubmitted(struct metrics *m, const struct result *r)
+{
+    metrics_add(m, METRIC_MEMBERS_CANCELLED, 1);
+    metrics_add_error(m, r->error.type);
+    metrics_add(m, METRIC_QUEUE_SECONDS, r->timings.us[PHASE_QUEUE]);
+}
+
 /* A member that never reached a fetch loop, because the batch was cut first. */
 static void cancel_unsubmitted(struct batch *b, struct fetch_job *job, const struct member *member,
                                enum err_type why, int64_t now_us)
@@ -177,6 +185,7 @@ static void cancel_unsubmitted(struct batch *b, struct fetch_job *job, const str
     r->url_effective = target_of(member).text;
     r->https = member->origin != NULL && member->origin->https;
     timings_add(&r->timings, PHASE_QUEUE, now_us - b->view.started_us);
+    count_unsubmitted(b->all->params.metrics, r);
     report(b, job);
 }
 

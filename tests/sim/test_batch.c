@@ -894,6 +894,10 @@ static void test_deadline(void **state)
     assert_int_equal(r.summary.cancelled, COUNT - 1);
     assert_int_equal(r.summary.errors[ERR_DEADLINE_EXCEEDED], COUNT - 1);
     assert_int_equal(r.summary.timed_out, 0);
+    /* those that no loop has seen are counted here; the loops count the others */
+    assert_int_equal(w.metrics.value[METRIC_MEMBERS_CANCELLED], unsubmitted);
+    assert_int_equal(w.metrics.errors[ERR_DEADLINE_EXCEEDED], unsubmitted);
+    assert_int_equal(w.metrics.value[METRIC_QUEUE_SECONDS], (int64_t)unsubmitted * (deadline - lead));
     for (size_t i = 0; i < COUNT; i++) {
         const struct result *result = result_of(&r, i);
         if (i == 1)
