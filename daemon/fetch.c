@@ -493,6 +493,15 @@ static void arm_sweep(struct fetch *f)
         uv_timer_start(&f->sweep_timer, on_sweep_timer, every_ms, every_ms);
 }
 
+/* Another idle_time: the next look may be due earlier. */
+static void rearm_sweep(struct fetch *f)
+{
+    if (!uv_is_active((uv_handle_t *)&f->sweep_timer))
+        return;
+    uv_timer_stop(&f->sweep_timer);
+    arm_sweep(f);
+}
+
 /* --- the turn --- */
 
 void fetch_hold_starts(struct fetch *f)
@@ -683,6 +692,7 @@ void fetch_reload(struct fetch *f, const struct config_fetch *config,
     f->params.config = config;
     f->params.limits = limits;
     fetch_reload_pools(f);
+    rearm_sweep(f);
     sched_set_limit_origin(f->sched, (int)limits->per_host);
     resolve_reload(f->resolve);
     f->params.wake(f->params.arg);

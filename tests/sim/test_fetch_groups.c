@@ -567,6 +567,23 @@ static void test_reload(void **state)
     close_test(t);
 }
 
+/* A shorter idle_time holds for what is looked at by a timer that runs already. */
+static void test_reload_of_idle_time(void **state)
+{
+    (void)state;
+    struct test *t = open_with(&(struct setup){.in_flight = 4});
+    struct fetch *f = t->engines[0].fetch;
+    struct config_fetch config = t->config;
+    t->pages[0] = (struct page){.path = "/hello", .reply = HELLO};
+    assert_true(fetched(t, "/hello")->ok);
+    assert_int_equal(uv_timer_get_repeat(&f->sweep_timer), 15000);
+    config.idle_time_us = 8 * US_PER_S;
+    fetch_reload(f, &config, &t->limits);
+    assert_int_equal(uv_timer_get_repeat(&f->sweep_timer), 2000);
+    assert_true(uv_timer_get_due_in(&f->sweep_timer) <= 2000);
+    close_test(t);
+}
+
 /* Two engines */
 
 static void redirect_to_second(struct test *t, char *reply, size_t size, const char *path)
@@ -855,6 +872,7 @@ int main(void)
         cmocka_unit_test(test_pool_policy_between_hops),
         cmocka_unit_test(test_two_pools),
         cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_reload_of_idle_time),
         cmocka_unit_test(test_job_moves),
         cmocka_unit_test(test_job_moves_twice),
         cmocka_unit_test(test_cancel_of_a_moving_job),
