@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * arena - bump allocation for a batch: its members, their strings, what was parsed for them.
- * Called by request and batch on the loop's thread; owns its chunks until arena_fini().
+ * arena - bump allocation for a batch: its members, their strings, what was parsed for them, and
+ * the texts of its results. Called by request and target on the thread that reads the body, by fetch
+ * on its own, and by resolve for servers and hosts; owns its chunks until arena_fini().
  *
  * The first chunk of the list is the one that is bumped: aligned memory from its front, texts,
  * which need no alignment, from its end. A request that would waste half a new chunk gets one of
@@ -41,13 +42,12 @@ void arena_fini(struct arena *a)
 }
 
 /* A chunk with room for `size` bytes, not yet linked. */
-static struct arena_chunk *chunk_create(struct arena *a, size_t size, size_t next_bytes)
+static struct arena_chunk *chunk_create(size_t size, size_t next_bytes)
 {
     struct arena_chunk *c = malloc(sizeof *c + size);
     if (!c)
         return NULL;
     *c = (struct arena_chunk){.size = size, .next_bytes = next_bytes};
-    a->total += sizeof *c + size;
     return c;
 }
 
@@ -73,7 +73,7 @@ static void *alloc_slow(struct arena *a, size_t n)
     size_t room = bytes - sizeof(struct arena_chunk);
     bool own = n > room / 2;
     size_t next_bytes = own || bytes >= ARENA_CHUNK_MAX ? bytes : bytes * 2;
-    struct arena_chunk *c = chunk_create(a, own ? n : room, next_bytes);
+    struct arena_chunk *c = chunk_create(own ? n : room, next_bytes);
     if (!c)
         return NULL;
     if (own) {
@@ -103,7 +103,7 @@ void arena_reserve(struct arena *a, size_t n)
         a->chunks ? a->chunks->size - a->chunks->used : ordinary - sizeof(struct arena_chunk);
     if (n <= room || n > SIZE_MAX / 2)
         return;
-    struct arena_chunk *c = chunk_create(a, n, ordinary);
+    struct arena_chunk *c = chunk_create(n, ordinary);
     if (!c)
         return;
     c->next = a->chunks;
@@ -116,17 +116,15 @@ void *arena_resize(struct arena *a, void *p, size_t n)
     if (n > SIZE_MAX - sizeof *c)
         return NULL;
     if (!p) {
-        c = chunk_create(a, n, ARENA_CHUNK_MIN);
+        c = chunk_create(n, ARENA_CHUNK_MIN);
         if (c)
             link_own(a, c);
     } else {
         while ((void *)(*link)->data != p)
             link = &(*link)->next;
         c = realloc(*link, sizeof *c + n);
-        if (c) {
-            a->total = a->total - c->size + n;
+        if (c)
             *link = c;
-        }
     }
     if (!c)
         return NULL;
@@ -140,7 +138,6 @@ void arena_join(struct arena *a, struct arena *b)
     while (*end)
         end = &(*end)->next;
     *end = b->chunks;
-    a->total += b->total;
     arena_init(b);
 }
 

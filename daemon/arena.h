@@ -12,7 +12,6 @@
 
 struct arena {
     struct arena_chunk *chunks;
-    size_t total; /* bytes taken from malloc, for accounting */
 };
 
 void arena_init(struct arena *a);

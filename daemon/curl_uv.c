@@ -9,8 +9,8 @@
  *
  * When libcurl says CURLM_OUT_OF_MEMORY while it runs, it has forgotten a socket, or worse: 7.88
  * keeps an entry of its table that it destroyed, and divides by its zero slots when the socket is
- * next used. Such a multi is not called any more: its transfers end with an error and it is made
- * anew.
+ * next used. Such a multi runs nothing any more: its transfers are taken out with an error and it is
+ * made anew.
  *
  * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
  * only moved to an earlier time, and judged again when it fires.

@@ -91,7 +91,7 @@ struct fetch_group {
     bool stop_on_error;      /* the first result that is not ok sets `stopped` */
     atomic_bool stopped;     /* starts nothing any more, in no engine; the owner cancels the rest */
     void *owner;             /* the caller's */
-    atomic_uint refs;        /* the caller, and each part that has a sched */
+    atomic_uint refs;        /* the caller, each part that has a sched, and mail on its way */
     unsigned engines;
     struct fetch_part parts[];
 };

@@ -131,13 +131,6 @@ static void redirect_method(struct fetch_job *job, int status)
     }
 }
 
-static bool redirect_wanted(const struct fetch_job *job, const struct transfer *t)
-{
-    int s = t->status;
-    bool is_redirect = s == 301 || s == 302 || s == 303 || s == 307 || s == 308;
-    return is_redirect && t->location != NULL && job->member->opts->max_redirects > 0;
-}
-
 /* What described the answer that led on; the next hop fills it anew. */
 static void forget_answer(struct result *r)
 {
@@ -362,7 +355,7 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
     else if (t->in_head) /* libcurl takes the end of the connection for that of the head */
         fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_INCOMPLETE, last,
                             "the connection was closed within the answer's head");
-    else if (redirect_wanted(job, t))
+    else if (transfer_redirects(t))
         follow_redirect(f, job, last);
     else
         finish_done(f, job);

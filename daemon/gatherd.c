@@ -740,7 +740,7 @@ static const struct stage {
     {"front", up_front, down_front},
 };
 
-enum { STAGES = sizeof stages / sizeof stages[0], STAGE_LOOP = 2 };
+enum { STAGES = sizeof stages / sizeof stages[0] };
 
 static void announce(struct gatherd *g)
 {

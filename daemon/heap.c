@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * heap - the deadlines of a loop: batches, members, look-ups, client connections. Called on the
- * loop's thread; owns the array of pointers, never the nodes.
+ * heap - the deadlines of a loop: batches, members, client connections. Called on the loop's
+ * thread; owns the array of pointers, never the nodes.
  *
  * A node carries its index + 1, kept true by put(), the only function that writes into the array;
  * that is what makes removal from the middle O(log n). The order of equal keys is not defined.

@@ -23,6 +23,7 @@
 
 #include "build.h"
 #include "clock.h"
+#include "memory.h"
 #include "parse.h"
 
 enum kind { KIND_COUNTER, KIND_GAUGE, KIND_SECONDS };
@@ -202,12 +203,8 @@ static bool start_time_us(int64_t *out)
 
 static bool resident_bytes(int64_t *out)
 {
-    char text[256];
-    int64_t pages;
-    if (!read_text("/proc/self/statm", text, sizeof text) || !word_number(text, 1, &pages))
-        return false;
-    *out = pages * sysconf(_SC_PAGESIZE);
-    return true;
+    *out = memory_resident();
+    return *out > 0;
 }
 
 static bool cpu_us(int64_t *out)

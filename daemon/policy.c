@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * policy - which addresses may be fetched from. The engine asks before it starts a member, for each
- * address a name has, when libcurl opens a socket and when it is about to send on a kept one;
- * --explain asks to tell. A struct policy is made at start or reload, never changes after
+ * address a name has, when libcurl opens a socket and when it is about to send on a kept one; who
+ * wants to be told why asks policy_explain_*(). A struct policy is made at start or reload, never
+ * changes after
  * policy_set_own(), and may be read by any thread; it owns its lines and its list of listeners.
  *
  * An address is not judged alone: the IPv4 addresses that it embeds are judged with it, each by

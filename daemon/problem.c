@@ -32,7 +32,6 @@ const char *problem_title(int status)
         {400, "Bad Request"},          {401, "Unauthorized"},
         {403, "Forbidden"},            {404, "Not Found"},
         {405, "Method Not Allowed"},   {406, "Not Acceptable"},
-        {408, "Request Timeout"},      {411, "Length Required"},
         {413, "Content Too Large"},    {415, "Unsupported Media Type"},
         {417, "Expectation Failed"},
         {421, "Misdirected Request"},  {429, "Too Many Requests"},

@@ -29,7 +29,6 @@ enum quota_verdict {
     QUOTA_BATCHES, /* limits.per_client_batches are there */
     QUOTA_MEMBERS, /* limits.per_client_members would be passed */
     QUOTA_RATE,    /* limits.per_client_rate is used up */
-    QUOTA_MEMORY
 };
 
 struct quota_answer {

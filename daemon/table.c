@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * table - see table.h. Used by sched (origins, lanes) and resolve (names), each on its loop's
- * thread. Owns the bucket array only.
+ * table - see table.h. Used by sched (origins, lanes), resolve and its cache (names), upstream and
+ * target (origins), tls_sessions and quota, each on the thread of its owner. Owns the bucket array
+ * only.
  *
  * The hash is SipHash-1-3 (one round per word, three at the end), the variant that other languages
  * use for their tables. A resize relinks all nodes at once: O(1) amortised, a few milliseconds for

@@ -105,7 +105,7 @@ struct transfer_shape {
 struct fetch_group;
 
 struct transfer {
-    struct list node;   /* the pool's idle list */
+    struct list node;   /* the pool's idle list; the engine's `named` or `closing` while it is owned */
     void *owner;        /* the engine's job; NULL while pooled, and when abandoned */
     void *engine;       /* whose job it is */
     struct sched_entry slots;  /* while abandoned: those of the job that was cut */
@@ -219,6 +219,9 @@ bool transfer_opened(const struct transfer *t);
 /* Sets the marks that only libcurl knows and the end, and adds phases and sizes to the result.
  * Before it is taken out of the multi. Returns the phase in which it ended. */
 enum phase transfer_account(struct transfer *t, int64_t end_us);
+
+/* Whether its answer is a redirect that is to be followed. */
+bool transfer_redirects(const struct transfer *t);
 
 /* Finishes digest, text length, headers and body of the final hop into the result. Returns the
  * content type, valid until transfer_end(); NULL = none. */

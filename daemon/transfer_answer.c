@@ -73,7 +73,7 @@ static bool is_redirect(int status)
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-static bool will_follow(const struct transfer *t)
+bool transfer_redirects(const struct transfer *t)
 {
     return t->may_follow && t->location != NULL && is_redirect(t->status);
 }
@@ -442,7 +442,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 static bool begin_body(struct transfer *t)
 {
     t->body_started = true;
-    if (will_follow(t))
+    if (transfer_redirects(t))
         return true;
     if (t->include & INCLUDE_BODY_SHA256) {
         t->sha256 = EVP_MD_CTX_new();
@@ -528,7 +528,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         return 0;
     }
     bound_reads(t, n);
-    bool following = will_follow(t);
+    bool following = transfer_redirects(t);
     int64_t room = (following ? REDIRECT_BODY_MAX : t->body_cap) - t->delivered;
     size_t take = (int64_t)n > room ? (size_t)room : n;
     t->delivered += (int64_t)take;

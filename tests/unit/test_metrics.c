@@ -45,6 +45,7 @@ static DIR *test_metrics_opendir(const char *path)
 #define open test_metrics_open
 #define opendir test_metrics_opendir
 #define stat(path, st) test_metrics_stat(path, st)
+#include "memory.c"
 #include "metrics.c"
 #undef stat
 #undef open
