@@ -71,7 +71,8 @@ static int64_t idle_share(const struct config *c)
 
 int64_t descriptors_wanted(const struct config *c)
 {
-    return of_process(c) + SPARE + of_clients(c) + c->limits.in_flight + multis_of(c) * idle_share(c);
+    return of_process(c) + SPARE + of_clients(c) + c->limits.in_flight +
+           multis_of(c) * idle_share(c);
 }
 
 static int64_t between(int64_t n, int64_t most)

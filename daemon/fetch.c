@@ -31,7 +31,7 @@
 enum { CANCELS_MAX = 4096, CLOSINGS_MAX = 32, DONES_MAX = 2048 };
 
 enum {
-    HOLD_US = 100 * US_PER_MS,  /* after a want of descriptors, before the next starts */
+    HOLD_US = 100 * US_PER_MS,     /* after a want of descriptors, before the next starts */
     SAID_AGAIN_US = 10 * US_PER_S, /* without one, before another is news */
 };
 
@@ -508,8 +508,8 @@ void fetch_hold_starts(struct fetch *f)
 {
     int64_t now = clock_us();
     if (f->starved_us == 0 || now - f->starved_us > SAID_AGAIN_US)
-        LOG_WARN("fetch", "error=\"no descriptor left for a connection\" action=\"idle ones are closed, "
-                          "members wait\"");
+        LOG_WARN("fetch", "error=\"no descriptor left for a connection\" "
+                          "action=\"idle ones are closed, members wait\"");
     f->starved_us = now;
     f->held_until_us = now + HOLD_US;
 }

@@ -40,8 +40,8 @@ struct fetch {
     uv_timer_t timer, sweep_timer;
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
-    int64_t held_until_us;  /* for want of descriptors nothing starts until then; 0 = it may */
-    int64_t starved_us;     /* when they were last wanted; 0 = never */
+    int64_t held_until_us; /* for want of descriptors nothing starts until then; 0 = it may */
+    int64_t starved_us;    /* when they were last wanted; 0 = never */
     size_t open_parts; /* parts of the engine not yet closed */
     size_t retired_closing;            /* retired multis that were closed and are not gone */
     void (*retired_closed)(void *arg); /* told of each when the engine is closed, too */

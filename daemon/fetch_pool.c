@@ -209,7 +209,8 @@ void fetch_reload_pools(struct fetch *f)
         tls_sessions_clear(env->sessions); /* ca_file may be another */
         for (int lane = 0; lane < TRANSFER_LANES; lane++)
             if (env->multis[lane] != NULL)
-                curl_uv_set_max_idle(env->multis[lane], f->params.config->few_descriptors, max_idle(f));
+                curl_uv_set_max_idle(env->multis[lane], f->params.config->few_descriptors,
+                                     max_idle(f));
     }
 }
 

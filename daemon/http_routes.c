@@ -93,6 +93,7 @@ static void on_healthy(struct call *c)
     answer_word(c, 200, "ok\n");
 }
 
+/* Also asks the fetch loops whether they turn, for the next one who asks here. */
 static void on_ready(struct call *c)
 {
     const struct routes *r = c->routes;
@@ -100,7 +101,7 @@ static void on_ready(struct call *c)
         answer_word(c, 503, "draining\n");
     else if (routes_members_queued(r) >= (size_t)r->params.config->limits.queued)
         answer_word(c, 503, "full\n");
-    else if (shard_silent_us(r->params.shard) >= SILENT_US) /* and asks, for the next one who asks us */
+    else if (shard_silent_us(r->params.shard) >= SILENT_US)
         answer_word(c, 503, "stuck\n");
     else
         answer_word(c, 200, "ready\n");

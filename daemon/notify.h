@@ -11,7 +11,7 @@
 /* The socket stays open: who has no descriptor left is still alive, and says so. */
 struct notify {
     char path[108]; /* "" = nobody listens; a leading '@' stands for the abstract namespace */
-    int fd; /* -1: nobody listens, or it could not be opened; then each word tries again */
+    int fd;         /* -1: nobody listens, or it could not be opened; then each word tries again */
     int64_t watchdog_us; /* 0 = no watchdog */
 };
 
