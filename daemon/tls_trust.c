@@ -16,6 +16,8 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include "tls_bounds.h"
+
 /* What OpenSSL finds out about a certificate and its key it keeps: one of no strength is half read,
  * and one that signed itself and is not known for it. */
 static bool is_whole(X509 *x)
@@ -38,9 +40,11 @@ static bool all_whole(X509_STORE_CTX *ctx, const X509_NAME *name)
     return whole;
 }
 
-/* As OpenSSL does it without us. */
+/* As OpenSSL does it without us, within bounds. */
 static int on_verify(X509_STORE_CTX *ctx, void *spoilt)
 {
+    if (!tls_bounds_keys(ctx))
+        return 0;
     int verdict = X509_verify_cert(ctx);
     const X509 *failed = verdict != 1 ? X509_STORE_CTX_get_current_cert(ctx) : NULL;
     if (failed == NULL)

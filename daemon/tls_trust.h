@@ -16,8 +16,8 @@
 #include "resolve_file.h"
 
 /* Sets *spoilt when the handshake for which ctx is fails on such a certificate; the verdict stays
- * OpenSSL's. spoilt must live as long as there may be handshakes. Takes the callback that
- * verifies. */
+ * OpenSSL's, within tls_bounds. spoilt must live as long as there may be handshakes. Takes the
+ * callback that verifies; after tls_bounds_set. */
 void tls_trust_watch(SSL_CTX *ctx, bool *spoilt);
 
 /* Whether the file of those that are trusted (ca_file, NULL or "" = the system's) is another one

@@ -21,12 +21,8 @@
 #include "clock.h"
 #include "curl_uv_recv.h"
 #include "local.h"
+#include "tls_bounds.h"
 #include "tls_trust.h"
-
-/* All certificates that a server sends, which OpenSSL reads in one call, 0.3 ms each, and keeps
- * with the session, 5 KB each; its own bound of 100 KB is 330 small ones. The longest chains of the
- * public web have some 20 KB. */
-#define CHAIN_BYTES_MAX 32768
 
 /* Whether that is gatherd's own listener on all addresses, by one that is not listed as its own:
  * the machine got it later, or has it without an interface's having it. */
@@ -89,7 +85,7 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     struct transfer *t = arg;
     (void)easy;
     t->tls_us = clock_us();
-    SSL_CTX_set_max_cert_list(ssl_ctx, CHAIN_BYTES_MAX);
+    tls_bounds_set(ssl_ctx);
     if (t->lane == LANE_HTTP1_UNVERIFIED || t->lane == LANE_HTTP2_UNVERIFIED)
         return CURLE_OK; /* nothing is trusted, and a session of it would be */
     tls_trust_watch(ssl_ctx, t->env->trust_spoilt);

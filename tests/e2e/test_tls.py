@@ -31,13 +31,49 @@ def test_certificates(gatherd, tls_origin, name):
     assert not tls_origin.origin.seen
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_long_chains(gatherd, tls_origin, version):
-    """Each certificate costs 0.3 ms in one piece and 5 KB that its session keeps: up to 32 KiB of them."""
-    assert gatherd.one(tls_origin.url("/size/3", more=60, version=version))["ok"] is True
-    result = gatherd.one(tls_origin.url("/size/3", more=90, version=version))
-    assert result["error"]["type"] == "tls_protocol_error" and result["error"]["phase"] == "tls"
-    assert "excessive message size" in result["error"]["message"]
+TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+@pytest.fixture
+def errors(spawn, tls_origin):
+    """Asks for what a server with these options of Authority.context serves, with its certificate
+    checked and not: the errors of both, or, if it is not `refused`, none."""
+    daemon = spawn("policy.default.insecure=yes")
+
+    def ask(*args, refused=True, **options):
+        url = tls_origin.url("/size/3", *args, **options)
+        results = [daemon.one({"url": url, "insecure": insecure}) for insecure in (False, True)]
+        found = [result["error"] for result in results if not result["ok"]]
+        assert len(found) == (2 if refused else 0) and all(e["phase"] == "tls" and not e["sent"] for e in found)
+        return found
+
+    return ask
+
+
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=["1.2", "1.3"])
+def test_long_chains(errors, version):
+    """Each certificate costs 0.2 ms in one piece, and OpenSSL itself takes hundreds."""
+    errors(more=15, version=version, refused=False)
+    for error in errors(more=16, version=version) + errors(more=150, version=version):
+        assert error["type"] == "tls_protocol_error"
+        assert "excessive message size" in error["message"]
+
+
+def test_finite_field_diffie_hellman(errors):
+    """TLS 1.2 (1.3: the unit test): a server that can do nothing else is refused, and says so or leaves;
+    one that can picks something else."""
+    for error in errors("rsa", version=TLS_1_2, ciphers="kDHE"):
+        assert error["type"] in ("tls_protocol_error", "connection_terminated")
+    errors("rsa", version=TLS_1_2, ciphers="kDHE:kECDHE", refused=False)
+
+
+@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=["1.2", "1.3"])
+def test_dear_keys(errors, version):
+    """An exponent of 1,000 bits, signed by who is trusted."""
+    errors("rsa", version=version, refused=False)
+    for error in errors("dear", version=version):
+        assert error["type"] == "tls_certificate_error" and error["exitcode"] == 60
+        assert "application verification failure" in error["message"]
 
 
 def test_a_reload_reads_the_authorities_anew(spawn, tls_origin, authority, tmp_path):

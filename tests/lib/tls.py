@@ -2,18 +2,21 @@
 """A certificate authority for one test run, and certificates that are wrong in one way each.
 
 `Authority(directory)` writes PEM files there and `context(name)` gives an ssl.SSLContext for a
-server. Keys are EC P-256: fast to make, so nothing is kept between runs. Needs
-python3-cryptography.
+server. Keys are EC P-256 where nothing else is wanted: fast to make, so nothing is kept between
+runs. Needs python3-cryptography.
 """
+import base64
 import datetime
 import ipaddress
+import math
 import os
+import secrets
 import ssl
 import warnings
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dh, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -29,8 +32,36 @@ LEAVES = {
     "untrusted": ("other", LOCAL, -1, 30),
     "incomplete": ("intermediate", LOCAL, -1, 30),
     "chained": ("intermediate", LOCAL, -1, 30),
+    "rsa": ("ca", LOCAL, -1, 30),
+    "dear": ("ca", LOCAL, -1, 30),
     "names": ("ca", ("one.test", "two.test", "*.wild.test"), -1, 30),
 }
+
+
+def _rsa_key(exponent_bits=17):
+    """Of 2048 bits; what it costs others to verify with grows with the exponent, of which more than 17
+    bits are chosen at random."""
+    key = rsa.generate_private_key(65537, 2048)
+    if exponent_bits == 17:
+        return key
+    p, q = key.private_numbers().p, key.private_numbers().q
+    e = phi = (p - 1) * (q - 1)
+    while math.gcd(e, phi) != 1:
+        e = secrets.randbits(exponent_bits - 1) | 1 << exponent_bits - 1 | 1
+    d = pow(e, -1, phi)
+    return rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(e, p * q)
+    ).private_key()
+
+
+# leaves with another key than the others
+KEYS = {"rsa": _rsa_key, "dear": lambda: _rsa_key(1000)}
+
+
+def _ffdhe2048():
+    """The prime of RFC 7919, A.1."""
+    euler = sum((1 << 2000) // math.factorial(n) for n in range(400)) >> 2000 - 1918
+    return (1 << 2048) - (1 << 1984) + ((euler + 560316) << 64) - 1
 
 
 def _name(text):
@@ -74,8 +105,8 @@ class Authority:
                 )
             )
 
-    def _build(self, subject, issuer, first, last, extensions):
-        key = ec.generate_private_key(ec.SECP256R1())
+    def _build(self, subject, issuer, first, last, extensions, key=None):
+        key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
         issuer_key, issuer_name = (key, subject) if issuer is None else self._issued[issuer]
         builder = (
@@ -121,6 +152,7 @@ class Authority:
                 (_alternative(names), False),
                 (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
             ],
+            KEYS[name]() if name in KEYS else None,
         )
         chain = []
         if name == "chained":
@@ -138,10 +170,21 @@ class Authority:
                     out.write(file.read() * times)
         return longer
 
+    def _dh_params(self):
+        path = self.path("dh.pem")
+        if not os.path.exists(path):
+            params = dh.DHParameterNumbers(_ffdhe2048(), 2).parameters()
+            pem = params.parameter_bytes(
+                serialization.Encoding.PEM, serialization.ParameterFormat.PKCS3
+            )
+            with open(path, "wb") as file:
+                file.write(pem)
+        return path
+
     def context(self, name="good", version=None, ciphers=None, alpn=(), more=0):
         """A server's context; `version` pins the protocol, e.g. ssl.TLSVersion.TLSv1; `alpn` are the
         protocols that it knows, the best first; `more`: certificates sent for nothing, some 420 bytes
-        each."""
+        each. Ciphers with DHE have 2,048 bits."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate, key = self.issue(name)
         context.load_cert_chain(self._with_more(name, more) if more else certificate, key)
@@ -153,6 +196,8 @@ class Authority:
                 context.minimum_version = version
         if ciphers is not None:
             context.set_ciphers(ciphers)
+            if "DHE" in ciphers:
+                context.load_dh_params(self._dh_params())
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
