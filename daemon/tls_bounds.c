@@ -109,8 +109,10 @@ bool tls_bounds_keys(X509_STORE_CTX *ctx)
 {
     STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
     bool cheap = true;
+    ERR_set_mark(); /* a key that cannot be read is an error, and none of ours */
     for (int i = 0; cheap && i < sk_X509_num(sent); i++)
         cheap = key_is_cheap(sk_X509_value(sent, i));
+    ERR_pop_to_mark();
     if (cheap)
         return true;
     X509_STORE_CTX_set_error(ctx, X509_V_ERR_APPLICATION_VERIFICATION);

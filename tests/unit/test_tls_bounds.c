@@ -227,6 +227,24 @@ static void test_keys(void **state)
     }
 }
 
+/* Of the two faults it is the key that is dear which is told. */
+static void test_key_that_cannot_be_read(void **state)
+{
+    (void)state;
+    struct peer p = make_peer(TLS1_3_VERSION);
+    X509 *x = make_certificate("more", p.key, "server", p.key);
+    SSL_CTX_set_security_level(p.server, 0); /* or it would not send it */
+    assert_int_equal(SSL_CTX_add_extra_chain_cert(p.server, without_key(x)), 1);
+    assert_true(connects(&p));
+    EVP_PKEY *dear = make_rsa(2048, 65);
+    send_more(&p, dear, 1);
+    assert_false(connects(&p));
+    assert_string_equal(p.why, "certificate verify failed");
+    X509_free(x);
+    EVP_PKEY_free(dear);
+    free_peer(&p);
+}
+
 /* The server asks for it, and goes on without. */
 static void test_no_renegotiation(void **state)
 {
@@ -254,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_common_keys),           cmocka_unit_test(test_finite_fields),
         cmocka_unit_test(test_security_of_before),    cmocka_unit_test(test_number_of_certificates),
         cmocka_unit_test(test_bytes_of_certificates), cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_key_that_cannot_be_read),
         cmocka_unit_test(test_no_renegotiation),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -4,29 +4,10 @@
  * nothing that a server sends is taken for one. Both ends are OpenSSL and talk through memory.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "tls_trust.h"
 
 #include "tls_fixture.h"
-
-/* A copy whose key is of a curve that does not exist: it cannot be read, and OpenSSL keeps the
- * rest. */
-static X509 *without_key(X509 *x)
-{
-    static const unsigned char p256[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7};
-    unsigned char *der = NULL;
-    int n = i2d_X509(x, &der);
-    unsigned char *curve = memmem(der, (size_t)n, p256, sizeof p256);
-    assert_non_null(curve);
-    curve[sizeof p256 - 1] = 0x7f;
-    const unsigned char *at = der;
-    X509 *copy = d2i_X509(NULL, &at, n);
-    assert_non_null(copy);
-    assert_null(X509_get0_pubkey(copy));
-    OPENSSL_free(der);
-    return copy;
-}
 
 /* OpenSSL's memory: call number fail_at from now on fails; 0 = none does. */
 static long calls, fail_at;

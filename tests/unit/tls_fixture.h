@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -35,6 +36,24 @@ static inline X509 *make_certificate(const char *subject, EVP_PKEY *key, const c
     X509_set_pubkey(x, key);
     assert_true(X509_sign(x, issuer_key, EVP_sha256()) > 0);
     return x;
+}
+
+/* A copy whose key is of a curve that does not exist: it cannot be read, and OpenSSL keeps the
+ * rest. */
+static inline X509 *without_key(X509 *x)
+{
+    static const unsigned char p256[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7};
+    unsigned char *der = NULL;
+    int n = i2d_X509(x, &der);
+    unsigned char *curve = memmem(der, (size_t)n, p256, sizeof p256);
+    assert_non_null(curve);
+    curve[sizeof p256 - 1] = 0x7f;
+    const unsigned char *at = der;
+    X509 *copy = d2i_X509(NULL, &at, n);
+    assert_non_null(copy);
+    assert_null(X509_get0_pubkey(copy));
+    OPENSSL_free(der);
+    return copy;
 }
 
 static inline void tls_join(SSL *a, SSL *b)
