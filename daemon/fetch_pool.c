@@ -17,7 +17,7 @@ enum {
     MESSAGES_MAX = 128,
     STARVED_US = 10000000, /* how long the want of descriptors is remembered */
     IDLE_KEPT = 16,        /* transfers, some 20 KB each: for the next small batch */
-    SESSIONS_KEPT = 512,   /* TLS sessions, 7 to 15 KB each */
+    SESSIONS_KEPT = 512,   /* TLS sessions, 4 to 15 KB each */
     TRUST_EVERY_US = 60000000, /* some may never be read whole: they are not read more often */
 };
 

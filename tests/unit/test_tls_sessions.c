@@ -239,6 +239,108 @@ static void test_connections_outlive_the_cache(void **state)
     tls_sessions_destroy(NULL);
 }
 
+static int chain_length(struct tls_sessions *s, struct server *server)
+{
+    struct link l = begin(s, server, "https://a:443");
+    shake_hands(&l);
+    assert_true(l.resumed);
+    int n = sk_X509_num(SSL_get_peer_cert_chain(l.client)); /* of the session: none was sent */
+    end(&l);
+    return n;
+}
+
+static void send_more(struct server *server)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *x = make_certificate("more", key, "more", key);
+    assert_int_equal(SSL_CTX_add_extra_chain_cert(server->ctx, x), 1);
+    EVP_PKEY_free(key);
+}
+
+/* What is signed by nobody is not kept, however short; the session is. */
+static void test_certificates_for_nothing(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        connect_once(s, &server, "https://a:443");
+        assert_int_equal(chain_length(s, &server), 1);
+        tls_sessions_clear(s);
+        send_more(&server);
+        connect_once(s, &server, "https://a:443");
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(chain_length(s, &server), -1);
+        tls_sessions_destroy(s);
+    }
+}
+
+/* Its own certificate, of so many bytes and more. */
+static void serve_long(struct server *server, int bytes)
+{
+    static const unsigned char serial[8192] = {1};
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *x = make_certificate("server", key, "server", key);
+    assert_int_equal(ASN1_STRING_set(X509_get_serialNumber(x), serial, bytes), 1);
+    assert_true(X509_sign(x, key, EVP_sha256()) > 0);
+    assert_int_equal(SSL_CTX_use_certificate(server->ctx, x), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(server->ctx, key), 1);
+    X509_free(x);
+    EVP_PKEY_free(key);
+}
+
+/* Long ones are kept without, those that are too long without that are not. */
+static void test_long_certificates(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        serve_long(&server, 4096);
+        connect_once(s, &server, "https://a:443");
+        assert_int_equal(chain_length(s, &server), -1);
+        tls_sessions_clear(s);
+        serve_long(&server, 8192);
+        connect_once(s, &server, "https://a:443");
+        assert_int_equal(tls_sessions_count(s), 0);
+        assert_false(connect_once(s, &server, "https://a:443"));
+        tls_sessions_destroy(s);
+    }
+}
+
+static int on_ticket(SSL *ssl, void *arg)
+{
+    static const unsigned char data[8192];
+    (void)arg;
+    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), data, sizeof data);
+}
+
+static SSL_TICKET_RETURN on_ticket_back(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                        size_t length, SSL_TICKET_STATUS status, void *arg)
+{
+    (void)ssl;
+    (void)session;
+    (void)name;
+    (void)length;
+    (void)arg;
+    bool good = status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
+    return good ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
+}
+
+/* Also when it comes with a connection that was resumed: what was kept stays. */
+static void test_long_tickets(void **state)
+{
+    (void)state;
+    FOR_EACH_VERSION(server) {
+        struct tls_sessions *s = tls_sessions_create(4);
+        connect_once(s, &server, "https://a:443");
+        SSL_CTX_set_session_ticket_cb(server.ctx, on_ticket, on_ticket_back, NULL);
+        for (int i = 0; i < 2; i++)
+            assert_true(connect_once(s, &server, "https://a:443"));
+        assert_false(connect_once(s, &server, "https://b:443"));
+        assert_int_equal(tls_sessions_count(s), 1);
+        tls_sessions_destroy(s);
+    }
+}
+
 /* OpenSSL keeps an index of extra data for ever, and each SSL_CTX has room for all of them. */
 static void test_one_index(void **state)
 {
@@ -261,6 +363,9 @@ int main(void)
         cmocka_unit_test(test_forget),
         cmocka_unit_test(test_clear_while_connected),
         cmocka_unit_test(test_connections_outlive_the_cache),
+        cmocka_unit_test(test_certificates_for_nothing),
+        cmocka_unit_test(test_long_certificates),
+        cmocka_unit_test(test_long_tickets),
         cmocka_unit_test(test_one_index),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
