@@ -4,10 +4,7 @@
  */
 #include "access.h"
 
-#include <errno.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "ca_file.h"
 
 static bool load_tokens(struct access_set *a, const struct config *config, struct buf *errors)
 {
@@ -43,22 +40,8 @@ static bool load_accounts(struct access_set *a, const struct config *config, str
     return ok;
 }
 
-/* libcurl would say so only when the first https member has failed. */
-static bool check_ca_file(const struct config *config, struct buf *errors)
-{
-    const char *path = config->fetch.ca_file;
-    struct stat st;
-    if (path == NULL || path[0] == '\0')
-        return true;
-    bool readable = access(path, R_OK) == 0 && stat(path, &st) == 0;
-    if (readable && !S_ISDIR(st.st_mode))
-        return true;
-    errno = readable ? EISDIR : errno;
-    buf_printf(errors, "fetch.ca_file: %s: %s\n", path, strerror(errno));
-    return false;
-}
-
-bool access_load(struct access_set *a, const struct config *config, struct buf *errors)
+bool access_load(struct access_set *a, const struct config *config, bool ca_known,
+                 struct buf *errors)
 {
     bool ok = true;
     *a = (struct access_set){{0}, {0}, {0}};
@@ -68,7 +51,7 @@ bool access_load(struct access_set *a, const struct config *config, struct buf *
     }
     ok = load_tokens(a, config, errors) && ok;
     ok = load_accounts(a, config, errors) && ok;
-    ok = check_ca_file(config, errors) && ok;
+    ok = (ca_known || ca_file_check(config->fetch.ca_file, errors)) && ok;
     if (!ok)
         access_free(a);
     return ok;

@@ -20,8 +20,10 @@ struct access_set {
     struct peers *peers[CONFIG_NAMED_MAX];     /* the same; NULL = every user */
 };
 
-/* Makes all of it; false with messages in *errors, and then there is nothing to free. */
-bool access_load(struct access_set *a, const struct config *config, struct buf *errors);
+/* Makes all of it, and looks whether fetch.ca_file can be used unless that is known; false with
+ * messages in *errors, and then there is nothing to free. */
+bool access_load(struct access_set *a, const struct config *config, bool ca_known,
+                 struct buf *errors);
 
 /* Frees what is left in it: take out what goes on being used by setting it to NULL. */
 void access_free(struct access_set *a);

@@ -392,6 +392,13 @@ static bool is_pipe(const char *path, struct buf *errors)
     return true;
 }
 
+/* A large file takes 30 ms to be looked at. One that is not there is never known. */
+static bool knows_authorities(const struct gatherd *g, const struct config *next)
+{
+    struct resolve_mark last = g->authorities;
+    return !tls_trust_changed(&last, next->fetch.ca_file) && last.inode != 0;
+}
+
 static void reload(struct gatherd *g)
 {
     struct buf errors;
@@ -403,7 +410,8 @@ static void reload(struct gatherd *g)
     buf_init(&errors, 0);
     if (!is_pipe(path, &errors))
         next = config_load(path, s->overrides, s->override_count, &errors);
-    bool ok = next != NULL && can_take(g, next) && access_load(&access, next, &errors);
+    bool ok = next != NULL && can_take(g, next) &&
+              access_load(&access, next, knows_authorities(g, next), &errors);
     log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
     buf_fini(&errors);
     if (ok) {
@@ -607,7 +615,7 @@ static int up_access(struct gatherd *g)
 {
     struct buf errors;
     buf_init(&errors, 0);
-    bool ok = access_load(&g->access, g->config, &errors);
+    bool ok = access_load(&g->access, g->config, false, &errors);
     log_lines(LOG_LEVEL_ERROR, buf_cstr(&errors));
     buf_fini(&errors);
     return ok ? 0 : EX_CONFIG;
@@ -787,7 +795,7 @@ int gatherd_run(struct config *config, const struct config_source *source)
 bool gatherd_check(const struct config *config, struct buf *errors)
 {
     struct access_set access;
-    bool ok = access_load(&access, config, errors);
+    bool ok = access_load(&access, config, false, errors);
     if (ok)
         access_free(&access);
     return ok;

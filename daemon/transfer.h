@@ -76,6 +76,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_LOCATION, /* a Location longer than REPLY_LOCATION_MAX that would be followed */
     CUT_CODINGS,  /* layers of content codings; see reply_take_codings() */
     CUT_UPGRADE,  /* a 101, which we never ask for */
+    CUT_CA_FILE,  /* libcurl must not open it; see ca_file.h */
     CUT_MEMORY,
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };

@@ -18,6 +18,7 @@
 
 #include <openssl/ssl.h>
 
+#include "ca_file.h"
 #include "clock.h"
 #include "curl_uv_recv.h"
 #include "local.h"
@@ -65,6 +66,10 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
         ip = (struct ip_addr){0};
     if (!may_connect(t, &ip, port))
         return CURL_SOCKET_BAD;
+    if (t->target.origin->https && !ca_file_opens(t->env->fetch->ca_file)) {
+        t->cut = CUT_CA_FILE;
+        return CURL_SOCKET_BAD;
+    }
     if (t->opened_us == TIME_NULL)
         t->opened_us = clock_us();
     t->tls_us = t->ready_us = TIME_NULL; /* to send again; the connection before this one is dead */

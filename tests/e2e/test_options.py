@@ -83,7 +83,9 @@ def test_check(conf):
         ("[policy default]\nallow = example.com\n", r":2: .*example\.com"),
         ("[listener default]\ntoken_file = /dev/null/x\n", r"/dev/null/x: Not a directory"),
         ("[fetch]\nca_file = /dev/null/x\n", r"/dev/null/x: Not a directory"),
-        ("[fetch]\nca_file = /usr\n", r"/usr: Is a directory"),
+        ("[fetch]\nca_file = /usr\n", r"/usr: is no regular file"),
+        ("[fetch]\nca_file = /dev/stdin\n", r"/dev/stdin: is no regular file"),
+        ("[fetch]\nca_file = /etc/passwd\n", r"/etc/passwd: holds no certificate"),
         ("[listener default]\nbind = 0.0.0.0:0\n", r"token_file"),
     ],
 )

@@ -44,7 +44,8 @@ def errors(spawn, tls_origin):
         url = tls_origin.url("/size/3", *args, **options)
         results = [daemon.one({"url": url, "insecure": insecure}) for insecure in (False, True)]
         found = [result["error"] for result in results if not result["ok"]]
-        assert len(found) == (2 if refused else 0) and all(e["phase"] == "tls" and not e["sent"] for e in found)
+        assert len(found) == (2 if refused else 0)
+        assert all(e["phase"] == "tls" and not e["sent"] for e in found)
         return found
 
     return ask
@@ -101,6 +102,30 @@ def test_a_reload_reads_the_authorities_anew(spawn, tls_origin, authority, tmp_p
     trust("ca.pem")
     daemon.signal(signal.SIGHUP)
     assert ask_until(daemon, True)["ok"] is True
+
+
+def test_a_ca_file_that_cannot_be_used(spawn, tls_origin, authority, tmp_path):
+    """A reload does not take it; and where nobody was asked no loop waits in opening it."""
+    used, fifo, text = tmp_path / "used.pem", tmp_path / "fifo", tmp_path / "text"
+    shutil.copy(authority.ca_file, used)
+    text.write_text("no certificate\n")
+    os.mkfifo(fifo)
+    refusals = ("is no regular file", "holds no certificate", "not reloaded")
+    daemon = spawn("fetch.ca_file=%s" % used, allow_log=refusals)
+    for file, words in zip((fifo, text), refusals):
+        os.rename(file, used)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log(words)
+    os.remove(used)
+    os.mkfifo(used)
+    urls = [tls_origin.url("/size/10"), tls_origin.origin.url("/size/10")]
+    secure, plain = daemon.batch(urls)["results"]
+    assert secure["error"]["type"] == "proxy_internal_error" and not secure["error"]["sent"]
+    assert "fetch.ca_file" in secure["error"]["message"] and secure["error"]["phase"] == "connect"
+    assert plain["ok"] is True
+    os.remove(used)
+    shutil.copy(authority.ca_file, used)
+    assert daemon.one(tls_origin.url("/size/10"))["ok"] is True
 
 
 def test_names_in_the_certificate(gatherd, tls_origin, dns):
