@@ -17,7 +17,7 @@
  * and the next one only comes with the answer: of many that connect at once few would resume.
  *
  * With a session OpenSSL keeps all certificates that were sent. Where that may be much the chain is
- * taken out, which costs 0.2 ms, once for each full handshake and ticket.
+ * taken out, which costs 0.2 ms, once for each full handshake.
  */
 #include "tls_sessions.h"
 
@@ -170,7 +170,9 @@ static SSL_SESSION *without_chain(SSL_SESSION *session)
     return bare;
 }
 
-/* What is kept of it, or NULL. One that was resumed has the chain that was kept then. */
+/* What is kept of it, or NULL. One that was resumed has the chain that was kept then. The chain is
+ * taken out once for each connection, and its next sessions are not asked for: a ticket has 250
+ * bytes, and there may be thousands. */
 static SSL_SESSION *to_keep(const SSL *ssl, SSL_SESSION *session)
 {
     const unsigned char *ticket;
@@ -180,6 +182,7 @@ static SSL_SESSION *to_keep(const SSL *ssl, SSL_SESSION *session)
         return NULL;
     if (SSL_session_reused(ssl) || chain_is_small(ssl))
         return SSL_SESSION_up_ref(session) == 1 ? session : NULL;
+    SSL_CTX_sess_set_new_cb(SSL_get_SSL_CTX(ssl), NULL);
     ERR_set_mark();
     SSL_SESSION *bare = without_chain(session);
     ERR_pop_to_mark();

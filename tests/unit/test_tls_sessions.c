@@ -306,6 +306,38 @@ static void test_long_certificates(void **state)
     }
 }
 
+/* How many sessions there are after one more ticket on a connection, the others being forgotten. */
+static size_t after_a_ticket(struct tls_sessions *s, struct server *server)
+{
+    const struct origin a = origin("https://a:443");
+    struct link l = begin(s, server, a.key);
+    shake_hands(&l);
+    assert_int_equal(tls_sessions_count(s), 1);
+    tls_sessions_forget(s, &a);
+    assert_int_equal(SSL_new_session_ticket(l.server), 1);
+    assert_int_equal(SSL_do_handshake(l.server), 1);
+    step(l.client);
+    size_t count = tls_sessions_count(s);
+    end(&l);
+    return count;
+}
+
+/* The chain is taken out once, however many tickets come. */
+static void test_many_tickets(void **state)
+{
+    (void)state;
+    struct server server = make_server(TLS1_3_VERSION);
+    struct tls_sessions *s = tls_sessions_create(4);
+    assert_int_equal(after_a_ticket(s, &server), 1);
+    tls_sessions_clear(s);
+    send_more(&server);
+    assert_int_equal(after_a_ticket(s, &server), 0);
+    connect_once(s, &server, "https://a:443");
+    assert_int_equal(after_a_ticket(s, &server), 1); /* resumed: there is none to take out */
+    tls_sessions_destroy(s);
+    SSL_CTX_free(server.ctx);
+}
+
 static int on_ticket(SSL *ssl, void *arg)
 {
     static const unsigned char data[8192];
@@ -365,6 +397,7 @@ int main(void)
         cmocka_unit_test(test_connections_outlive_the_cache),
         cmocka_unit_test(test_certificates_for_nothing),
         cmocka_unit_test(test_long_certificates),
+        cmocka_unit_test(test_many_tickets),
         cmocka_unit_test(test_long_tickets),
         cmocka_unit_test(test_one_index),
     };
