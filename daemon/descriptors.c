@@ -7,7 +7,7 @@
  * for the listeners. Of the rest a client takes two (the second one watches for its hang-up), a
  * transfer one, and each multi keeps at least one idle connection, because libcurl knows no smaller
  * bound. A transfer that tries two addresses has two for a moment: for that, and for files that a
- * reload reads, a few are left over.
+ * reload reads, a few are left over. While the name of one is asked for over TCP, it has none yet.
  */
 #include "descriptors.h"
 

@@ -18,14 +18,20 @@
  *
  * A server that closes its TCP connection costs, with c-ares 1.18, every question that it was asked
  * one of its tries, over UDP too, and at once: one name whose answer is long, and whose server
- * hangs up, ends the look-ups of all others. So a question that failed after a socket was closed is
- * asked once more, a moment later, when the server mostly knows the answer.
+ * hangs up, would end the look-ups of all others, as often as they are asked again. So the channel
+ * is for UDP alone (resolve_udp), and a name whose answer is truncated gets one of its own, a
+ * "stream", that asks over TCP and goes with the answer. There are a few of them at a time; names
+ * beyond wait, no longer than a silent server is waited for. EDNS would make such answers rare, but
+ * with 1.18 a server that does not know it fails what else it was asked at that moment.
+ *
+ * A UDP socket breaks when nobody listens at the server's port, and all that is in flight by it has
+ * failed within a millisecond: what failed after a socket was closed is asked once more, a moment
+ * later, when a server that was restarted is mostly there again.
  *
  * Where c-ares would do more than answer it is told not to: its cache (1.31 on), sorting (a
  * connect(2) for each address), the hosts file, HOSTALIASES and nsswitch.conf are off; a server
  * that the configuration names stands alone, without resolv.conf's search list. LOCALDOMAIN and
- * RES_OPTIONS are read by c-ares and cannot be turned off here: main() removes them from the
- * environment.
+ * RES_OPTIONS are read by c-ares and cannot be turned off here: gatherd clears the environment.
  */
 #include "resolve_ares.h"
 
@@ -40,14 +46,19 @@
 #include "cidr.h"
 #include "log.h"
 #include "parse.h"
+#include "resolve_udp.h"
 
-#define TRY_MS 1000         /* a server's first; doubles with each round over the servers */
+#define TRY_MS 1000 /* a server's first; doubles with each round over the servers */
 #define TRY_LONGEST_MS 4000
 #define TRY_SHORTEST_MS 250 /* adaptive: quick servers are given no more for the first try */
 #define TRIES 3             /* rounds: 1 + 2 + 4 s */
 #define TRIES_ADAPTIVE 5    /* 0.25 + 0.5 + 1 + 2 + 4 s; a cold name may take seconds */
 #define VERSION_ADAPTIVE 0x012000
-#define TIMER_MIN_MS 10     /* thousands of dead names must not make a busy loop */
+#define LOOKUP_MS 7000 /* that long a truncated name may wait for a stream, from its question on */
+#define STREAM_TRY_MS 2000 /* a server's first over TCP */
+#define STREAM_TRIES 2     /* a connection may end by chance */
+#define STREAM_ASKS_MAX 32 /* at once: one that is refused at once costs 0.1 ms */
+#define TIMER_MIN_MS 10    /* thousands of dead names must not make a busy loop */
 #define SOCKET_BUFFER_BYTES (1 << 20)
 #define TTL_MAX_S 3600
 #define TTL_NO_NAME_S 5
@@ -60,12 +71,16 @@ struct resolve_ares {
     ares_channel channel;
     uv_timer_t timer;
     struct list sockets;
-    struct list node; /* the owner's */
-    size_t handles;   /* open: the timer and the sockets */
-    size_t in_flight;
+    struct list node;            /* the owner's */
+    size_t handles;              /* open: the timer, the sockets and the streams */
+    size_t in_flight;            /* those of the streams too */
+    struct resolve_ares *parent; /* of a stream, else NULL */
+    struct list streams;
+    size_t stream_count;
+    struct list truncated; /* struct resolve_question that wait for a stream */
     bool closing;
-    bool blind; /* a socket that c-ares has is not watched */
-    struct list again;       /* struct resolve_question */
+    bool blind;              /* a socket that c-ares has is not watched */
+    struct list again;       /* struct resolve_question, to be asked once more */
     uint64_t again_ms;       /* loop time at which those are asked for */
     unsigned closed_sockets; /* by c-ares, so far */
     bool ipv6_first;
@@ -187,7 +202,7 @@ static void answer_addresses(struct resolve_ares *c, const struct ares_addrinfo 
         if (ip_from_sockaddr(node->ai_addr, &ip, &port))
             resolve_families_add(&families, &ip);
     }
-    resolve_ares_order(c, &families, answer);
+    resolve_ares_order(c->parent ? c->parent : c, &families, answer);
 }
 
 /* The shortest of all addresses and aliases. */
@@ -211,31 +226,50 @@ static bool to_be_asked_again(struct resolve_question *q, int status)
     if (list_empty(&c->again))
         c->again_ms = uv_now(c->params.loop) + TRY_SHORTEST_MS;
     q->asked_again = true;
-    list_append(&c->again, &q->again);
+    list_append(&c->again, &q->node);
     return true;
+}
+
+/* It stays in flight, too. */
+static bool to_be_streamed(struct resolve_question *q, struct ares_addrinfo *ai)
+{
+    struct resolve_ares *c = q->channel;
+    if (c->parent || c->closing || !ai || !resolve_udp_truncated(ai))
+        return false;
+    ares_freeaddrinfo(ai);
+    list_append(&c->truncated, &q->node);
+    return true;
+}
+
+static void tell(struct resolve_question *q, const struct resolve_answer *answer, int ttl_s)
+{
+    struct resolve_ares *c = q->channel;
+    c->in_flight--;
+    if (c->closing)
+        return;
+    if (c->parent)
+        c->parent->in_flight--;
+    c->params.answered(q, answer, ttl_s);
 }
 
 static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
 {
     struct resolve_question *question = arg;
-    struct resolve_ares *c = question->channel;
     struct resolve_answer answer;
     int ttl_s = 0;
     (void)timeouts;
-    if (to_be_asked_again(question, status))
+    if (to_be_asked_again(question, status) || to_be_streamed(question, ai))
         return;
-    c->in_flight--;
     answer.count = 0;
     if (status == ARES_SUCCESS && ai) {
-        answer_addresses(c, ai, &answer);
+        answer_addresses(question->channel, ai, &answer);
         ttl_s = lifetime_s(ai);
     }
     if (answer.count == 0)
         ttl_s = answer_failure(&answer, status == ARES_SUCCESS ? ARES_ENODATA : status);
     if (ai)
         ares_freeaddrinfo(ai);
-    if (!c->closing)
-        c->params.answered(question, &answer, ttl_s);
+    tell(question, &answer, ttl_s);
 }
 
 /* Timer */
@@ -269,23 +303,30 @@ static void ask_again(struct resolve_ares *c)
     if (uv_now(c->params.loop) < c->again_ms)
         return;
     while ((node = list_pop(&c->again)))
-        ask(c, LIST_CONTAINER(node, struct resolve_question, again));
+        ask(c, LIST_CONTAINER(node, struct resolve_question, node));
 }
+
+static void timer_set(struct resolve_ares *c)
+{
+    struct timeval longest = {.tv_sec = TRY_MS / 1000, .tv_usec = 0}, tv;
+    const struct timeval *due = ares_timeout(c->channel, &longest, &tv);
+    uint64_t ms = (uint64_t)due->tv_sec * 1000 + (uint64_t)due->tv_usec / 1000 + 1;
+    if ((!list_empty(&c->again) || !list_empty(&c->truncated)) && ms > TRY_SHORTEST_MS)
+        ms = TRY_SHORTEST_MS;
+    uv_timer_start(&c->timer, on_timer, ms < TIMER_MIN_MS ? TIMER_MIN_MS : ms, 0);
+}
+
+static void streams_turn(struct resolve_ares *c);
 
 static void on_timer(uv_timer_t *timer)
 {
     struct resolve_ares *c = timer->data;
-    struct timeval longest = {.tv_sec = TRY_MS / 1000, .tv_usec = 0}, tv;
     watch_again(c);
     ares_process_fd(c->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
     ask_again(c);
-    if (c->in_flight == 0)
-        return;
-    const struct timeval *due = ares_timeout(c->channel, &longest, &tv);
-    uint64_t ms = (uint64_t)due->tv_sec * 1000 + (uint64_t)due->tv_usec / 1000 + 1;
-    if (!list_empty(&c->again) && ms > TRY_SHORTEST_MS)
-        ms = TRY_SHORTEST_MS;
-    uv_timer_start(timer, on_timer, ms < TIMER_MIN_MS ? TIMER_MIN_MS : ms, 0);
+    if (c->in_flight > 0)
+        timer_set(c);
+    streams_turn(c);
 }
 
 /* Handles */
@@ -323,6 +364,7 @@ static void on_socket(uv_poll_t *poll, int status, int events)
     if (broken && !uv_is_closing((uv_handle_t *)poll))
         uv_poll_start(poll, s->events, on_socket);
     timer_keep(c);
+    streams_turn(c);
 }
 
 static struct socket *socket_find(struct resolve_ares *c, ares_socket_t fd)
@@ -436,6 +478,14 @@ static bool set_servers(struct resolve_ares *c, const char **why)
     return ok;
 }
 
+/* What a stream does otherwise: no UDP, fewer and longer tries. */
+static void stream_options(struct ares_options *options)
+{
+    options->flags = (options->flags & ~ARES_FLAG_IGNTC) | ARES_FLAG_USEVC;
+    options->timeout = STREAM_TRY_MS;
+    options->tries = STREAM_TRIES;
+}
+
 static int channel_init(struct resolve_ares *c)
 {
     char lookups[] = "b", no_file[] = "/dev/null"; /* the servers; the hosts file is ours */
@@ -445,7 +495,7 @@ static int channel_init(struct resolve_ares *c)
                ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF | ARES_OPT_UDP_PORT |
                ARES_OPT_TCP_PORT | ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_SNDBUF;
     memset(&options, 0, sizeof options);
-    options.flags = ARES_FLAG_NOALIASES;
+    options.flags = ARES_FLAG_NOALIASES | ARES_FLAG_IGNTC;
     options.timeout = TRY_MS;
     ares_version(&version);
     options.tries = version < VERSION_ADAPTIVE ? TRIES : TRIES_ADAPTIVE;
@@ -469,10 +519,16 @@ static int channel_init(struct resolve_ares *c)
     options.qcache_max_ttl = 0;
     mask |= ARES_OPT_QUERY_CACHE;
 #endif
-    return ares_init_options(&c->channel, &options, mask);
+    if (c->parent)
+        stream_options(&options);
+    int rc = ares_init_options(&c->channel, &options, mask);
+    if (rc == ARES_SUCCESS && !c->parent)
+        resolve_udp_use(c->channel);
+    return rc;
 }
 
-struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params, const char **why)
+static struct resolve_ares *create(const struct resolve_ares_params *params,
+                                   struct resolve_ares *parent, const char **why)
 {
     struct resolve_ares *c = calloc(1, sizeof *c);
     if (!c) {
@@ -480,8 +536,11 @@ struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *param
         return NULL;
     }
     c->params = *params;
+    c->parent = parent;
     list_init(&c->sockets);
     list_init(&c->node);
+    list_init(&c->streams);
+    list_init(&c->truncated);
     list_init(&c->again);
     int rc = channel_init(c);
     if (rc != ARES_SUCCESS)
@@ -491,27 +550,111 @@ struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *param
         free(c);
         return NULL;
     }
-    c->params.servers = NULL;
-    c->params.resolv_conf = NULL;
     uv_timer_init(params->loop, &c->timer);
     c->timer.data = c;
     c->handles = 1;
     return c;
 }
 
+struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params, const char **why)
+{
+    return create(params, NULL, why);
+}
+
 void resolve_ares_close(struct resolve_ares *c)
 {
+    struct list *node;
     c->closing = true;
+    while ((node = list_pop(&c->streams)))
+        resolve_ares_close(resolve_ares_of_node(node));
     ares_destroy(c->channel);
     c->channel = NULL;
     uv_close((uv_handle_t *)&c->timer, on_timer_closed);
 }
 
+/* Streams */
+
+static void on_stream_closed(void *arg)
+{
+    handle_closed(arg);
+}
+
+static struct resolve_ares *stream_open(struct resolve_ares *c)
+{
+    const char *why;
+    struct resolve_ares_params params = c->params;
+    params.closed = on_stream_closed;
+    params.arg = c;
+    struct resolve_ares *stream = create(&params, c, &why);
+    if (!stream)
+        return NULL;
+    list_append(&c->streams, &stream->node);
+    c->stream_count++;
+    c->handles++;
+    return stream;
+}
+
+/* Not from inside c-ares. */
+static void stream_close_when_told(struct resolve_ares *stream)
+{
+    if (stream->in_flight > 0)
+        return;
+    list_remove(&stream->node);
+    stream->parent->stream_count--;
+    resolve_ares_close(stream);
+}
+
+/* False when there is no memory for it now. */
+static bool stream_ask(struct resolve_ares *c, struct resolve_question *q)
+{
+    struct resolve_ares *stream = stream_open(c);
+    if (!stream)
+        return false;
+    list_remove(&q->node);
+    q->channel = stream;
+    q->asked_again = true;
+    stream->in_flight++;
+    ask(stream, q);
+    timer_keep(stream);
+    stream_close_when_told(stream);
+    return true;
+}
+
+/* Asks for names that wait for a stream, or tells that they waited too long. */
+static void ask_truncated(struct resolve_ares *c)
+{
+    struct resolve_answer answer;
+    for (int i = 0; i < STREAM_ASKS_MAX && !list_empty(&c->truncated); i++) {
+        struct resolve_question *q =
+            LIST_CONTAINER(c->truncated.next, struct resolve_question, node);
+        if (uv_now(c->params.loop) >= q->until_ms) {
+            list_remove(&q->node);
+            int ttl_s = answer_failure(&answer, ARES_ETIMEOUT);
+            tell(q, &answer, ttl_s);
+        } else if (c->stream_count == RESOLVE_ARES_STREAMS || !stream_ask(c, q)) {
+            break;
+        }
+    }
+    if (!list_empty(&c->truncated) && c->stream_count < RESOLVE_ARES_STREAMS)
+        uv_timer_start(&c->timer, on_timer, TIMER_MIN_MS, 0);
+}
+
+/* After c-ares was called by an event of c, which may be a stream and is closed then. */
+static void streams_turn(struct resolve_ares *c)
+{
+    struct resolve_ares *parent = c->parent;
+    if (parent)
+        stream_close_when_told(c);
+    ask_truncated(parent ? parent : c);
+}
+
 void resolve_ares_ask(struct resolve_ares *c, struct resolve_question *question, const char *name)
 {
-    *question = (struct resolve_question){
-        .channel = c, .name = name, .closed_before = c->closed_sockets};
-    list_init(&question->again);
+    *question = (struct resolve_question){.channel = c,
+                                          .name = name,
+                                          .until_ms = uv_now(c->params.loop) + LOOKUP_MS,
+                                          .closed_before = c->closed_sockets};
+    list_init(&question->node);
     c->in_flight++;
     watch_again(c);
     ask(c, question);

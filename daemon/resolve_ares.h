@@ -3,8 +3,9 @@
  * resolve_ares - one c-ares channel on the loop: its sockets, its timer, its answers as plain
  * values. No cache and no bounds: that is resolve's part, the only user.
  *
- * A channel reads resolv.conf once, when it is made, and never again. There is no way to cancel one
- * question: it is answered, or the channel is closed.
+ * A channel reads resolv.conf once, when it is made, and never again but for a name whose answer is
+ * too long for UDP. There is no way to cancel one question: it is answered, or the channel is
+ * closed.
  */
 #ifndef GATHERD_RESOLVE_ARES_H
 #define GATHERD_RESOLVE_ARES_H
@@ -15,13 +16,16 @@
 #include "list.h"
 #include "resolve.h"
 
+#define RESOLVE_ARES_STREAMS 16 /* names asked for over TCP at a time: a descriptor each */
+
 struct resolve_ares;
 
 /* Embedded by the owner of a look-up; must live until it is answered or the channel closed. */
 struct resolve_question {
     struct resolve_ares *channel;
     const char *name;
-    struct list again;     /* while it waits to be asked once more */
+    struct list node;  /* while it waits to be asked once more */
+    uint64_t until_ms; /* loop time: how long it may wait for that over TCP */
     bool asked_again;
     unsigned closed_before; /* the channel's count of closed sockets when it was asked */
 };
@@ -41,7 +45,7 @@ struct resolve_ares_params {
     void *arg;
 };
 
-/* Borrows the params' strings during the call only. NULL and *why (static) when it fails. */
+/* Borrows the params' strings until it is closed. NULL and *why (static) when it fails. */
 struct resolve_ares *resolve_ares_create(const struct resolve_ares_params *params,
                                          const char **why);
 

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "resolve.h"
+#include "resolve_ares.h"
 #include "resolve_cache.h"
 
 #include "../lib/process.h"
@@ -39,6 +40,11 @@
 #define PORTS 16
 #define LOOP_NAMES 400
 
+static const char *const hosts[20] = {
+    "0.test",  "1.test",  "2.test",  "3.test",  "4.test",  "5.test",  "6.test",
+    "7.test",  "8.test",  "9.test",  "10.test", "11.test", "12.test", "13.test",
+    "14.test", "15.test", "16.test", "17.test", "18.test", "19.test"};
+
 /* What the server says about a name, and how often it was asked. */
 struct entry {
     const char *name;
@@ -46,6 +52,9 @@ struct entry {
     uint32_t ttl;
     int rcode;
     bool silent;
+    bool truncated; /* over UDP, whatever its length */
+    bool hangs_up, mute; /* over TCP */
+    bool empty;          /* datagrams before the answer */
     const char *cname;
     uint32_t cname_ttl;
     uint64_t delay_ms;
@@ -69,6 +78,7 @@ struct test {
     bool any_name; /* every other name has one A record, 60 s */
     int asked;
     int held, held_max; /* replies that wait for their delay */
+    int clients;        /* connections over TCP */
     uint16_t source_ports[PORTS];
     int source_port_count;
     struct resolve_cache *cache;     /* NULL = the resolver's own */
@@ -147,6 +157,13 @@ static struct entry *entry_of(struct test *t, const char *name)
     return NULL;
 }
 
+static struct entry *entry_asked(struct test *t, const struct packet *query)
+{
+    char name[256];
+    unsigned type;
+    return read_question(query, name, sizeof name, &type) > 0 ? entry_of(t, name) : NULL;
+}
+
 static unsigned put_answers(struct packet *p, const struct entry *e, unsigned type, uint8_t network)
 {
     size_t owner = HEADER;
@@ -191,7 +208,7 @@ static uint64_t answer(struct test *t, const struct packet *query, struct packet
     count = says->rcode == 0 ? put_answers(reply, says, type, network) : 0;
     reply->bytes[2] = 0x85;
     reply->bytes[3] = (uint8_t)(0x80 | says->rcode);
-    if (reply->len > max) {
+    if (reply->len > max || (says->truncated && max == UDP_MAX)) {
         reply->len = end;
         reply->bytes[2] |= 0x02;
         count = 0;
@@ -272,6 +289,11 @@ static void on_udp(uv_udp_t *udp, ssize_t n, const uv_buf_t *buf, const struct s
     memcpy(query.bytes, buf->base, (size_t)n);
     query.len = (size_t)n;
     uint64_t delay_ms = answer(t, &query, &reply, listener->network, UDP_MAX);
+    const struct entry *e = entry_asked(t, &query);
+    for (int i = 0; e && e->empty && i < 5; i++) {
+        uv_buf_t nothing = uv_buf_init(NULL, 0);
+        uv_udp_try_send(udp, &nothing, 1, peer);
+    }
     if (reply.len == 0)
         return;
     if (delay_ms > 0) {
@@ -284,6 +306,7 @@ static void on_udp(uv_udp_t *udp, ssize_t n, const uv_buf_t *buf, const struct s
 
 static void on_client_closed(uv_handle_t *client)
 {
+    ((struct test *)client->loop->data)->clients--;
     free(client);
 }
 
@@ -293,13 +316,20 @@ static void on_tcp(uv_stream_t *client, ssize_t n, const uv_buf_t *buf)
     static _Thread_local struct packet query, reply;
     const struct listener *listener = client->data;
     const uint8_t *at = (const uint8_t *)buf->base, *end = at + (n > 0 ? n : 0);
-    if (n < 0)
+    if (n < 0 && !uv_is_closing((uv_handle_t *)client))
         uv_close((uv_handle_t *)client, on_client_closed);
     for (; end - at > 2; at += query.len + 2) {
         query.len = (size_t)at[0] << 8 | at[1];
         assert_true(query.len + 2 <= (size_t)(end - at));
         memcpy(query.bytes, at + 2, query.len);
         answer(client->loop->data, &query, &reply, listener->network, PACKET_MAX);
+        const struct entry *e = entry_asked(client->loop->data, &query);
+        if (e && e->hangs_up) {
+            uv_close((uv_handle_t *)client, on_client_closed);
+            return;
+        }
+        if (reply.len == 0 || (e && e->mute))
+            continue;
         char length[2] = {(char)(reply.len >> 8), (char)reply.len};
         uv_buf_t out[2] = {uv_buf_init(length, 2),
                            uv_buf_init((char *)reply.bytes, (unsigned)reply.len)};
@@ -315,6 +345,7 @@ static void on_connection(uv_stream_t *server, int status)
     client->data = server->data;
     assert_int_equal(uv_accept(server, (uv_stream_t *)client), 0);
     uv_unref((uv_handle_t *)client);
+    ((struct test *)server->loop->data)->clients++;
     uv_read_start((uv_stream_t *)client, on_buffer, on_tcp);
 }
 
@@ -735,6 +766,110 @@ static void test_many_addresses(void **state)
     assert_int_equal(look_up(t, &w, "few.test")->count, RESOLVE_ADDRESSES_MAX);
 }
 
+/* Names whose answer the server still looks for, while one after the other is said to be too long
+ * for UDP and the connection for it is closed. */
+static void test_a_server_that_hangs_up(void **state)
+{
+    struct test *t = *state;
+    struct waiter w[20], bad;
+    t->entries[0] = (struct entry){.name = "bad.test", .truncated = true, .hangs_up = true};
+    t->entries[1] = (struct entry){.name = "worse.test", .truncated = true, .hangs_up = true};
+    for (int i = 0; i < 20; i++)
+        t->entries[2 + i] = (struct entry){.name = hosts[i], .a = 1, .ttl = 60, .delay_ms = 700};
+    resolver_open(t, 100);
+    for (int i = 0; i < 20; i++)
+        ask(t, &w[i], hosts[i]);
+    look_up(t, &bad, "bad.test");
+    assert_int_equal(bad.answer.error, ERR_DNS_ERROR);
+    look_up(t, &bad, "worse.test");
+    assert_int_equal(bad.answer.error, ERR_DNS_ERROR);
+    for (int i = 0; i < 20; i++) {
+        wait_for(t, &w[i]);
+        assert_int_equal(w[i].answer.error, ERR_NONE);
+    }
+}
+
+static void on_udp_back(uv_timer_t *timer)
+{
+    struct test *t = timer->loop->data;
+    struct listener *l = &t->listeners[0];
+    struct sockaddr_in sa;
+    uv_ip4_addr("127.0.0.1", t->port, &sa);
+    uv_udp_init(&t->loop, &l->udp);
+    l->udp.data = l;
+    assert_int_equal(uv_udp_bind(&l->udp, (const struct sockaddr *)&sa, 0), 0);
+    uv_udp_recv_start(&l->udp, on_buffer, on_udp);
+    t->paused = true;
+}
+
+/* Its port is closed for a moment: c-ares gives up within a millisecond, and is asked again. */
+static void test_a_server_that_restarts(void **state)
+{
+    struct test *t = *state;
+    struct waiter w;
+    t->any_name = true;
+    resolver_open(t, 10);
+    uv_close((uv_handle_t *)&t->listeners[0].udp, NULL);
+    uv_run(&t->loop, UV_RUN_NOWAIT);
+    ask(t, &w, "then.test");
+    uv_timer_start(&t->pause, on_udp_back, 50, 0);
+    wait_for(t, &w);
+    assert_true(t->paused);
+    assert_int_equal(w.answer.error, ERR_NONE);
+}
+
+/* More of them than connections: none is forgotten, and a good one has its turn. */
+static void test_many_truncated(void **state)
+{
+    struct test *t = *state;
+    struct waiter w[20];
+    for (int i = 0; i < 20; i++)
+        t->entries[i] = (struct entry){
+            .name = hosts[i], .a = 1, .ttl = 60, .truncated = true, .hangs_up = i % 2 == 0};
+    resolver_open(t, 100);
+    for (int i = 0; i < 20; i++)
+        ask(t, &w[i], hosts[i]);
+    for (int i = 0; i < 20; i++) {
+        wait_for(t, &w[i]);
+        assert_int_equal(w[i].answer.error, i % 2 == 0 ? ERR_DNS_ERROR : ERR_NONE);
+        assert_int_equal(w[i].answer.count, i % 2);
+    }
+    assert_int_equal(stats(t).in_flight, 0);
+}
+
+/* The server is silent over TCP: so many connections and no more, and all go with the resolver. */
+static void test_close_while_truncated(void **state)
+{
+    struct test *t = *state;
+    struct waiter w[20];
+    for (int i = 0; i < 20; i++)
+        t->entries[i] = (struct entry){
+            .name = hosts[i], .a = 1, .ttl = 60, .truncated = true, .mute = true};
+    resolver_open(t, 100);
+    for (int i = 0; i < 20; i++)
+        ask(t, &w[i], hosts[i]);
+    while (t->clients < RESOLVE_ARES_STREAMS)
+        step(t);
+    pause_ms(t, 50);
+    assert_int_equal(t->clients, RESOLVE_ARES_STREAMS);
+    resolver_close(t);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(w[i].told, 0);
+}
+
+/* An empty datagram is no answer and no end. */
+static void test_empty_datagrams(void **state)
+{
+    struct test *t = *state;
+    struct waiter w;
+    t->entries[0] = (struct entry){
+        .name = "one.test", .a = 1, .ttl = 60, .empty = true, .delay_ms = 200};
+    resolver_open(t, 10);
+    look_up(t, &w, "one.test");
+    assert_int_equal(w.answer.error, ERR_NONE);
+    assert_int_equal(t->asked, 2);
+}
+
 static void test_cancel(void **state)
 {
     struct test *t = *state;
@@ -1139,7 +1274,8 @@ static void loop_work(void *arg)
         uv_run(&t->loop, UV_RUN_ONCE);
         resolve_turn(t->resolve);
     }
-    resolve_turn(t->resolve);
+    while (resolve_turn(t->resolve) > 0)
+        ;
     for (int i = 0; i < LOOP_NAMES; i++) {
         w->told += w->waiters[i].told;
         w->failed += w->waiters[i].answer.error != ERR_NONE;
@@ -1257,6 +1393,11 @@ int main(void)
         TEST(test_told_in_parts),
         TEST(test_lifetimes),
         TEST(test_many_addresses),
+        TEST(test_a_server_that_hangs_up),
+        TEST(test_a_server_that_restarts),
+        TEST(test_many_truncated),
+        TEST(test_close_while_truncated),
+        TEST(test_empty_datagrams),
         TEST(test_cancel),
         TEST(test_bound),
         TEST(test_silence),
