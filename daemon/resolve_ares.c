@@ -36,11 +36,14 @@
 #include "resolve_ares.h"
 
 #include <ares.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "buf.h"
 #include "cidr.h"
@@ -527,9 +530,26 @@ static int channel_init(struct resolve_ares *c)
     return rc;
 }
 
+/* Without the file c-ares goes on with 127.0.0.1, also when it is there and only no descriptor is
+ * to be had for it. */
+static bool can_open(const struct resolve_ares_params *params, const char **why)
+{
+    if (params->server_count > 0)
+        return true;
+    int fd = open(params->resolv_conf, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0) {
+        close(fd);
+        return true;
+    }
+    *why = "resolv.conf cannot be opened: no descriptor or no memory is left";
+    return errno != EMFILE && errno != ENFILE && errno != ENOMEM;
+}
+
 static struct resolve_ares *create(const struct resolve_ares_params *params,
                                    struct resolve_ares *parent, const char **why)
 {
+    if (!can_open(params, why))
+        return NULL;
     struct resolve_ares *c = calloc(1, sizeof *c);
     if (!c) {
         *why = "out of memory";

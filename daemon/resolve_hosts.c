@@ -6,6 +6,7 @@
  */
 #include "resolve_hosts.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ struct resolve_hosts {
     const char *path;
     struct resolve_mark mark;
     struct contents contents;
+    bool failed; /* to read what is there now; it was said */
 };
 
 static bool same_name(const struct table_node *node, const void *name)
@@ -133,28 +135,46 @@ static bool read_lines(struct contents *c)
     return true;
 }
 
-/* NULL with errno; only a regular file is read. */
-static char *read_text(const char *path)
+/* A descriptor, or -1 with errno, which is 0 when there is no file to read. */
+static int open_regular(const char *path, size_t *size)
 {
     struct stat st;
-    ssize_t n = 1;
-    size_t len = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        if (fd >= 0)
-            close(fd);
-        return NULL;
+    if (fd < 0) {
+        errno = errno == ENOENT || errno == ENOTDIR ? 0 : errno;
+        return -1;
     }
-    size_t size = st.st_size < FILE_MAX_BYTES ? (size_t)st.st_size : FILE_MAX_BYTES;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        errno = 0;
+        return -1;
+    }
+    *size = st.st_size < FILE_MAX_BYTES ? (size_t)st.st_size : FILE_MAX_BYTES;
+    return fd;
+}
+
+/* Allocated; NULL with errno, see open_regular(). */
+static char *read_text(const char *path)
+{
+    ssize_t n = 1;
+    size_t len = 0, size = 0;
+    int fd = open_regular(path, &size);
+    if (fd < 0)
+        return NULL;
     char *text = malloc(size + 1);
     while (text != NULL && len < size && n > 0) {
         n = read(fd, text + len, size - len);
         len += n > 0 ? (size_t)n : 0;
     }
+    int error = text == NULL ? ENOMEM : n < 0 ? errno : 0;
     close(fd);
-    if (text != NULL)
+    if (error == 0) {
         text[len] = '\0';
-    return text;
+        return text;
+    }
+    free(text);
+    errno = error;
+    return NULL;
 }
 
 static void contents_free(struct contents *c)
@@ -165,28 +185,37 @@ static void contents_free(struct contents *c)
     c->text = NULL;
 }
 
-static bool contents_read(struct contents *c, const char *path)
+/* 0 or an errno. */
+static int contents_read(struct contents *c, const char *path)
 {
     arena_init(&c->memory);
     c->text = NULL;
     if (!table_init(&c->names))
-        return false;
+        return ENOMEM;
     c->text = read_text(path);
-    return c->text == NULL || read_lines(c);
+    if (c->text == NULL)
+        return errno;
+    return read_lines(c) ? 0 : ENOMEM;
 }
 
-/* The mark is taken first: a change in between is seen next time. */
+/* The mark is taken first: a change in between is seen next time. With the old mark a file that
+ * could not be read is tried again then. */
 bool resolve_hosts_check(struct resolve_hosts *h)
 {
     struct contents fresh;
     struct resolve_mark mark = resolve_mark_of(h->path);
     if (resolve_mark_same(&mark, &h->mark))
         return false;
-    if (!contents_read(&fresh, h->path)) {
-        LOG_ERROR("resolve", "%s: out of memory, what was read before stays", h->path);
+    int error = contents_read(&fresh, h->path);
+    if (error != 0) {
+        if (!h->failed)
+            LOG_ERROR("resolve", "%s cannot be read, what was read before stays: %s", h->path,
+                      strerror(error));
+        h->failed = true;
         contents_free(&fresh);
         return false;
     }
+    h->failed = false;
     contents_free(&h->contents);
     h->contents = fresh;
     h->mark = mark;

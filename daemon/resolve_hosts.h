@@ -21,8 +21,10 @@ struct resolve_hosts;
 struct resolve_hosts *resolve_hosts_create(const char *path);
 void resolve_hosts_destroy(struct resolve_hosts *h);
 
-/* Looks whether the file is another one now and reads it if so; true then. What cannot be read is
- * an empty file; one of more than 16 MB is cut there. */
+/* Looks whether the file is another one now and reads it if so; true then. No file, and what is no
+ * regular one, is an empty file; one of more than 16 MB is cut there. While it cannot be read, for
+ * want of a descriptor, of memory or of permission, what was read before stays, and each call tries
+ * it again; the log says so once. */
 bool resolve_hosts_check(struct resolve_hosts *h);
 
 /* Up to max addresses of a name (lower case) into out; returns how many. */

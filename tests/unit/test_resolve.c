@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <ares.h>
@@ -1113,6 +1114,35 @@ static void test_resolv_conf_changes(void **state)
     unlink(path);
 }
 
+/* No descriptor is to be had when it is read again: the old servers stay until there is one. */
+static void test_resolv_conf_without_descriptors(void **state)
+{
+    struct test *t = *state;
+    struct waiter w;
+    struct rlimit limit, none;
+    char path[] = "test_resolve.XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    t->any_name = true;
+    write_file(path, "nameserver 127.0.0.2\n");
+    resolver_open_file(t, path);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    resolve_reload(t->resolve);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    look_up(t, &w, "one.test");
+    assert_address(&w.answer.addresses[0], "11.0.0.0"); /* not 127.0.0.1, c-ares' own */
+    pause_ms(t, 1100);
+    assert_false(ask(t, &w, "one.test")); /* by the new channel, whose answers are kept */
+    wait_for(t, &w);
+    assert_address(&w.answer.addresses[0], "11.0.0.0");
+    assert_true(ask(t, &w, "one.test"));
+    unlink(path);
+}
+
 static void test_reload(void **state)
 {
     struct test *t = *state;
@@ -1407,6 +1437,7 @@ int main(void)
         TEST(test_idle),
         TEST(test_cache_is_bounded),
         TEST(test_resolv_conf_changes),
+        TEST(test_resolv_conf_without_descriptors),
         TEST(test_reload),
         TEST(test_hosts),
         TEST(test_shared_cache),

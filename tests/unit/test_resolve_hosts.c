@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "resolve_hosts.h"
@@ -135,6 +136,27 @@ static void test_changes(void **state)
     assert_string_equal(found(t, "two.test"), "");
 }
 
+/* No descriptor is to be had when the change is seen: the old names stay until the new ones can be
+ * read. */
+static void test_no_descriptor(void **state)
+{
+    struct test *t = *state;
+    struct rlimit limit, none;
+    set(t, "192.0.2.1 one.test\n");
+    assert_true(resolve_hosts_check(t->hosts));
+    set(t, "192.0.2.22 one.test\n");
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    bool first = resolve_hosts_check(t->hosts), second = resolve_hosts_check(t->hosts);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_false(first || second);
+    assert_string_equal(found(t, "one.test"), "192.0.2.1");
+    assert_true(resolve_hosts_check(t->hosts));
+    assert_string_equal(found(t, "one.test"), "192.0.2.22");
+}
+
 static void test_no_file(void **state)
 {
     struct resolve_hosts *h = resolve_hosts_create("/nonexistent/hosts");
@@ -185,8 +207,12 @@ static void test_garbage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_lines),   TEST(test_changes), cmocka_unit_test(test_no_file),
-        TEST(test_garbage), TEST(test_more_than_asked_for),
+        TEST(test_lines),
+        TEST(test_changes),
+        TEST(test_no_descriptor),
+        cmocka_unit_test(test_no_file),
+        TEST(test_garbage),
+        TEST(test_more_than_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
