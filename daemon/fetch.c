@@ -597,12 +597,18 @@ bool fetch_turn(struct fetch *f)
 
 /* --- life --- */
 
+/* Shared out among the engines so that they have no more together, but each at least one. */
+static int share_of_lookups(const struct fetch *f)
+{
+    int64_t share = f->params.limits->lookups / (int64_t)f->params.engines;
+    return share > 0 ? (int)share : 1;
+}
+
 static struct resolve *create_resolver(struct fetch *f, const char **why)
 {
     const struct resolve_params params = {
         .loop = f->params.loop,
-        .lookups = (int)(((unsigned)f->params.limits->lookups + f->params.engines - 1) /
-                         f->params.engines),
+        .lookups = share_of_lookups(f),
         .servers = (const char *const *)f->params.config->dns_servers.items,
         .server_count = f->params.config->dns_servers.count,
         .cache = f->params.names,
