@@ -57,6 +57,7 @@
 #define TRIES 3             /* rounds: 1 + 2 + 4 s */
 #define TRIES_ADAPTIVE 5    /* 0.25 + 0.5 + 1 + 2 + 4 s; a cold name may take seconds */
 #define VERSION_ADAPTIVE 0x012000
+#define AGAIN_MAX 64 /* asked for once more by one turn of the timer: 13 us each */
 #define LOOKUP_MS 7000 /* that long a truncated name may wait for a stream, from its question on */
 #define STREAM_TRY_MS 2000 /* a server's first over TCP */
 #define STREAM_TRIES 2     /* a connection may end by chance */
@@ -305,7 +306,7 @@ static void ask_again(struct resolve_ares *c)
     struct list *node;
     if (uv_now(c->params.loop) < c->again_ms)
         return;
-    while ((node = list_pop(&c->again)))
+    for (int i = 0; i < AGAIN_MAX && (node = list_pop(&c->again)); i++)
         ask(c, LIST_CONTAINER(node, struct resolve_question, node));
 }
 
@@ -316,6 +317,8 @@ static void timer_set(struct resolve_ares *c)
     uint64_t ms = (uint64_t)due->tv_sec * 1000 + (uint64_t)due->tv_usec / 1000 + 1;
     if ((!list_empty(&c->again) || !list_empty(&c->truncated)) && ms > TRY_SHORTEST_MS)
         ms = TRY_SHORTEST_MS;
+    if (!list_empty(&c->again) && uv_now(c->params.loop) >= c->again_ms)
+        ms = TIMER_MIN_MS;
     uv_timer_start(&c->timer, on_timer, ms < TIMER_MIN_MS ? TIMER_MIN_MS : ms, 0);
 }
 

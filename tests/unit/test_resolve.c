@@ -819,6 +819,26 @@ static void test_a_server_that_restarts(void **state)
     assert_int_equal(w.answer.error, ERR_NONE);
 }
 
+/* Many that are asked again take several turns, and none is forgotten. */
+static void test_many_asked_again(void **state)
+{
+    struct test *t = *state;
+    struct waiter *w = calloc(300, sizeof *w);
+    assert_non_null(w);
+    t->any_name = true;
+    resolver_open(t, 300);
+    uv_close((uv_handle_t *)&t->listeners[0].udp, NULL);
+    uv_run(&t->loop, UV_RUN_NOWAIT);
+    for (int i = 0; i < 300; i++)
+        ask_numbered(t, &w[i], i, ".test");
+    uv_timer_start(&t->pause, on_udp_back, 50, 0);
+    for (int i = 0; i < 300; i++)
+        wait_for(t, &w[i]);
+    assert_true(t->paused);
+    assert_int_equal(stats(t).in_flight, 0);
+    free(w);
+}
+
 /* More of them than connections: none is forgotten, and a good one has its turn. */
 static void test_many_truncated(void **state)
 {
@@ -1425,6 +1445,7 @@ int main(void)
         TEST(test_many_addresses),
         TEST(test_a_server_that_hangs_up),
         TEST(test_a_server_that_restarts),
+        TEST(test_many_asked_again),
         TEST(test_many_truncated),
         TEST(test_close_while_truncated),
         TEST(test_empty_datagrams),
