@@ -292,6 +292,9 @@ def test_a_storm_of_signals(spawn, origin):
     daemon = spawn()
     load = Load(daemon, [("", [origin.url("/never"), origin.url("/size/4")])])
     assert origin.wait(lambda: len(origin.seen) >= 8)
+    deadline = time.monotonic() + 10 * proc.scale()
+    while daemon.metrics()['gatherd_members_total{state="done"}'] < 4:  # the answers are in, too
+        assert time.monotonic() < deadline
     for _ in range(200):
         daemon.signal(signal.SIGHUP)
     start = time.monotonic()
