@@ -175,7 +175,8 @@ def is_refused(data):
 @pytest.mark.parametrize("format", ["json", "ndjson"])
 def test_bodies_that_end_as_it_closes(spawn, origin, format):
     """The last bytes of many bodies are there when the time after the second signal is over, and some long
-    ones were waiting to be read: gatherd is frozen until that is so. Whoever is answered is told why, and the end is a clean one."""
+    ones were waiting to be read: gatherd is frozen until that is so. Whoever is answered is told why, and
+    the end is a clean one."""
     daemon = spawn()
     long, short = origin.url("/never?" + "a" * 40000), origin.url("/never")  # the long one is read aside
     bodies = [LONG] * 4 + [json.dumps([url]).encode() for url in [long, short] * 20]
