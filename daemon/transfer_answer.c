@@ -33,18 +33,35 @@
 #define PACKED_READ_MIN 512
 #define PACKED_READ_MAX 65536
 
-/* Those of an earlier hop, or of a 1xx answer. */
-static void drop_headers(struct result *r)
+/* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
+static bool hold(struct transfer *t, struct result_extra *x, size_t n)
 {
-    if (r->extra == NULL)
+    bool fits = held_take(t->env->answer_held, n, t->env->limits->answer_bytes);
+    x->held_bytes += fits ? n : 0;
+    return fits;
+}
+
+/* They are not held any more. */
+static void let_go(struct transfer *t, struct result_extra *x, size_t n)
+{
+    x->held_bytes -= n;
+    held_let_go(t->env->answer_held, (long long)n);
+}
+
+/* Those of an earlier hop, or of a 1xx answer. */
+static void drop_headers(struct transfer *t)
+{
+    struct result_extra *x = t->result->extra;
+    if (x == NULL)
         return;
-    buf_clear(&r->extra->headers);
-    r->extra->has_headers = false;
+    let_go(t, x, x->headers.len);
+    buf_clear(&x->headers);
+    x->has_headers = x->headers_cut = false;
 }
 
 void transfer_answer_begin(struct transfer *t)
 {
-    drop_headers(t->result);
+    drop_headers(t);
     t->status = 0;
     t->retry_after_us = TIME_NULL;
     t->head_bytes = t->delivered = 0;
@@ -124,7 +141,7 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     t->location = t->type = NULL;
     t->last = FIELD_NONE;
     t->retry_after_us = TIME_NULL;
-    drop_headers(t->result);
+    drop_headers(t);
     if (!sound)
         return refuse(t, named && !spoken ? CUT_VERSION : CUT_STATUS);
     return status != 101 || refuse(t, CUT_UPGRADE);
@@ -133,21 +150,6 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
 static bool is_folded(const char *line, size_t n)
 {
     return n > 0 && (line[0] == ' ' || line[0] == '\t');
-}
-
-/* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
-static bool hold(struct transfer *t, struct result_extra *x, size_t n)
-{
-    bool fits = held_take(t->env->answer_held, n, t->env->limits->answer_bytes);
-    x->held_bytes += fits ? n : 0;
-    return fits;
-}
-
-/* They are not held any more. */
-static void let_go(struct transfer *t, struct result_extra *x, size_t n)
-{
-    x->held_bytes -= n;
-    held_let_go(t->env->answer_held, (long long)n);
 }
 
 static bool keep_header(struct transfer *t, const char *name, size_t name_len, const char *value,

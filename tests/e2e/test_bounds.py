@@ -108,6 +108,13 @@ def held_bytes(daemon):
     return daemon.metrics()["gatherd_answer_bytes"]
 
 
+def wait_for_held(daemon, wanted):
+    deadline = time.monotonic() + 10 * proc.scale()
+    while held_bytes(daemon) != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert held_bytes(daemon) == wanted
+
+
 @pytest.mark.parametrize("include", [[], ["redirects"]])
 def test_texts_of_upstreams_are_within_answer_bytes(spawn, origin, include):
     """Content types and the URLs of redirects, which an upstream may make long, and as many as there are
@@ -133,11 +140,34 @@ def test_texts_of_upstreams_are_within_answer_bytes(spawn, origin, include):
     assert 10 < len(followed) <= MIB // 48000 and len(rest) == 40 - len(followed)
     assert all(len(r["url_effective"]) > 48000 for r in followed)
     assert all("limits.answer_bytes" in r["error"]["message"] for r in rest)
-    deadline = time.monotonic() + 10
-    while held_bytes(daemon) > 0 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert held_bytes(daemon) == 0
+    wait_for_held(daemon, 0)
     assert all(r["content_type"] for r in daemon.batch(types[:10], include=include)["results"])
+
+
+def test_heads_of_earlier_answers_are_not_held(spawn, origin):
+    """What an earlier hop or a 1xx answer brought is no part of the answer, and takes nobody's room: neither
+    its bytes, nor that they did not fit."""
+    daemon = spawn("limits.answer_bytes=1M", "limits.upstream_head_bytes=256K")
+    fields = b"".join(b"X-%02d: %s\r\n" % (n, b"v" * 590) for n in range(80))
+    ok = b"HTTP/1.1 200 OK\r\nX-Last: 1\r\nContent-Length: 2\r\n\r\nok"
+    head = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n%s\r\n"
+    url = origin.raw("last", ok, "keep")
+    for n in range(30):
+        url = origin.raw("hop-%d" % n, head % (url.encode(), fields), "keep")
+    hints = b"HTTP/1.1 103 Early Hints\r\n%s\r\n" % fields
+    members = [{"url": url, "max_redirects": 30}] + [origin.raw("hinted", hints * 4 + ok, "keep")] * 10
+    results = daemon.batch(members, include=["headers"])["results"]
+    assert all(r["ok"] and not r["truncated"] for r in results)
+    assert all(["X-Last", "1"] in r["headers"] for r in results)
+    wait_for_held(daemon, 0)
+    # With the room taken the head of a hop does not fit; that of the answer does.
+    kept = MIB - 40000
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % MIB + bytes(kept)
+    with send_batch(daemon, [origin.raw("big", big, "stall")], "json", ["body"]):
+        wait_for_held(daemon, kept)
+        result = daemon.batch([origin.url("/raw/hop-0")], include=["headers"])["results"][0]
+        assert ["X-Last", "1"] in result["headers"] and not result["truncated"]
+    wait_for_held(daemon, 0)
 
 
 BOMBS = {
@@ -310,8 +340,8 @@ def test_every_byte_in_an_answer(gatherd, origin, place, framing):
 # a client that leaves
 
 
-def send_batch(daemon, members, format):
-    body = json.dumps(members).encode()
+def send_batch(daemon, members, format, include=()):
+    body = json.dumps({"requests": members, "include": include}).encode()
     sock = daemon.connect()
     sock.sendall(
         b"POST /v1/batch?format=%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
