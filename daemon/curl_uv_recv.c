@@ -10,15 +10,21 @@
  * known to be lost; tests/unit/test_curl_uv says whether it does. TLS reads come this way, too:
  * libcurl gives OpenSSL a BIO that reads as it does itself. inflate(), which libcurl calls for gzip
  * and deflate, is got between in the same way; the real one is the next of that name.
+ *
+ * So are SSL_read() and SSL_get_error(): what a read takes of TLS is bounded where it comes out,
+ * because OpenSSL reads whole records, of 16 KB. What is left of one no watcher tells of; the one
+ * who began this is told that it was refused, and comes back to it.
  */
 #include "curl_uv_recv.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include <openssl/ssl.h>
 #include <uv.h>
 
 static _Thread_local struct {
@@ -30,6 +36,9 @@ static _Thread_local struct {
     size_t inflated;   /* bytes that inflate() was given since begin */
     int read;          /* the socket that was read from last; negative = none */
     bool more;         /* it gave all that was asked for */
+    bool in_tls;       /* OpenSSL reads */
+    int held_back;     /* the socket whose TLS was refused although it had bytes; negative = none */
+    const SSL *refused; /* whose SSL_read() was, until its error has been asked for */
     uint64_t call;     /* how many begins there were */
 } bound;
 
@@ -46,7 +55,8 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most)
     bound.begun = false;
     bound.at_most = at_most;
     bound.taken = bound.inflated = 0;
-    bound.read = -1;
+    bound.read = bound.held_back = -1;
+    bound.refused = NULL;
     bound.call++;
     last.lost = false;
 }
@@ -55,7 +65,11 @@ struct curl_uv_recv_end curl_uv_recv_end(void)
 {
     bound.until_ns = 0;
     return (struct curl_uv_recv_end){
-        .fd = bound.read, .more = bound.more, .at_most = bound.at_most};
+        .fd = bound.read,
+        .more = bound.more,
+        .at_most = bound.at_most,
+        .held_back = bound.held_back,
+    };
 }
 
 void curl_uv_recv_at_most(size_t n)
@@ -85,7 +99,7 @@ void curl_uv_recv_forget(int fd)
 static void take_note(int fd, ssize_t n)
 {
     last.fd = fd;
-    bound.taken += n > 0 ? (size_t)n : 0;
+    bound.taken += n > 0 && !bound.in_tls ? (size_t)n : 0;
     bound.read = fd;
     last.os_errno = n < 0 ? errno : 0;
     last.lost = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
@@ -101,6 +115,13 @@ static bool may_read(int fd)
     return bound.begun;
 }
 
+/* What was said of one socket's bytes says nothing of the next one's; negative = not known which. */
+static void turn_to(int fd)
+{
+    if (bound.read >= 0 && bound.read != fd && bound.at_most > CURL_UV_RECV_FIRST)
+        bound.at_most = CURL_UV_RECV_FIRST;
+}
+
 /* By another name in C, because <sys/socket.h> may define recv() as an inline function. */
 ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags) __asm__("recv");
 
@@ -111,7 +132,9 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
         errno = EAGAIN;
         return -1;
     }
-    if (bounded && n > bound.at_most)
+    if (bounded)
+        turn_to(fd);
+    if (bounded && n > bound.at_most && !bound.in_tls)
         n = bound.at_most;
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
     if (bounded && n > 0)
@@ -157,4 +180,91 @@ int curl_uv_inflate(struct stream *s, int flush)
     int rc = next(s, flush);
     bound.inflated += given - s->avail_in;
     return rc;
+}
+
+/* Where an SSL has its socket, one more than the descriptor. libcurl's BIO does not tell. */
+static struct {
+    pthread_once_t once;
+    int index; /* negative = none */
+} socket_of = {.once = PTHREAD_ONCE_INIT};
+
+static void take_index(void)
+{
+    socket_of.index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+static int find_socket(const SSL *ssl)
+{
+    pthread_once(&socket_of.once, take_index);
+    return (int)(intptr_t)SSL_get_ex_data(ssl, socket_of.index) - 1;
+}
+
+static void keep_socket(SSL *ssl, int fd)
+{
+    SSL_set_ex_data(ssl, socket_of.index, (void *)((intptr_t)fd + 1));
+}
+
+typedef int ssl_read_fn(SSL *ssl, void *buf, int n);
+typedef int ssl_get_error_fn(const SSL *ssl, int rc);
+
+static ssl_read_fn *next_ssl_read(void)
+{
+    static _Thread_local union {
+        void *found;
+        ssl_read_fn *call;
+    } next;
+    if (next.found == NULL)
+        next.found = dlsym(RTLD_NEXT, "SSL_read");
+    return next.call;
+}
+
+static ssl_get_error_fn *next_ssl_get_error(void)
+{
+    static _Thread_local union {
+        void *found;
+        ssl_get_error_fn *call;
+    } next;
+    if (next.found == NULL)
+        next.found = dlsym(RTLD_NEXT, "SSL_get_error");
+    return next.call;
+}
+
+ssl_read_fn curl_uv_ssl_read __asm__("SSL_read");
+
+/* What OpenSSL has unpacked already, recv() is not asked for: whether it may be taken now is
+ * decided here. */
+int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
+{
+    ssl_read_fn *next = next_ssl_read();
+    if (bound.until_ns == 0)
+        return next(ssl, buf, n);
+    const int fd = find_socket(ssl), before = bound.read;
+    const bool unpacked = fd >= 0 && SSL_pending(ssl) > 0;
+    if (unpacked && !may_read(fd)) {
+        bound.refused = ssl;
+        bound.held_back = fd;
+        return -1;
+    }
+    turn_to(fd);
+    if (n > 0 && (size_t)n > bound.at_most)
+        n = (int)bound.at_most;
+    bound.read = -1;
+    bound.in_tls = true;
+    int got = next(ssl, buf, n);
+    bound.in_tls = false;
+    bound.taken += got > 0 ? (size_t)got : 0;
+    if (bound.read < 0)
+        bound.read = unpacked ? fd : before;
+    else if (fd < 0)
+        keep_socket(ssl, bound.read);
+    return got;
+}
+
+ssl_get_error_fn curl_uv_ssl_get_error __asm__("SSL_get_error");
+
+int curl_uv_ssl_get_error(const SSL *ssl, int rc)
+{
+    const bool refused = rc < 0 && bound.refused == ssl;
+    bound.refused = NULL;
+    return refused ? SSL_ERROR_WANT_READ : next_ssl_get_error()(ssl, rc);
 }

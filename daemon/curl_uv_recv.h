@@ -28,13 +28,16 @@
 /* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all
  * where fd is negative) and those that come after it before the monotonic clock (uv_hrtime())
  * reaches until_ns. It is as if the other sockets were empty; a level-triggered watcher comes back
- * to them. A call takes at most so many bytes. */
+ * to them. A call takes at most so many bytes; of a TLS connection, of what is in it, so that also
+ * the record of 16 KB that OpenSSL reads as a whole is handed on in pieces. */
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
 
 struct curl_uv_recv_end {
     int fd;         /* the socket that was read from last; negative = none was */
     bool more;      /* the last read got all that it asked for: there may be more */
     size_t at_most; /* what a call would take by now: for the socket's next begin */
+    int held_back;  /* a socket whose TLS has bytes that no watcher tells of, and that EAGAIN was said
+                       for; negative = none */
 };
 
 struct curl_uv_recv_end curl_uv_recv_end(void);
@@ -49,7 +52,7 @@ void curl_uv_recv_at_most(size_t n);
  * delivered. */
 #define CURL_UV_RECV_LAYERS 256
 
-/* How many bytes were taken since begin; *call is another number for each begin of this thread. */
+/* How many bytes were taken since begin, of TLS what was in it; *call is another number for each begin of this thread. */
 size_t curl_uv_recv_taken(uint64_t *call);
 
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how,

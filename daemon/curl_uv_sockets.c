@@ -164,10 +164,22 @@ static void note_reading(struct curl_uv *m, const struct curl_uv_recv_end *end)
     struct socket_watch *w = watch_find(m, end->fd);
     if (w == NULL)
         return;
-    if (w->wanted != 0)
-        w->at_most = end->at_most;
-    else if (end->more)
+    if (w->wanted == 0 && end->more)
         check_idle(w);
+    else if (w->wanted != 0 && w->at_most > CURL_UV_RECV_LAYERS)
+        w->at_most = end->at_most;
+}
+
+/* libcurl believes that it is empty. */
+static void come_back(struct curl_uv *m, curl_socket_t fd)
+{
+    struct socket_watch *w = watch_find(m, fd);
+    if (w == NULL || w->wanted == 0)
+        return;
+    w->events |= UV_READABLE;
+    if (!list_linked(&w->ready))
+        list_append(&m->ready, &w->ready);
+    m->wake(m->arg);
 }
 
 void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action)
@@ -181,6 +193,7 @@ void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action)
     m->broken |= code == CURLM_OUT_OF_MEMORY;
     curl_uv_settle(m);
     note_reading(m, &end);
+    come_back(m, end.held_back);
     m->may_have_msg = true;
 }
 

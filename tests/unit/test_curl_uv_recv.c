@@ -15,10 +15,13 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "tls_fixture.h"
 
 #define PAST 1
 #define FAR UINT64_MAX
@@ -189,6 +192,131 @@ static void test_layers(void **state)
     close(p.theirs);
 }
 
+/* As libcurl has it: OpenSSL reads by recv(). */
+static int bio_read(BIO *bio, char *data, int n)
+{
+    const struct pair *p = BIO_get_data(bio);
+    ssize_t got = recv(p->ours, data, (size_t)n, MSG_DONTWAIT);
+    BIO_clear_retry_flags(bio);
+    if (got < 0 && errno == EAGAIN)
+        BIO_set_retry_read(bio);
+    return (int)got;
+}
+
+static int bio_write(BIO *bio, const char *data, int n)
+{
+    const struct pair *p = BIO_get_data(bio);
+    return (int)send(p->ours, data, (size_t)n, 0);
+}
+
+static long bio_ctrl(BIO *bio, int what, long n, void *arg)
+{
+    (void)bio;
+    (void)n;
+    (void)arg;
+    return what == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *bio_method(void)
+{
+    BIO_METHOD *method = BIO_meth_new(BIO_TYPE_MEM, "recv");
+    BIO_meth_set_read(method, bio_read);
+    BIO_meth_set_write(method, bio_write);
+    BIO_meth_set_ctrl(method, bio_ctrl);
+    return method;
+}
+
+static SSL *tls_server(const struct pair *p)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *x = make_certificate("server", key, "server", key);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    assert_int_equal(SSL_CTX_use_certificate(ctx, x), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(ctx, key), 1);
+    SSL *server = SSL_new(ctx);
+    SSL_set_fd(server, p->theirs);
+    SSL_set_accept_state(server);
+    SSL_CTX_free(ctx);
+    X509_free(x);
+    EVP_PKEY_free(key);
+    return server;
+}
+
+static SSL *tls_client(struct pair *p, const BIO_METHOD *method)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *client = SSL_new(ctx);
+    BIO *bio = BIO_new(method);
+    BIO_set_data(bio, p);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(client, bio, bio);
+    SSL_set_connect_state(client);
+    SSL_CTX_free(ctx);
+    return client;
+}
+
+static void shake_hands(SSL *client, SSL *server, const struct pair *p)
+{
+    assert_int_equal(fcntl(p->theirs, F_SETFL, O_NONBLOCK), 0);
+    for (int done = 0; done != 2;)
+        done = (SSL_do_handshake(client) == 1) + (SSL_do_handshake(server) == 1);
+}
+
+static int take_tls(SSL *client)
+{
+    char bytes[10000];
+    int n, error = 0;
+    do {
+        n = SSL_read(client, bytes, sizeof bytes);
+        error = n < 0 ? SSL_get_error(client, n) : 0;
+    } while (error == SSL_ERROR_WANT_READ && SSL_pending(client) == 0); /* it is on its way */
+    assert_true(n > 0 || error == SSL_ERROR_WANT_READ);
+    return n;
+}
+
+/* OpenSSL has the whole record after the first read, and nothing is left in the socket. */
+static void test_tls_is_taken_in_pieces(void **state)
+{
+    (void)state;
+    static const char bytes[10000];
+    struct pair p = pair_open(), other = pair_open();
+    BIO_METHOD *method = bio_method();
+    SSL *server = tls_server(&p), *client = tls_client(&p, method);
+    struct curl_uv_recv_end e;
+    uint64_t call;
+    shake_hands(client, server, &p);
+    assert_int_equal(SSL_write(server, bytes, sizeof bytes), sizeof bytes);
+    curl_uv_recv_begin(p.ours, FAR, 2000);
+    assert_int_equal(take_tls(client), 2000);
+    assert_int_equal(curl_uv_recv_taken(&call), 2000);
+    assert_int_equal(SSL_pending(client), 8000);
+    e = curl_uv_recv_end();
+    assert_int_equal(e.fd, p.ours);
+    assert_int_equal(e.held_back, -1);
+    curl_uv_recv_begin(p.ours, PAST, 1000);
+    assert_int_equal(take_tls(client), 1000);
+    assert_int_equal(take_tls(client), -1);
+    assert_int_equal(SSL_get_error(client, 1), SSL_ERROR_NONE); /* it was said once */
+    e = curl_uv_recv_end();
+    assert_int_equal(e.fd, p.ours);
+    assert_int_equal(e.held_back, p.ours);
+    assert_int_equal(e.at_most, 1000);
+    curl_uv_recv_begin(other.ours, FAR, SIZE_MAX); /* another has its turn */
+    assert_int_equal(take_tls(client), -1);
+    say(&other);
+    assert_true(reads(other.ours));
+    assert_int_equal(take_tls(client), CURL_UV_RECV_FIRST);
+    assert_int_equal(curl_uv_recv_end().held_back, p.ours);
+    assert_int_equal(take_tls(client), 10000 - 3000 - CURL_UV_RECV_FIRST);
+    SSL_free(client);
+    SSL_free(server);
+    BIO_meth_free(method);
+    close(p.ours);
+    close(p.theirs);
+    close(other.ours);
+    close(other.theirs);
+}
+
 static void test_lost_by_close(void **state)
 {
     (void)state;
@@ -274,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
         cmocka_unit_test(test_a_read_takes_at_most_so_much),
         cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_tls_is_taken_in_pieces),
         cmocka_unit_test(test_lost_by_close),
         cmocka_unit_test(test_lost_by_reset),
         cmocka_unit_test(test_threads_are_apart),
