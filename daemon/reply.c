@@ -88,6 +88,7 @@ bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
 {
     static const char *const none[] = {"", "identity", "none", "chunked", NULL};
     static const char *const of_zlib[] = {"gzip", "x-gzip", "deflate", NULL};
+    static const char *const brotli[] = {"br", NULL};
     struct element e;
     size_t at = 0;
     while (next_element(value, n, &at, &e)) {
@@ -95,6 +96,7 @@ bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
             continue;
         r->codings++;
         r->other_codings |= !is_one_of(&e, of_zlib);
+        r->brotli |= is_one_of(&e, brotli);
     }
     return r->codings <= 1 || (r->codings == 2 && !r->other_codings);
 }

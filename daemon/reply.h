@@ -21,6 +21,7 @@ struct reply_count {
     unsigned fields;    /* header fields and trailers so far */
     unsigned codings;   /* that libcurl will undo, but chunked */
     bool other_codings; /* one of them is not of zlib's */
+    bool brotli;        /* one of them is */
     int64_t length;     /* the Content-Length so far; negative = none */
 };
 

@@ -102,6 +102,18 @@ static void test_codings(void **state)
         assert_false(codings_alone(bad[i]));
 }
 
+static void test_brotli_is_known(void **state)
+{
+    (void)state;
+    struct reply_count r;
+    reply_begin(&r);
+    assert_true(codings(&r, "identity, gzip"));
+    assert_false(r.brotli);
+    reply_begin(&r);
+    assert_true(codings(&r, "identity, BR"));
+    assert_true(r.brotli);
+}
+
 /* Content-Encoding, Transfer-Encoding and lines of their own are all layers. */
 static void test_codings_add_up(void **state)
 {
@@ -130,9 +142,9 @@ static void test_fields(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lengths), cmocka_unit_test(test_two_lengths),
-        cmocka_unit_test(test_codings), cmocka_unit_test(test_codings_add_up),
-        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_two_lengths),
+        cmocka_unit_test(test_codings),         cmocka_unit_test(test_codings_add_up),
+        cmocka_unit_test(test_brotli_is_known), cmocka_unit_test(test_fields),
     };
     return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
 }
