@@ -7,7 +7,8 @@
  * Well-formedness is table 3-7 of the Unicode standard: only the range of the second byte depends
  * on the first, all further ones are 80-BF. So "as far as it went well" is also the maximal
  * ill-formed subpart that one U+FFFD stands for, which is what WHATWG's and Python's decoders do.
- * utf8_valid() has the same rules as a table, because it is asked about whole bodies at a time.
+ * utf8_valid() and utf8_count() have the same rules as tables, because they are asked about whole
+ * bodies at a time.
  */
 #include "utf8.h"
 
@@ -107,6 +108,72 @@ bool utf8_valid(const char *s, size_t n)
             return false;
     }
     return follow(state, s + i, n - i) == WHOLE;
+}
+
+/* The same without BAD: what does not go on from a state begins anew, and that is noted beside the
+ * state that follows. */
+enum count_state {
+    COUNT_WHOLE = 0,
+    COUNT_ONE = 7,
+    COUNT_TWO = 14,
+    COUNT_THREE = 21,
+    COUNT_E0 = 28,
+    COUNT_ED = 35,
+    COUNT_F0 = 42,
+    COUNT_F4 = 49,
+};
+
+#define BEGINS 64
+#define ALONE (BEGINS | COUNT_WHOLE)
+
+#define COUNT_ROW(whole, one, two, three, e0, ed, f0, f4)                                          \
+    (FROM(COUNT_WHOLE, whole) | FROM(COUNT_ONE, one) | FROM(COUNT_TWO, two) |                      \
+     FROM(COUNT_THREE, three) | FROM(COUNT_E0, e0) | FROM(COUNT_ED, ed) | FROM(COUNT_F0, f0) |     \
+     FROM(COUNT_F4, f4))
+#define COUNT_LEAD(to)                                                                             \
+    COUNT_ROW(BEGINS | (to), BEGINS | (to), BEGINS | (to), BEGINS | (to), BEGINS | (to),           \
+              BEGINS | (to), BEGINS | (to), BEGINS | (to))
+#define COUNT_GOES_ON(e0, ed, f0, f4)                                                              \
+    COUNT_ROW(ALONE, COUNT_WHOLE, COUNT_ONE, COUNT_TWO, e0, ed, f0, f4)
+
+static const uint64_t count_states[256] = {
+    [0x00 ... 0x7F] = COUNT_LEAD(COUNT_WHOLE),
+    [0x80 ... 0x8F] = COUNT_GOES_ON(ALONE, COUNT_ONE, ALONE, COUNT_TWO),
+    [0x90 ... 0x9F] = COUNT_GOES_ON(ALONE, COUNT_ONE, COUNT_TWO, ALONE),
+    [0xA0 ... 0xBF] = COUNT_GOES_ON(COUNT_ONE, ALONE, COUNT_TWO, ALONE),
+    [0xC0 ... 0xC1] = COUNT_LEAD(COUNT_WHOLE),
+    [0xC2 ... 0xDF] = COUNT_LEAD(COUNT_ONE),
+    [0xE0] = COUNT_LEAD(COUNT_E0),
+    [0xE1 ... 0xEC] = COUNT_LEAD(COUNT_TWO),
+    [0xED] = COUNT_LEAD(COUNT_ED),
+    [0xEE ... 0xEF] = COUNT_LEAD(COUNT_TWO),
+    [0xF0] = COUNT_LEAD(COUNT_F0),
+    [0xF1 ... 0xF3] = COUNT_LEAD(COUNT_THREE),
+    [0xF4] = COUNT_LEAD(COUNT_F4),
+    [0xF5 ... 0xFF] = COUNT_LEAD(COUNT_WHOLE),
+};
+
+size_t utf8_count(const char *s, size_t n, unsigned *state)
+{
+    uint64_t word, at = *state;
+    size_t count = 0;
+    for (size_t i = 0; i < n;) {
+        size_t end = i + (n - i < sizeof word ? n - i : sizeof word);
+        if (end - i == sizeof word) {
+            memcpy(&word, s + i, sizeof word);
+            if (((word & UINT64_C(0x8080808080808080)) | (at & STATE_MASK)) == COUNT_WHOLE) {
+                count += sizeof word;
+                i = end;
+                continue;
+            }
+        }
+        for (; i < end; i++) {
+            at = count_states[(unsigned char)s[i]] >> (at & STATE_MASK);
+            count += at / BEGINS & 1;
+        }
+    }
+    *state = (unsigned)(at & STATE_MASK);
+    return count;
 }
 
 size_t utf8_prefix(const char *s, size_t n, size_t max)

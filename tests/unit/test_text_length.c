@@ -18,14 +18,25 @@
 #include "testdata.h"
 
 static bool no_memory;
+static unsigned iconv_calls;
 
 static void *test_text_length_calloc(size_t count, size_t size)
 {
     return no_memory ? NULL : calloc(count, size);
 }
 
+#include <iconv.h>
+
+static size_t test_text_length_iconv(iconv_t cd, char **in, size_t *n, char **out, size_t *room)
+{
+    iconv_calls++;
+    return iconv(cd, in, n, out, room);
+}
+
 #define calloc test_text_length_calloc
+#define iconv test_text_length_iconv
 #include "text_length.c"
+#undef iconv
 #undef calloc
 
 /* Fed in pieces of `piece` bytes, each a block of its own so that a sanitizer sees its end. */
@@ -174,6 +185,44 @@ static void test_ill_formed_multi_byte(void **state)
 }
 
 /* iconv's output array is filled many times over. */
+/* A body that is no text in its charset costs so many stops of iconv() and not more. */
+static void test_many_ill_formed_places(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type, *place;
+        size_t len;
+    } rows[] = {
+        {"text/plain; charset=euc-jp", "\xFF", 1},
+        {"text/plain; charset=big5-hkscs", "\xFF", 1},
+        {"text/plain; charset=gb18030", "\xFF", 1},
+        {"text/plain; charset=utf-16le", "\x00\xDC", 2},
+        {"text/plain; charset=utf-32le", "\x00\x00\x11\x00", 4},
+    };
+    const size_t more = 8 * ILL_FORMED_MAX;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const size_t n = rows[i].len;
+        char *data = malloc(more * n);
+        assert_non_null(data);
+        for (size_t at = 0; at < more; at++)
+            memcpy(data + at * n, rows[i].place, n);
+        for (size_t piece = 4096; piece <= more * n; piece *= 16) {
+            const size_t max = ILL_FORMED_MAX;
+            assert_int_equal(count_in_pieces(rows[i].type, data, max * n, piece), max);
+            assert_int_equal(count_in_pieces(rows[i].type, data, (max + 1) * n, piece), -1);
+            iconv_calls = 0;
+            assert_int_equal(count_in_pieces(rows[i].type, data, more * n, piece), -1);
+            assert_true(iconv_calls <= max + 100);
+        }
+        free(data);
+    }
+    char *bad = malloc(more);
+    assert_non_null(bad);
+    memset(bad, 0xFF, more);
+    assert_int_equal(count_in_pieces("text/plain; charset=utf-8", bad, more, 65536), more);
+    free(bad);
+}
+
 static void test_long_bodies(void **state)
 {
     (void)state;
@@ -342,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_utf32),
         cmocka_unit_test(test_multi_byte),
         cmocka_unit_test(test_ill_formed_multi_byte),
+        cmocka_unit_test(test_many_ill_formed_places),
         cmocka_unit_test(test_long_bodies),
         cmocka_unit_test(test_character_kept_by_iconv),
         cmocka_unit_test(test_bom),

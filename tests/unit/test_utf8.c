@@ -201,9 +201,42 @@ static void test_corpus(void **state)
     free(text);
 }
 
+static size_t count_by_sequence(const char *s, size_t n)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < n; count++) {
+        int length = utf8_sequence(s + at, n - at);
+        at += (size_t)(length < 0 ? -length : length);
+    }
+    return count;
+}
+
+/* What begins a sequence, goes on with one, or is at the ends of their ranges, four at a time, cut at
+ * each place. */
+static void test_count(void **state)
+{
+    (void)state;
+    static const char bytes[] = "a\x7F\x80\x8F\x90\x9F\xA0\xBF\xC1\xC2\xDF\xE0\xE1\xED\xEE\xF0\xF1\xF4\xF5\xFF";
+    const size_t kinds = sizeof bytes - 1;
+    for (size_t i = 0; i < kinds * kinds * kinds * kinds; i++) {
+        char s[14] = "0123456789aaaa";
+        for (size_t at = 0, rest = i; at < 4; at++, rest /= kinds)
+            s[10 + at] = bytes[rest % kinds];
+        const char *text = s + (i % 2 == 0 ? 0 : 10);
+        const size_t n = i % 2 == 0 ? 14 : 4;
+        for (size_t cut = n - 4; cut <= n; cut++) {
+            unsigned from = 0;
+            size_t count = utf8_count(text, cut, &from);
+            count += utf8_count(text + cut, n - cut, &from);
+            assert_int_equal(count, count_by_sequence(text, n));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_count),
         cmocka_unit_test(test_every_code_point),
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_valid_across_words),
