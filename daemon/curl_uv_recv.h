@@ -36,8 +36,8 @@ struct curl_uv_recv_end {
     int fd;         /* the socket that was read from last; negative = none was */
     bool more;      /* the last read got all that it asked for: there may be more */
     size_t at_most; /* what a call would take by now: for the socket's next begin */
-    int held_back;  /* a socket whose TLS has bytes that no watcher tells of, and that EAGAIN was said
-                       for; negative = none */
+    int held_back;  /* a socket that EAGAIN was said for although its TLS has bytes, of which no
+                       watcher tells; negative = none */
 };
 
 struct curl_uv_recv_end curl_uv_recv_end(void);

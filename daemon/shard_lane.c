@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "clock.h"
 #include "log.h"
 
 enum { ACCEPTS_MAX = 1024 }; /* jobs that enter an engine in a turn, some 0.5 us each */
@@ -156,11 +157,21 @@ static void accept_jobs(struct lane *lane)
         fetch_submit(lane->engine, LIST_CONTAINER(node, struct fetch_job, node));
 }
 
+static void note_turn(struct lane *lane, int64_t now_us, int64_t busy_us)
+{
+    pthread_mutex_lock(&lane->lock);
+    lag_note(&lane->lag, now_us, busy_us);
+    pthread_mutex_unlock(&lane->lock);
+}
+
+/* The turn so far is noted before: it is part of what those batches have waited for. */
 static void send_done(struct lane *lane)
 {
     struct shard *s = lane->shard;
     if (list_empty(&lane->done))
         return;
+    const int64_t now_us = clock_us();
+    note_turn(lane, now_us, turn_so_far_us(lane->running ? &lane->turn : s->params.turn, now_us));
     pthread_mutex_lock(&s->lock);
     bool was_empty = list_empty(&s->finished);
     list_splice(&s->finished, &lane->done);
@@ -185,10 +196,7 @@ bool lane_act(void *arg)
 
 static void on_turn_ended(void *arg, int64_t now_us, int64_t busy_us)
 {
-    struct lane *lane = arg;
-    pthread_mutex_lock(&lane->lock);
-    lag_note(&lane->lag, now_us, busy_us);
-    pthread_mutex_unlock(&lane->lock);
+    note_turn(arg, now_us, busy_us);
 }
 
 static void on_lane_rung(void *arg)

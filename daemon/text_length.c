@@ -5,11 +5,11 @@
  * descriptor.
  *
  * UTF-8 is counted by hand, a single-byte charset has as many characters as bytes, all else goes
- * through iconv(3) to wide characters, which are UTF-32 and the one form that the C library makes in
- * one step: ten megabytes take 10 to 60 ms, to UTF-32LE 80 to 280. They go to a small array on the
- * stack. A chunk may end within a character:
- * those bytes wait in `carry`, of UTF-8 only a state. What an ill-formed place costs is Python's rule: the maximal subpart
- * in UTF-8, a unit in UTF-16 and UTF-32, a byte in the multi-byte charsets.
+ * through iconv(3) to wide characters, which are UTF-32 and the one form that the C library makes
+ * in one step: ten megabytes take 10 to 60 ms, to UTF-32LE 80 to 280. They go to a small array on
+ * the stack. A chunk may end within a character: those bytes wait in `carry`, of UTF-8 only a
+ * state. What an ill-formed place costs is Python's rule: the maximal subpart in UTF-8, a unit in
+ * UTF-16 and UTF-32, a byte in the multi-byte charsets.
  *
  * The charset's name comes from a stranger, so it only selects a row of this table: iconv_open()
  * never sees it (it takes options and loads code by name).

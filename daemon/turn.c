@@ -24,6 +24,11 @@ void turn_wake(struct turn *t)
         t->woke_us = clock_us();
 }
 
+int64_t turn_so_far_us(const struct turn *t, int64_t now_us)
+{
+    return t->woke_us > 0 ? now_us - t->woke_us : 0;
+}
+
 static void on_idle(uv_idle_t *idle)
 {
     (void)idle; /* its being active is all that is wanted: poll does not sleep */

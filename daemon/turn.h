@@ -49,6 +49,9 @@ void turn_init(struct turn *t, const struct turn_params *params);
 /* There is something to do in this turn's end. From callbacks of the loop, on its thread; cheap. */
 void turn_wake(struct turn *t);
 
+/* How long the turn has taken by now_us; 0 = there is none. */
+int64_t turn_so_far_us(const struct turn *t, int64_t now_us);
+
 /* `act` is not called any more. Closes its two handles; the struct must stay until the loop has run
  * them out. No-op the second time. */
 void turn_close(struct turn *t);

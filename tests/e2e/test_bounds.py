@@ -321,6 +321,18 @@ def test_a_packed_body_that_is_all_tables(spawn, origin, authority, scheme, codi
     assert used / turns <= most_ms * proc.scale() or len(body) / turns <= most_bytes
 
 
+def test_the_turn_that_ends_a_batch_is_in_its_lag(spawn, origin):
+    """All of a batch is one turn here, of ten megabytes unpacked and digested: 4 ms at the least."""
+    body = bombs.brotli(2)
+    url = origin.raw("bomb", coded(b"br", body), "keep")
+    daemon = spawn()
+    docs = [daemon.batch([url], include=["body_sha256"]) for _ in range(5)]
+    lags = [float(doc["daemon"]["loop_lag_max_ms"]) for doc in docs]
+    print("ms: %s" % lags)
+    assert all(doc["results"][0]["size_delivered"] == 10 * MIB for doc in docs)
+    assert min(lags) >= 4
+
+
 # what gets into an answer
 
 FORMATS = ["json", "ndjson", "text"]

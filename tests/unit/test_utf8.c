@@ -216,7 +216,8 @@ static size_t count_by_sequence(const char *s, size_t n)
 static void test_count(void **state)
 {
     (void)state;
-    static const char bytes[] = "a\x7F\x80\x8F\x90\x9F\xA0\xBF\xC1\xC2\xDF\xE0\xE1\xED\xEE\xF0\xF1\xF4\xF5\xFF";
+    static const char bytes[] =
+        "a\x7F\x80\x8F\x90\x9F\xA0\xBF\xC1\xC2\xDF\xE0\xE1\xED\xEE\xF0\xF1\xF4\xF5\xFF";
     const size_t kinds = sizeof bytes - 1;
     for (size_t i = 0; i < kinds * kinds * kinds * kinds; i++) {
         char s[14] = "0123456789aaaa";
