@@ -246,7 +246,9 @@ int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
         return -1;
     }
     turn_to(fd);
-    if (n > 0 && (size_t)n > bound.at_most)
+    /* Of a packed body only: libcurl closes a connection for what it sees beyond an answer, and 8.14
+     * not for what it left here. */
+    if (n > 0 && bound.at_most < CURL_UV_RECV_FIRST && (size_t)n > bound.at_most)
         n = (int)bound.at_most;
     bound.read = -1;
     bound.in_tls = true;
