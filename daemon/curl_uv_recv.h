@@ -28,8 +28,9 @@
 /* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all
  * where fd is negative) and those that come after it before the monotonic clock (uv_hrtime())
  * reaches until_ns. It is as if the other sockets were empty; a level-triggered watcher comes back
- * to them. A call takes at most so many bytes; of a TLS connection, of what is in it, so that also
- * the record of 16 KB that OpenSSL reads as a whole is handed on in pieces. */
+ * to them. A call takes at most so many bytes; of a TLS connection, of what is in it, where it is
+ * less than CURL_UV_RECV_FIRST: of a packed body the record of 16 KB, which OpenSSL reads as a
+ * whole, is handed on in pieces, but not the first one of an answer. */
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
 
 struct curl_uv_recv_end {
