@@ -17,7 +17,7 @@ enum {
     PROCESS = 12,      /* standard streams, the front's loop and bells, signals, service manager */
     FILES = 8,         /* of a reload, of a second address */
     SPARE = 64,        /* where there are enough */
-    LOOP = 6,          /* of a fetch loop: epoll, wake-up, signals, two name servers */
+    LOOP = 7,          /* of a fetch loop: epoll, wake-up, signals, two name servers, routes */
     MULTIS = 3,        /* a policy has them in each loop, */
     UNVERIFIED = 2,    /* and these where it has `insecure = yes` */
     MULTI = 2,         /* each to wake it */

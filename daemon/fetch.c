@@ -4,7 +4,7 @@
  * fetch_pool.c for what it runs on. Called by shard on the engine's thread; calls shard back.
  *
  * A job moves QUEUED -> ACTIVE -> (QUEUED again for the next hop of a redirect, here or in another
- * engine) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's part, so that a batch's
+ * engine, or for the same one) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's part, so that a batch's
  * deadline finds its jobs; a waiting job holds no slot, an active one holds daemon, batch and
  * origin slot from dispatch to the end of the hop. A job that is cut while active ends at once: its
  * slots and what libcurl still does for it stay with the transfer, on a list of its own, and are
@@ -215,7 +215,9 @@ bool fetch_queue_job(struct fetch *f, struct fetch_job *job, bool front)
     job->state = FETCH_QUEUED;
     const int64_t wait_us = job->member->opts->queue_timeout_us;
     return wait_us < 0 ||
-           heap_set(&f->deadlines, &job->deadline, job->waiting_since_us + wait_us);
+           heap_set(&f->deadlines, &job->deadline,
+                    (job->starved_since_us > 0 ? job->starved_since_us : job->waiting_since_us) +
+                        wait_us);
 }
 
 static void cancel_waiting(struct fetch *f, struct fetch_job *job, enum err_type why)
@@ -242,6 +244,7 @@ static void begin_job(struct fetch_job *job)
     list_init(&job->entry.node);
     job->method = job->member->opts->method;
     job->waiting_since_us = job->group->queued_us;
+    job->starved_since_us = 0;
     if (to.origin == NULL)
         return;
     r->url_effective = to.text;
@@ -504,22 +507,46 @@ static void rearm_sweep(struct fetch *f)
 
 /* --- the turn --- */
 
-void fetch_hold_starts(struct fetch *f)
+void fetch_hold_starts(struct fetch *f, bool starved)
 {
     int64_t now = clock_us();
+    f->held_until_us = now + HOLD_US;
+    if (!starved)
+        return;
     if (f->starved_us == 0 || now - f->starved_us > SAID_AGAIN_US)
         LOG_WARN("fetch", "error=\"no descriptor left for a connection\" "
                           "action=\"idle ones are closed, members wait\"");
     f->starved_us = now;
-    f->held_until_us = now + HOLD_US;
+}
+
+bool fetch_is_held(const struct fetch *f)
+{
+    return f->held_until_us != 0 && clock_us() < f->held_until_us;
+}
+
+bool fetch_is_starved(const struct fetch *f)
+{
+    return f->starved_us != 0 && clock_us() - f->starved_us < US_PER_S;
+}
+
+/* Those that are looked up already wait in the queue meanwhile, where no time-out of theirs runs. */
+static void put_named_back(struct fetch *f)
+{
+    while (!list_empty(&f->named)) { /* each before the others of its origin: the last one first */
+        struct list *node = f->named.prev;
+        list_remove(node);
+        fetch_put_back(f, LIST_CONTAINER(node, struct transfer, node)->owner);
+    }
 }
 
 static void dispatch_ready(struct fetch *f)
 {
     struct sched_entry *e;
     struct list *node;
-    if (f->held_until_us != 0 && clock_us() < f->held_until_us)
+    if (fetch_is_held(f)) {
+        put_named_back(f);
         return;
+    }
     f->held_until_us = 0;
     while (f->launch_spent < FETCH_LAUNCH_BUDGET && (node = list_pop(&f->named)) != NULL) {
         struct transfer *t = LIST_CONTAINER(node, struct transfer, node);
@@ -646,6 +673,7 @@ struct fetch *fetch_create(const struct fetch_params *params, const char **why)
         free(f);
         return NULL;
     }
+    local_init(&f->local);
     list_init(&f->ended);
     list_init(&f->cancelling);
     list_init(&f->closing);
@@ -668,6 +696,7 @@ static void part_closed(void *arg)
     heap_fini(&f->cuts);
     upstreams_fini(&f->upstreams);
     sched_destroy(f->sched);
+    local_fini(&f->local);
     free(f);
     closed(closed_arg);
 }

@@ -124,6 +124,7 @@ struct fetch_job {
     struct transfer *transfer;
     const char *method;         /* of the next hop */
     int64_t waiting_since_us;
+    int64_t starved_since_us;   /* when this hop first had no descriptor; 0 = it had one */
     int64_t dispatched_us;      /* the running hop */
     int64_t work_us;            /* of the finished hops */
 };

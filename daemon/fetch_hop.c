@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * fetch_hop - one hop of one job: begun with its slots in hand, named, launched, and ended in one
- * of four ways: done, failed, denied, or on to the next hop of a redirect. Called by the turn of
- * fetch.c; the resolver and curl_uv call back within that turn.
+ * of five ways: done, failed, denied, on to the next hop of a redirect, or to be begun once more (on
+ * a connection of its own, or when there is a descriptor for it). Called by the turn of fetch.c; the
+ * resolver and curl_uv call back within that turn.
  *
  * Each end goes through fetch_account_hop() exactly once, so the hop's time is in the result before
  * anything else is decided; the next hop begins to wait at that same microsecond.
@@ -162,11 +163,12 @@ static void queue_again(struct fetch *f, struct fetch_job *job)
 static void requeue(struct fetch *f, struct fetch_job *job)
 {
     leave_slots(f, job);
+    job->starved_since_us = 0;
     if (!fetch_move_job(f, job))
         queue_again(f, job);
 }
 
-/* Nothing was sent: the same hop again, on a connection of its own. */
+/* The same hop again, on a connection of its own: nothing was sent, or what may be sent twice. */
 static void ask_again(struct fetch *f, struct fetch_job *job)
 {
     job->fresh = true;
@@ -176,9 +178,17 @@ static void ask_again(struct fetch *f, struct fetch_job *job)
 /* The same hop once more, when there may be a descriptor for it: nothing was sent. */
 static void wait_for_descriptor(struct fetch *f, struct fetch_job *job)
 {
-    fetch_hold_starts(f);
+    job->fresh = job->transfer->fresh;
+    if (job->starved_since_us == 0)
+        job->starved_since_us = job->dispatched_us;
     leave_slots(f, job);
     queue_again(f, job);
+}
+
+void fetch_put_back(struct fetch *f, struct fetch_job *job)
+{
+    fetch_account_hop(f, job, clock_us());
+    wait_for_descriptor(f, job);
 }
 
 /* Puts the target of the next hop in place of the last one's; thousands of them may wait for an
@@ -305,9 +315,19 @@ static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode c
     return kept != NULL ? kept : curl_easy_strerror(code);
 }
 
-static bool lacks_descriptor(const struct transfer *t, CURLcode code)
+/* libcurl says that a time is out when the handle saw the system's time-out once, whatever came of
+ * it then. */
+static bool lacks_socket(const struct transfer *t, CURLcode code)
 {
-    return code == CURLE_COULDNT_CONNECT && (t->os_errno == EMFILE || t->os_errno == ENFILE);
+    return t->sends == 0 && (code == CURLE_COULDNT_CONNECT || code == CURLE_OPERATION_TIMEDOUT) &&
+           (t->os_errno == EMFILE || t->os_errno == ENFILE);
+}
+
+/* The trusted certificates of a multi that was made anew to have room are read with the next
+ * connection; why they were not, libcurl does not tell. */
+static bool lacks_ca_file(const struct fetch *f, const struct transfer *t, CURLcode code)
+{
+    return t->sends == 0 && code == CURLE_SSL_CACERT_BADFILE && fetch_is_starved(f);
 }
 
 static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enum phase last)
@@ -345,13 +365,15 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
         return; /* abandoned: its removal is on the closing list */
     enum phase last = fetch_account_hop(f, job, clock_us());
     bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT || t->cut == CUT_WHOLE;
+    bool starved = lacks_socket(t, code);
     if (code != CURLE_OK && t->cut == CUT_SHARED)
         ask_again(f, job);
     else if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
         end_cut(f, job, last);
-    else if (lacks_descriptor(t, code))
+    else if (starved || lacks_ca_file(f, t, code)) {
+        fetch_hold_starts(f, starved);
         wait_for_descriptor(f, job);
-    else if (code != CURLE_OK && !cut_on_purpose)
+    } else if (code != CURLE_OK && !cut_on_purpose)
         end_error(f, job, code, last);
     else if (t->in_head) /* libcurl takes the end of the connection for that of the head */
         fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_INCOMPLETE, last,
@@ -476,7 +498,8 @@ static void on_resolved(struct resolve_query *q, const struct resolve_answer *an
     struct transfer *t = LIST_CONTAINER(q, struct transfer, query);
     struct fetch *f = t->engine;
     t->marks.dns_end = clock_us();
-    if (f->launch_spent < FETCH_LAUNCH_BUDGET || answer->error != ERR_NONE)
+    bool may_launch = f->launch_spent < FETCH_LAUNCH_BUDGET && !fetch_is_held(f);
+    if (may_launch || answer->error != ERR_NONE)
         f->launch_spent += launch_answer(f, t->owner, answer);
     else
         list_append(&f->named, &t->node);

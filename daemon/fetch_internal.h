@@ -9,6 +9,7 @@
 
 #include "curl_uv.h"
 #include "fetch.h"
+#include "local.h"
 #include "resolve.h"
 #include "transfer.h"
 #include "upstream.h"
@@ -37,6 +38,7 @@ struct fetch {
     struct heap deadlines; /* of jobs */
     struct heap cuts;      /* of groups' parts */
     struct upstreams upstreams;
+    struct local local;
     uv_timer_t timer, sweep_timer;
     int64_t timer_at_us; /* TIME_NULL = not armed */
     int launch_spent;    /* of the turn's budget */
@@ -57,9 +59,13 @@ struct fetch {
  * given up. */
 void fetch_end_job(struct fetch *f, struct fetch_job *job);
 
-/* Nothing starts for a moment: no descriptor was left. What is idle is closed meanwhile, or others
- * end. */
-void fetch_hold_starts(struct fetch *f);
+/* Nothing starts for a moment, in which what is idle is closed, or others end. starved: because no
+ * descriptor was left. */
+void fetch_hold_starts(struct fetch *f, bool starved);
+bool fetch_is_held(const struct fetch *f);
+
+/* Whether none was left in the last second. */
+bool fetch_is_starved(const struct fetch *f);
 
 /* Joins the queue under the next hop's origin; front: before what the batch has waiting there.
  * False when memory runs out. */
@@ -131,6 +137,9 @@ int fetch_dispatch(struct fetch *f, struct fetch_job *job);
 
 /* Launches a job whose name was looked up in an earlier turn. Returns what it costs. */
 int fetch_launch_named(struct fetch *f, struct fetch_job *job);
+
+/* An active job that is not launched waits in the queue again. */
+void fetch_put_back(struct fetch *f, struct fetch_job *job);
 
 /* For curl_uv_turn(): the hop's end, the next hop or the job's end. arg is the engine. */
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code);

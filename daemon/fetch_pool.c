@@ -162,6 +162,7 @@ static struct transfer_env make_env(struct fetch *f, const struct policy *policy
     return (struct transfer_env){
         .libcurl_8_1 = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100,
         .policy = policy,
+        .local = &f->local,
         .fetch = f->params.config,
         .limits = f->params.limits,
         .answer_held = f->params.answer_held,
@@ -250,7 +251,8 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 
 /* --- the turn --- */
 
-/* For a while each transfer that starts closes what is idle beside it, too. */
+/* For a while each transfer that starts closes what is idle beside it, too. What a reload has retired
+ * keeps what it has until its last transfer ends. */
 static void make_room(struct fetch_pool *p, int64_t until_us)
 {
     p->env.starved_until_us = until_us;
@@ -266,13 +268,14 @@ void fetch_make_room(struct fetch *f)
 }
 
 /* What they still have ends as everywhere. True while one has something left to do now. */
-static bool run_retired(struct fetch *f, struct fetch_pool *p)
+static bool run_retired(struct fetch *f, struct fetch_pool *p, bool *starved)
 {
     bool pending = false;
     struct list *node, *next;
     LIST_FOREACH_SAFE(node, next, &p->retired) {
         struct retired *r = LIST_CONTAINER(node, struct retired, node);
         curl_uv_turn(r->multi, MESSAGES_MAX, fetch_transfer_done, f);
+        *starved |= curl_uv_starved(r->multi);
         pending |= curl_uv_pending(r->multi);
     }
     close_unused_retired(f, p);
@@ -309,7 +312,7 @@ bool fetch_run_pools(struct fetch *f)
         if (f->pools[i].trust_spoilt)
             renew_trust(f, &f->pools[i]);
         if (!list_empty(&f->pools[i].retired))
-            pending |= run_retired(f, &f->pools[i]);
+            pending |= run_retired(f, &f->pools[i], &starved);
     }
     if (starved)
         f->params.starved(f->params.arg);

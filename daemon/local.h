@@ -8,11 +8,22 @@
 #define GATHERD_LOCAL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "cidr.h"
 
-/* Some 50 us, without waiting; any thread. Also true when the kernel cannot be asked (no descriptor
- * is left). A v4-mapped address is its IPv4 one. */
-bool local_is_here(const struct ip_addr *ip);
+struct local { /* of one thread */
+    int fd;         /* where the kernel is asked; negative = not open */
+    uint32_t asked; /* how often */
+};
+
+/* Opens the descriptor that it keeps, so that none is needed for a question; without one it is tried
+ * again at the next. */
+void local_init(struct local *l);
+void local_fini(struct local *l);
+
+/* Some 50 us, without waiting. Also true when the kernel cannot be asked. A v4-mapped address is its
+ * IPv4 one. */
+bool local_is_here(struct local *l, const struct ip_addr *ip);
 
 #endif

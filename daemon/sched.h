@@ -88,7 +88,8 @@ struct sched_entry *sched_next(struct sched *s);
 
 /* Whether sched_next() would return an entry; a cheap upper bound (may say true once too often,
  * never false wrongly). While it is true sched_next() has to be called soon: slots are kept from
- * other loops for it. */
+ * other loops for it. Of the engine soon is within a tenth of a second, where it is short of
+ * descriptors. */
 bool sched_ready(const struct sched *s);
 
 /* A running entry ends: gives its slots back. A waiting entry leaves the queue. An idle one: no-op.

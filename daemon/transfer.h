@@ -51,6 +51,7 @@ struct transfer_env {
     bool *trust_spoilt; /* see tls_trust.h */
     bool libcurl_8_1; /* the libcurl found at run time is 8.1 or newer */
     const struct policy *policy;
+    struct local *local;
     const struct config_fetch *fetch;
     const struct config_limits *limits;
     unsigned generation; /* changes with policy, fetch and limits: what was derived from them is void */
@@ -66,7 +67,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_WHOLE,    /* an answer to HEAD that libcurl would wait for the body of: no error */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
-    CUT_SHARED,   /* libcurl gave it the connection of another, see transfer_connect.c; nothing was sent */
+    CUT_SHARED,   /* libcurl gave it the connection of another, see transfer_connect.c */
     CUT_VERSION,  /* a status line of another version than the connection can be of */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see transfer_answer.c */

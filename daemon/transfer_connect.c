@@ -27,10 +27,10 @@
 
 /* Whether that is gatherd's own listener on all addresses, by one that is not listed as its own:
  * the machine got it later, or has it without an interface's having it. */
-static bool is_own_port_here(const struct policy *policy, const struct ip_addr *ip, uint16_t port,
-                             struct verdict *v)
+static bool is_own_port_here(const struct transfer_env *env, const struct ip_addr *ip,
+                             uint16_t port, struct verdict *v)
 {
-    return !policy_check_self(policy, ip, port, v) && local_is_here(ip);
+    return !policy_check_self(env->policy, ip, port, v) && local_is_here(env->local, ip);
 }
 
 /* The last two of the four checks. The first rule that a reporting policy would deny by is kept. */
@@ -46,12 +46,17 @@ static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t p
     bool allowed = policy_check_address(t->env->policy, &hop, ip, &v);
     if (v.reported && t->would_deny[0] == '\0')
         memcpy(t->would_deny, v.rule, sizeof t->would_deny);
-    allowed = allowed && !is_own_port_here(t->env->policy, ip, port, &v);
+    allowed = allowed && !is_own_port_here(t->env, ip, port, &v);
     if (!allowed) {
         t->cut = CUT_POLICY;
         t->verdict = v;
     }
     return allowed;
+}
+
+static bool is_unverified(const struct transfer *t)
+{
+    return t->lane == LANE_HTTP1_UNVERIFIED || t->lane == LANE_HTTP2_UNVERIFIED;
 }
 
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
@@ -66,7 +71,7 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
         ip = (struct ip_addr){0};
     if (!may_connect(t, &ip, port))
         return CURL_SOCKET_BAD;
-    if (t->target.origin->https && !ca_file_opens(t->env->fetch->ca_file)) {
+    if (t->target.origin->https && !is_unverified(t) && !ca_file_opens(t->env->fetch->ca_file)) {
         t->cut = CUT_CA_FILE;
         return CURL_SOCKET_BAD;
     }
@@ -91,7 +96,7 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     (void)easy;
     t->tls_us = clock_us();
     tls_bounds_set(ssl_ctx);
-    if (t->lane == LANE_HTTP1_UNVERIFIED || t->lane == LANE_HTTP2_UNVERIFIED)
+    if (is_unverified(t))
         return CURLE_OK; /* nothing is trusted, and a session of it would be */
     tls_trust_watch(ssl_ctx, t->env->trust_spoilt);
     if (t->cut != CUT_CLOSED) /* else its origin may be gone */

@@ -229,6 +229,27 @@ def test_members_wait_for_descriptors_of_others(spawn, origin):
     assert times_said(daemon) <= max(daemon.loops, 1)
 
 
+def test_queue_timeout_ends_a_wait_for_descriptors(spawn, origin):
+    """However often it is tried meanwhile."""
+    daemon = spawn()
+    ports = [origin.listen() for _ in range(8)]
+    hanging = threading.Thread(
+        target=daemon.batch, args=([origin.url("/gate/g/size/9", port=port) for port in ports],)
+    )
+    hanging.start()
+    assert origin.wait(lambda: len(origin.seen) == 8)
+    lower_to_what_is_open(daemon, 2)  # for the one who asks
+    member = {"queue_timeout_ms": 500, "timeout_ms": 2000}
+    document = daemon.batch([dict(member, url=origin.url("/never", port=port)) for port in ports])
+    origin.release("g")
+    hanging.join(30 * proc.scale())
+    waited = [r for r in document["results"] if r["error"]["type"] == "queue_timeout"]
+    assert len(waited) >= 6  # one or two had what was left
+    assert all(result["timings_ms"]["queue"] >= 250 for result in waited)  # the rest were tries
+    assert document["total_ms"] < 20000 * proc.scale()
+    assert times_said(daemon) >= 1
+
+
 @pytest.fixture
 def configured(tmp_path, base_options):
     """Starts a daemon under limits (soft, hard), configured by a file that `write` makes anew."""

@@ -45,7 +45,7 @@ static int64_t used_at_most(const struct config *c, int64_t addresses)
     int64_t each = c->policies[0].insecure ? 5 : 3;
     int64_t multis = each * c->daemon.loops * (int64_t)c->policy_count;
     int64_t idle = c->fetch.idle_connections / c->daemon.loops * multis;
-    return 3 + 4 + 2 + 2 * addresses + 6 * c->daemon.loops + 2 * multis +
+    return 3 + 4 + 2 + 2 * addresses + 7 * c->daemon.loops + 2 * multis +
            2 * addresses * c->limits.clients + c->limits.in_flight + idle;
 }
 

@@ -15,12 +15,14 @@
 
 #include <cmocka.h>
 
+static struct local local;
+
 static bool is_here(const char *text)
 {
     struct ip_addr ip;
 
     assert_true(ip_parse(text, &ip));
-    return local_is_here(&ip);
+    return local_is_here(&local, &ip);
 }
 
 static void test_here(void **state)
@@ -50,12 +52,13 @@ static void test_interfaces(void **state)
             continue;
         if (strncmp(ip_format(&ip, text), "fe80:", 5) == 0)
             continue; /* which interface is meant, the address does not say */
-        assert_true(local_is_here(&ip));
+        assert_true(local_is_here(&local, &ip));
     }
     freeifaddrs(list);
 }
 
-/* Who cannot be asked says yes. */
+/* None is needed for a question. Without the one that is kept the answer is yes, until there is one
+ * again. */
 static void test_no_descriptor(void **state)
 {
     (void)state;
@@ -65,9 +68,13 @@ static void test_no_descriptor(void **state)
     none = before;
     none.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    bool here = is_here("8.8.8.8");
+    bool kept = is_here("8.8.8.8");
+    local_fini(&local);
+    bool lost = is_here("8.8.8.8");
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_true(here);
+    assert_false(kept);
+    assert_true(lost);
+    assert_false(is_here("8.8.8.8"));
 }
 
 int main(void)
@@ -77,5 +84,8 @@ int main(void)
         cmocka_unit_test(test_interfaces),
         cmocka_unit_test(test_no_descriptor),
     };
-    return cmocka_run_group_tests_name("local", tests, NULL, NULL);
+    local_init(&local);
+    int failed = cmocka_run_group_tests_name("local", tests, NULL, NULL);
+    local_fini(&local);
+    return failed;
 }
