@@ -32,10 +32,11 @@ static int64_t loops_of(const struct config *c)
     return n > 0 ? n : 1;
 }
 
-static int64_t addresses_of(const struct config *c)
+/* Those that are open; before the start those that will be. */
+static int64_t addresses_of(const struct config *c, int64_t open)
 {
-    int64_t n = 0;
-    for (size_t i = 0; i < c->listener_count; i++)
+    int64_t n = open;
+    for (size_t i = 0; open == 0 && i < c->listener_count; i++)
         n += (int64_t)c->listeners[i].bind.count;
     return n > 0 ? n : 1;
 }
@@ -53,14 +54,14 @@ static int64_t of_loops(const struct config *c)
     return loops_of(c) * LOOP + multis_of(c) * MULTI;
 }
 
-static int64_t of_process(const struct config *c)
+static int64_t of_process(const struct config *c, int64_t open)
 {
-    return PROCESS + FILES + addresses_of(c) * LISTENING + of_loops(c);
+    return PROCESS + FILES + addresses_of(c, open) * LISTENING + of_loops(c);
 }
 
-static int64_t of_clients(const struct config *c)
+static int64_t of_clients(const struct config *c, int64_t open)
 {
-    return addresses_of(c) * c->limits.clients * CLIENT;
+    return addresses_of(c, open) * c->limits.clients * CLIENT;
 }
 
 /* What each multi may keep of idle connections: each loop gives all of its multis its share. */
@@ -69,9 +70,9 @@ static int64_t idle_share(const struct config *c)
     return (c->fetch.idle_connections + loops_of(c) - 1) / loops_of(c);
 }
 
-int64_t descriptors_wanted(const struct config *c)
+int64_t descriptors_wanted(const struct config *c, int64_t open)
 {
-    return of_process(c) + SPARE + of_clients(c) + c->limits.in_flight +
+    return of_process(c, open) + SPARE + of_clients(c, open) + c->limits.in_flight +
            multis_of(c) * idle_share(c);
 }
 
@@ -82,21 +83,47 @@ static int64_t between(int64_t n, int64_t most)
     return n < 1 ? 1 : n;
 }
 
-bool descriptors_fit(struct config *c, int64_t available, bool running)
+static int64_t larger(int64_t a, int64_t b)
 {
-    if (descriptors_wanted(c) <= available)
-        return false;
-    while (!running && c->daemon.loops == CONFIG_AUTO && loops_of(c) > 1 &&
+    return a > b ? a : b;
+}
+
+static void fit_loops(struct config *c, int64_t available)
+{
+    while (c->daemon.loops == CONFIG_AUTO && loops_of(c) > 1 &&
            of_loops(c) > available / LOOPS_SHARE)
         c->daemon.loops = loops_of(c) - 1;
-    int64_t left = available - of_process(c) - (running ? of_clients(c) : 0), multis = multis_of(c);
-    int64_t idle = between(left / 4 / multis, idle_share(c)); /* a multi */
-    left -= idle * multis;
-    c->fetch.few_descriptors = true;
+}
+
+/* Idle connections and transfers may have a quarter each; what they do not want is for clients. */
+static void fit_clients(struct config *c, int64_t left)
+{
+    int64_t multis = multis_of(c);
+    left -= between(left / 4 / multis, idle_share(c)) * multis;
+    left -= between(left / 3, c->limits.in_flight);
+    c->limits.clients = between(left / CLIENT / addresses_of(c, 0), c->limits.clients);
+}
+
+/* What the clients leave, halved unless one of the two wants less: by this alone, at the start and
+ * at a reload, so that one of the same file changes nothing. */
+static void fit_connections(struct config *c, int64_t left)
+{
+    int64_t multis = multis_of(c);
+    int64_t idle = larger(left / 2, left - c->limits.in_flight);
+    idle = between(idle / multis, idle_share(c)); /* a multi */
     c->fetch.idle_connections = idle * loops_of(c);
-    c->limits.in_flight = between(running ? left : left / 3, c->limits.in_flight);
-    left -= c->limits.in_flight;
-    if (!running)
-        c->limits.clients = between(left / CLIENT / addresses_of(c), c->limits.clients);
+    c->limits.in_flight = between(left - idle * multis, c->limits.in_flight);
+}
+
+bool descriptors_fit(struct config *c, int64_t available, int64_t open)
+{
+    if (descriptors_wanted(c, open) <= available)
+        return false;
+    if (open == 0) {
+        fit_loops(c, available);
+        fit_clients(c, available - of_process(c, 0));
+    }
+    c->fetch.few_descriptors = true;
+    fit_connections(c, available - of_process(c, open) - of_clients(c, open));
     return true;
 }

@@ -13,16 +13,18 @@
 
 #include "config.h"
 
-/* How many the configuration may have open at once, with room to spare. Each policy has idle
+/* How many the configuration may have open at once, with room to spare. open: how many listening
+ * addresses are, whatever the configuration says; 0 = before the start, those of it. Each policy has idle
  * connections of its own in each loop, for http, https and HTTP/2; those that were busy a moment ago
  * are not counted as idle yet. Should it be more for that, or for policies that a reload took away,
  * idle ones give theirs up and members wait (fetch_hold_starts()). */
-int64_t descriptors_wanted(const struct config *config);
+int64_t descriptors_wanted(const struct config *config, int64_t open);
 
 /* Fits the configuration into `available`: lowers limits.clients (which holds for each listening
  * address), limits.in_flight, fetch.idle_connections, and loops where they are `auto`, and marks
  * fetch.few_descriptors. True when something was lowered; nothing goes below 1, so of very few the
- * budget may still be more than there is. running: clients and loops are in use already, and stay. */
-bool descriptors_fit(struct config *config, int64_t available, bool running);
+ * budget may still be more than there is. open: as above; where it is not 0, clients and loops are in
+ * use already, and stay: the configuration has those, not what a file says of them. */
+bool descriptors_fit(struct config *config, int64_t available, int64_t open);
 
 #endif

@@ -153,13 +153,13 @@ static int64_t raise_limit(int64_t wanted)
     return files.rlim_cur < INT64_MAX ? (int64_t)files.rlim_cur : INT64_MAX;
 }
 
-/* As many descriptors as may be needed, or less of what needs them. */
-static bool fit_descriptors(struct config *c, bool running)
+/* As many descriptors as may be needed, or less of what needs them. open: see descriptors.h. */
+static bool fit_descriptors(struct config *c, int64_t open)
 {
-    int64_t wanted = descriptors_wanted(c), available = raise_limit(wanted);
+    int64_t wanted = descriptors_wanted(c, open), available = raise_limit(wanted);
     if (available < 0)
         return false;
-    if (descriptors_fit(c, available, running))
+    if (descriptors_fit(c, available, open))
         LOG_WARN("gatherd",
                  "descriptors=%lld wanted=%lld clients=%lld in_flight=%lld idle_connections=%lld "
                  "hint=\"LimitNOFILE= or fewer clients\"",
@@ -354,7 +354,7 @@ static void fit_running(struct gatherd *g, struct config *next)
     g->asked = (struct size){next->limits.clients, next->daemon.loops};
     next->limits.clients = g->in_force.clients;
     next->daemon.loops = g->in_force.loops;
-    if (!fit_descriptors(next, true))
+    if (!fit_descriptors(next, (int64_t)front_addresses(g->front)))
         LOG_ERROR("gatherd", "step=getrlimit error=\"%s\"", strerror(errno));
 }
 
@@ -545,7 +545,7 @@ static int up_process(struct gatherd *g)
     struct config *c = g->config;
     signal(SIGPIPE, SIG_IGN);
     g->asked = (struct size){c->limits.clients, c->daemon.loops};
-    if (!fit_descriptors(c, false))
+    if (!fit_descriptors(c, 0))
         return EX_OSERR;
     g->in_force = (struct size){c->limits.clients, c->daemon.loops};
     return 0;

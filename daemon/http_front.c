@@ -498,6 +498,11 @@ enum front_reach front_reach(const struct front *f, const char *name)
     return farthest;
 }
 
+size_t front_addresses(const struct front *f)
+{
+    return f->server_count;
+}
+
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max)
 {
     size_t n = 0;

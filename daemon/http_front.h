@@ -112,6 +112,9 @@ enum front_reach {
 };
 enum front_reach front_reach(const struct front *f, const char *name);
 
+/* How many addresses are open, of all listeners. */
+size_t front_addresses(const struct front *f);
+
 /* Where it listens, for policies: fills at most max, returns how many. */
 size_t front_endpoints(const struct front *f, struct policy_endpoint *out, size_t max);
 

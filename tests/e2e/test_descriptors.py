@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import threading
@@ -255,9 +256,9 @@ def configured(tmp_path, base_options):
     """Starts a daemon under limits (soft, hard), configured by a file that `write` makes anew."""
     conf, running = tmp_path / "gatherd.conf", []
 
-    def write(**limits):
+    def write(more="", **limits):
         lines = "".join("%s = %d\n" % pair for pair in limits.items())
-        conf.write_text("[policy default]\nallow = 127.0.0.1\n[limits]\n" + lines)
+        conf.write_text("[policy default]\nallow = 127.0.0.1\n[limits]\n" + lines + more)
 
     def start(soft, hard, env=None, **limits):
         write(**limits)
@@ -276,9 +277,9 @@ def configured(tmp_path, base_options):
             daemon.kill()
 
 
-def reload(daemon, **limits):
+def reload(daemon, more="", **limits):
     before = len([line for line in daemon.lines if " reloaded" in line])
-    daemon.write(**limits)
+    daemon.write(more, **limits)
     daemon.signal(signal.SIGHUP)
     deadline = time.monotonic() + 10 * proc.scale()
     while len([line for line in daemon.lines if " reloaded" in line]) == before:
@@ -322,6 +323,20 @@ def test_what_was_lowered_at_the_start_was_not_changed(configured):
     assert "not in effect" not in daemon.log()
     reload(daemon, in_flight=257, clients=5000)
     daemon.wait_log("not in effect before a restart: limits.clients", 10)
+
+
+def test_a_reload_takes_nothing_away_for_what_is_not_in_effect(configured, refused):
+    """The same file, and one with a listener more, which is there after a restart only: clients have their
+    descriptors, so what is left stays what it was."""
+    daemon = configured(1024, 4000, in_flight=20000, queued=20000)
+    given = r"descriptors=4000 wanted=\d+ (clients=\d+ in_flight=(\d+) idle_connections=\d+)"
+    first = daemon.wait_log(given, 10)
+    listener = "[listener more]\nbind = 127.0.0.1:4284 127.0.0.2:4284\n"
+    for more in ("", listener):
+        reload(daemon, more, in_flight=20000, queued=20000)
+        assert concurrency_of(daemon, refused) == int(first.group(2)), daemon.tail()
+    said = [re.search(given, line) for line in daemon.lines if "descriptors=" in line]
+    assert {match.group(1) for match in said} == {first.group(1)}, daemon.tail()
 
 
 @pytest.mark.skipif(failing.library() is None, reason="tests/lib/fail.so is not built")
