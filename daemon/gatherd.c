@@ -392,11 +392,14 @@ static bool is_pipe(const char *path, struct buf *errors)
     return true;
 }
 
-/* A large file takes 30 ms to be looked at. One that is not there is never known. */
+/* A large file takes 30 ms to be looked at. Known is the one that was looked at, which the system's
+ * never is; and the mark of one that may no longer be read is the same as before. */
 static bool knows_authorities(const struct gatherd *g, const struct config *next)
 {
+    const char *was = g->config->fetch.ca_file, *is = next->fetch.ca_file;
     struct resolve_mark last = g->authorities;
-    return !tls_trust_changed(&last, next->fetch.ca_file) && last.inode != 0;
+    return was != NULL && is != NULL && strcmp(was, is) == 0 && access(is, R_OK) == 0 &&
+           !tls_trust_changed(&last, is) && last.inode != 0;
 }
 
 static void reload(struct gatherd *g)

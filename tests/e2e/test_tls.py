@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import ssl
+import subprocess
 import time
 
 import pytest
@@ -102,6 +103,33 @@ def test_a_reload_reads_the_authorities_anew(spawn, tls_origin, authority, tmp_p
     trust("ca.pem")
     daemon.signal(signal.SIGHUP)
     assert ask_until(daemon, True)["ok"] is True
+
+
+@pytest.fixture
+def bound_by_modes():
+    """A wrapper: what it starts reads no file whose mode forbids it, be it root's."""
+    wrapper = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+    try:
+        failed = subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode
+    except FileNotFoundError:
+        failed = True
+    if failed:
+        pytest.skip("root reads everything, and no setpriv takes that from it")
+    return wrapper
+
+
+def test_a_ca_file_that_may_no_longer_be_read(spawn, authority, tmp_path, bound_by_modes):
+    """A reload does not take it, although nothing in it has changed."""
+    used = tmp_path / "used.pem"
+    shutil.copy(authority.ca_file, used)
+    daemon = spawn("fetch.ca_file=%s" % used, wrapper=bound_by_modes, allow_log=("used.pem", "not reloaded"))
+    used.chmod(0)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log("gatherd: (not )?reloaded", 10 * proc.scale())
+    assert "used.pem: Permission denied" in daemon.log() and "not reloaded" in daemon.log()
+    used.chmod(0o644)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log("gatherd: reloaded", 10 * proc.scale())
 
 
 def test_a_ca_file_that_cannot_be_used(spawn, tls_origin, authority, tmp_path):
