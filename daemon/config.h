@@ -141,7 +141,9 @@ bool config_policy_equal(const struct config_policy *a, const struct config_poli
 
 /* For a reload: appends the options that differ between the two and that only a restart takes, as
  * "limits.clients listener.default.bind", separated by blanks; a listener that only one of them has
- * is "listener.NAME". Nothing when a reload takes all. */
+ * is "listener.NAME". One of which a reload takes lower values (lower_at_once in config_table.h) is
+ * among them only if `next` has more of it; so now has what is in force. Nothing when a reload takes
+ * all. */
 void config_needs_restart(const struct config *now, const struct config *next, struct buf *out);
 
 struct config_bind { /* one item of config_listener.bind */

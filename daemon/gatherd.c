@@ -317,13 +317,17 @@ static bool stays_guarded(const struct gatherd *g, const struct config *next)
     return true;
 }
 
-/* Only what the operator has changed is said, not what was lowered for want of descriptors. */
+/* Only what the operator has changed is said, not what was lowered for want of descriptors. A
+ * head_bytes that was changed is judged by that of the front, which an earlier file may have left
+ * below the last one's. */
 static void say_needs_restart(const struct gatherd *g, const struct config *next)
 {
     struct config before = *g->config;
     struct buf names;
     before.limits.clients = g->asked.clients;
     before.daemon.loops = g->asked.loops;
+    if (next->limits.head_bytes != before.limits.head_bytes)
+        before.limits.head_bytes = front_head_bytes(g->front);
     buf_init(&names, 0);
     config_needs_restart(&before, next, &names);
     if (names.len > 0)

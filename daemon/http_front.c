@@ -498,6 +498,11 @@ enum front_reach front_reach(const struct front *f, const char *name)
     return farthest;
 }
 
+int64_t front_head_bytes(const struct front *f)
+{
+    return f->head_bytes;
+}
+
 size_t front_addresses(const struct front *f)
 {
     return f->server_count;

@@ -102,6 +102,9 @@ void front_reload(struct front *f, const struct config_limits *limits);
 void front_reload_listener(struct front *f, const struct config_listener *conf,
                            const struct front_access *access);
 
+/* The limits.head_bytes that is in force: the least of all since the start. */
+int64_t front_head_bytes(const struct front *f);
+
 /* From how far away the open addresses of a listener of that name can be reached: what was bound at
  * the start, whatever the configuration of now says. */
 enum front_reach {
