@@ -33,6 +33,7 @@
 #include "build.h"
 #include "clock.h"
 #include "descriptors.h"
+#include "hostname.h"
 #include "http_front.h"
 #include "http_routes.h"
 #include "lag.h"
@@ -223,15 +224,31 @@ static bool remove_policies(struct gatherd *g, const struct config *config)
     return ok;
 }
 
-/* Whether one of its lines opens all addresses of a family. */
-static bool allows_all(const struct config_policy *p)
+/* Whether one of the items, with blanks between them, is all addresses of a family. */
+static bool has_all(const char *items)
 {
-    for (size_t i = 0; i < p->allow.count; i++) {
-        const char *slash = strchr(p->allow.items[i], '/');
-        if (slash != NULL && strspn(slash + 1, "0") == 1 && strchr("]:", slash[2]) != NULL)
+    const char *slash = items;
+    while ((slash = strchr(slash, '/')) != NULL)
+        if (strspn(++slash, "0") == 1 && strchr("]: \t", slash[1]) != NULL)
             return true;
-    }
     return false;
+}
+
+/* The kind of line by which the policy opens all that the machine reaches; NULL = by none. */
+static const char *opens_all(const struct config_policy *p)
+{
+    char pattern[HOSTNAME_MAX + 3];
+    if (p->mode == POLICY_MODE_REPORT)
+        return "mode=report";
+    for (size_t i = 0; i < p->allow.count; i++)
+        if (has_all(p->allow.items[i]))
+            return "allow=/0";
+    for (size_t i = 0; i < p->allow_host.count; i++) {
+        const char *items = hostname_split_arrow(p->allow_host.items[i], pattern);
+        if (items != NULL && strcmp(pattern, "*") == 0 && has_all(items))
+            return "allow_host=\"* -> /0\"";
+    }
+    return NULL;
 }
 
 /* base = unsafe-any is refused without a token, for one word opens what nobody has listed. This was
@@ -241,14 +258,13 @@ static void warn_unguarded(struct gatherd *g, const struct config *config)
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *l = &config->listeners[i];
         const struct config_policy *p = config_find_policy(config, l->policy);
-        bool reports = p->mode == POLICY_MODE_REPORT;
-        if (l->token_file != NULL || front_reach(g->front, l->name) < REACH_MACHINE ||
-            !(reports || allows_all(p)))
+        const char *by = opens_all(p);
+        if (by == NULL || l->token_file != NULL || front_reach(g->front, l->name) < REACH_MACHINE)
             continue;
         LOG_WARN("policy",
                  "listener=%s policy=%s %s and no token_file: every user and program of this "
                  "machine may fetch from all that this machine reaches",
-                 l->name, p->name, reports ? "mode=report" : "allow=/0");
+                 l->name, p->name, by);
     }
 }
 
