@@ -56,10 +56,10 @@ struct config_listener {
     int64_t mode;           /* permission bits of a Unix socket, octal in the file. Default 0660 */
     char *group;            /* of a Unix socket, name or number; NULL = the process's own */
     struct str_list peers; /* users, names or numbers, that may ask on a Unix socket; empty = all */
-    int64_t head_timeout_us; /* 10s: whole request head, from accept or the previous answer's end */
+    int64_t head_timeout_us; /* 10s: whole request head, from accept; a later one from its first line */
     int64_t body_timeout_us; /* 30s: whole request body */
     int64_t send_timeout_us; /* 30s: for each 32 KiB of the answer that the client takes */
-    int64_t keep_alive_us;   /* 30s: idle connection */
+    int64_t keep_alive_us;   /* 30s: idle connection, from an answer's end to the next request line */
 };
 
 struct config_policy {

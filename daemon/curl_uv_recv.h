@@ -53,7 +53,8 @@ void curl_uv_recv_at_most(size_t n);
  * delivered. */
 #define CURL_UV_RECV_LAYERS 256
 
-/* How many bytes were taken since begin, of TLS what was in it; *call is another number for each begin of this thread. */
+/* How many bytes were taken since begin, of TLS what was in it; *call is another number for each
+ * begin of this thread. */
 size_t curl_uv_recv_taken(uint64_t *call);
 
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how,

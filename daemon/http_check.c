@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_check - see http_check.h. Called by http_front at the first call for a request, when its
- * head has been read and its body has not. Pure, any thread.
+ * http_check - see http_check.h. The checks are called by http_exchange_head, when a request's head
+ * has been read and its body has not; http_find() and http_content_length() by it, http_exchange and
+ * http_routes, too. Pure, any thread.
  *
  * libmicrohttpd 0.9.75 takes two Content-Length fields, Content-Length beside Transfer-Encoding,
  * folded lines, NUL bytes and bare LF. The last three are visible only in where its strings lie in

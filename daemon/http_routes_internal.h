@@ -92,7 +92,8 @@ void routes_batch_release(struct call *c);
 /* Reads the body and the query, now or in a while, and calls routes_batch_on_spec(). */
 void routes_read(struct call *c);
 
-/* The call ends: whatever is being read for it is read for nobody. */
+/* The call ends, or is answered without its body: whatever is being read for it is read for nobody,
+ * and stays charged until that has ended. */
 void routes_read_leave(struct call *c);
 
 /* The draining begins: the body that is being read, and those that wait for it, are refused. */

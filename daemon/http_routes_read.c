@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
  * http_routes_read - the body and the query of POST /v1/batch to a spec. Called by
- * http_routes_batch when a body is in, and by http_routes when a call ends, on the loop's thread;
- * request_parse() itself may run on a thread of its own.
+ * http_routes_batch when a body is in, and by http_routes when a call ends and when the draining
+ * begins, on the loop's thread; request_parse() itself may run on a thread of its own.
  *
  * One byte of a body that was made to be dear takes up to 0.2 us, so 4 MiB would hold up everybody
  * for most of a second. Short bodies are read at once. Long ones are read aside, one at a time, and so
  * are those of middling length while others have taken their part of this turn. Identities take
  * turns at that, so that who sends many long ones makes others wait for one of them only.
  *
- * What is read aside belongs to a `reading` with copies of all it needs: its call may end and the
- * configuration be replaced meanwhile. A body is read by the configuration of when that begins; it
- * is admitted, and its batch started, by that of when it ends. The call learns of it only here, on
- * the loop.
+ * What is read aside belongs to a `reading` with copies of all it needs: its call may end or be
+ * refused, and the configuration be replaced meanwhile. A body is read by the configuration of when
+ * that begins; it is admitted, and its batch started, by that of when it ends. The call learns of it
+ * only here, on the loop.
  */
 #include "http_routes_internal.h"
 
@@ -44,7 +44,7 @@ struct queue { /* of an identity that has bodies to be read aside */
 struct reading { /* of a body, aside */
     struct routes *routes;
     struct queue *queue;
-    struct call *call; /* NULL: it has ended */
+    struct call *call; /* NULL: it has ended, or was refused */
     size_t charged;    /* of the body, from then on */
     struct buf body;
     struct query query;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * problem - see problem.h. Called by http_check, http_front and http_routes. Pure, any thread.
+ * problem - see problem.h. Called by http_check, http_exchange, http_exchange_head and all of
+ * http_routes. Pure, any thread.
  */
 #include "problem.h"
 
