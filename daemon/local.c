@@ -29,10 +29,15 @@ struct answer {
     uint8_t rest[1024];
 };
 
+/* Bound now and not by its first question, to be seen for what it is in /proc/net/netlink. */
 void local_init(struct local *l)
 {
+    const struct sockaddr_nl any = {.nl_family = AF_NETLINK};
+
     l->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
     l->asked = 0;
+    if (l->fd >= 0 && bind(l->fd, (const struct sockaddr *)&any, sizeof(any)) != 0)
+        local_fini(l);
 }
 
 void local_fini(struct local *l)
