@@ -428,10 +428,12 @@ static void watch_again(struct resolve_ares *c)
         return;
     c->blind = false;
     unsigned wanted = (unsigned)ares_getsock(c->channel, fds, ARES_GETSOCK_MAXNUM);
-    for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; i++)
-        if (ARES_GETSOCK_READABLE(wanted, i) || ARES_GETSOCK_WRITABLE(wanted, i))
-            on_sock_state(c, fds[i], ARES_GETSOCK_READABLE(wanted, i) != 0,
-                          ARES_GETSOCK_WRITABLE(wanted, i) != 0);
+    for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; i++) { /* c-ares's macros shift into the sign */
+        const bool readable = (wanted >> i & 1) != 0;
+        const bool writable = (wanted >> (i + ARES_GETSOCK_MAXNUM) & 1) != 0;
+        if (readable || writable)
+            on_sock_state(c, fds[i], readable, writable);
+    }
 }
 
 /* Life */
