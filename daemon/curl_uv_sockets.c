@@ -335,6 +335,7 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
         return CURL_SOCKET_BAD;
     }
     w->handshaking = tls;
+    w->talks_idle = m->shares; /* until it is known; who opened it may be gone by then */
     w->tag = tag;
     m->opened++;
     return fd;

@@ -355,7 +355,8 @@ static void end(enum how how)
     settle(how != GONE_UNREAD);
     serve(true);
     settle(true);
-    for (int i = 0; i < 4 && front_clients(f.front) > 0; i++) { /* a deadline may begin another */
+    /* A deadline may begin another, and each step of an answer that is taken begins it again. */
+    for (int i = 0; i < 3 * REQUESTS_MAX && front_clients(f.front) > 0; i++) {
         now_us += SILENCE_US;
         settle(true);
         serve(true);
