@@ -157,16 +157,20 @@ typedef int inflate_fn(struct stream *s, int flush);
 #define INFLATED_FREE ((size_t)32768)
 
 /* Looked up once a thread. */
-static inflate_fn *next_inflate(void)
-{
-    static _Thread_local union {
-        void *found;
-        inflate_fn *call;
-    } next;
-    if (next.found == NULL)
-        next.found = dlsym(RTLD_NEXT, "inflate");
-    return next.call;
-}
+/* Defines name(): the function of that symbol that would be called without us. */
+#define DEFINE_NEXT(name, type, symbol)                   \
+    static type *name(void)                               \
+    {                                                     \
+        static _Thread_local union {                      \
+            void *found;                                  \
+            type *call;                                   \
+        } next;                                           \
+        if (next.found == NULL)                           \
+            next.found = dlsym(RTLD_NEXT, symbol);        \
+        return next.call;                                 \
+    }
+
+DEFINE_NEXT(next_inflate, inflate_fn, "inflate")
 
 inflate_fn curl_uv_inflate __asm__("inflate");
 
@@ -207,27 +211,8 @@ static void keep_socket(SSL *ssl, int fd)
 typedef int ssl_read_fn(SSL *ssl, void *buf, int n);
 typedef int ssl_get_error_fn(const SSL *ssl, int rc);
 
-static ssl_read_fn *next_ssl_read(void)
-{
-    static _Thread_local union {
-        void *found;
-        ssl_read_fn *call;
-    } next;
-    if (next.found == NULL)
-        next.found = dlsym(RTLD_NEXT, "SSL_read");
-    return next.call;
-}
-
-static ssl_get_error_fn *next_ssl_get_error(void)
-{
-    static _Thread_local union {
-        void *found;
-        ssl_get_error_fn *call;
-    } next;
-    if (next.found == NULL)
-        next.found = dlsym(RTLD_NEXT, "SSL_get_error");
-    return next.call;
-}
+DEFINE_NEXT(next_ssl_read, ssl_read_fn, "SSL_read")
+DEFINE_NEXT(next_ssl_get_error, ssl_get_error_fn, "SSL_get_error")
 
 ssl_read_fn curl_uv_ssl_read __asm__("SSL_read");
 

@@ -4,11 +4,11 @@
  * fetch_pool.c for what it runs on. Called by shard on the engine's thread; calls shard back.
  *
  * A job moves QUEUED -> ACTIVE -> (QUEUED again for the next hop of a redirect, here or in another
- * engine, or for the same one) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's part, so that a batch's
- * deadline finds its jobs; a waiting job holds no slot, an active one holds daemon, batch and
- * origin slot from dispatch to the end of the hop. A job that is cut while active ends at once: its
- * slots and what libcurl still does for it stay with the transfer, on a list of its own, and are
- * given up in slices.
+ * engine, or for the same one) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's
+ * part, so that a batch's deadline finds its jobs; a waiting job holds no slot, an active one holds
+ * daemon, batch and origin slot from dispatch to the end of the hop. A job that is cut while active
+ * ends at once: its slots and what libcurl still does for it stay with the transfer, on a list of
+ * its own, and are given up in slices.
  *
  * Time is tiled: a hop ends at the microsecond at which the next wait begins, so queue and work sum
  * up to the member's total without a gap. Deadlines are ours (one heap, one timer): the earliest
