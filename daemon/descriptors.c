@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * descriptors - see descriptors.h. Called by gatherd at the start and at each reload, on the
- * front's thread. Pure but for the number of processors.
+ * front's thread. Pure but for the number of processors, and for descriptors_provide().
  *
  * The process itself has some for its loops, for libcurl's multis (each wakes itself by two) and
  * for the listeners. Of the rest a client takes two (the second one watches for its hang-up), a
@@ -11,7 +11,11 @@
  */
 #include "descriptors.h"
 
+#include <sys/resource.h>
+
 #include <uv.h>
+
+#include "log.h"
 
 enum {
     PROCESS = 12,      /* standard streams, the front's loop and bells, signals, service manager */
@@ -125,5 +129,34 @@ bool descriptors_fit(struct config *c, int64_t available, int64_t open)
     }
     c->fetch.few_descriptors = true;
     fit_connections(c, available - of_process(c, open) - of_clients(c, open));
+    return true;
+}
+
+/* RLIMIT_NOFILE, raised to what is wanted as far as that may be; less than 0: not known. */
+static int64_t raise_limit(int64_t wanted)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return -1;
+    if (files.rlim_cur < (rlim_t)wanted) {
+        rlim_t most = files.rlim_max;
+        files.rlim_cur = most == RLIM_INFINITY || (rlim_t)wanted < most ? (rlim_t)wanted : most;
+        if (setrlimit(RLIMIT_NOFILE, &files) != 0 && getrlimit(RLIMIT_NOFILE, &files) != 0)
+            return -1;
+    }
+    return files.rlim_cur < INT64_MAX ? (int64_t)files.rlim_cur : INT64_MAX;
+}
+
+bool descriptors_provide(struct config *c, int64_t open)
+{
+    int64_t wanted = descriptors_wanted(c, open), available = raise_limit(wanted);
+    if (available < 0)
+        return false;
+    if (descriptors_fit(c, available, open))
+        LOG_WARN("gatherd",
+                 "descriptors=%lld wanted=%lld clients=%lld in_flight=%lld idle_connections=%lld "
+                 "hint=\"LimitNOFILE= or fewer clients\"",
+                 (long long)available, (long long)wanted, (long long)c->limits.clients,
+                 (long long)c->limits.in_flight, (long long)c->fetch.idle_connections);
     return true;
 }

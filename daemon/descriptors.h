@@ -27,4 +27,8 @@ int64_t descriptors_wanted(const struct config *config, int64_t open);
  * use already, and stay: the configuration has those, not what a file says of them. */
 bool descriptors_fit(struct config *config, int64_t available, int64_t open);
 
+/* Raises RLIMIT_NOFILE to what is wanted as far as that may be, and fits the configuration into it,
+ * which is logged when something was lowered. False when the limit is not known (errno). */
+bool descriptors_provide(struct config *config, int64_t open) __attribute__((warn_unused_result));
+
 #endif
