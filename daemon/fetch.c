@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch - the engine; see fetch.h, fetch_hop.c for what happens to a job that runs, and
- * fetch_pool.c for what it runs on. Called by shard on the engine's thread; calls shard back.
+ * fetch - the engine; see fetch.h, fetch_group.c for what the jobs of a batch have in common,
+ * fetch_hop.c for what happens to a job that runs, and fetch_pool.c for what it runs on. Called by
+ * shard on the engine's thread; calls shard back.
  *
  * A job moves QUEUED -> ACTIVE -> (QUEUED again for the next hop of a redirect, here or in another
  * engine, or for the same one) -> ENDED -> IDLE. While QUEUED or ACTIVE it stands on its group's
@@ -34,89 +35,6 @@ enum {
     HOLD_US = 100 * US_PER_MS,     /* after a want of descriptors, before the next starts */
     SAID_AGAIN_US = 10 * US_PER_S, /* without one, before another is news */
 };
-
-/* --- groups and their parts --- */
-
-struct fetch_group *fetch_group_create(unsigned engines, int limit)
-{
-    struct fetch_group *group = calloc(1, sizeof *group + engines * sizeof group->parts[0]);
-    if (group == NULL)
-        return NULL;
-    group->engines = engines;
-    group->cut_us = INT64_MAX;
-    atomic_init(&group->refs, 1);
-    group->slots = slots_create(limit, (int)engines);
-    if (group->slots == NULL) {
-        free(group);
-        return NULL;
-    }
-    for (unsigned i = 0; i < engines; i++) {
-        list_init(&group->parts[i].jobs);
-        list_init(&group->parts[i].cancelling);
-        list_init(&group->parts[i].mail.node);
-        group->parts[i].mail.group = group;
-        group->parts[i].group = group;
-        arena_init(&group->parts[i].memory);
-    }
-    return group;
-}
-
-void fetch_group_ref(struct fetch_group *group)
-{
-    atomic_fetch_add_explicit(&group->refs, 1, memory_order_relaxed);
-}
-
-void fetch_group_unref(struct fetch_group *group)
-{
-    if (atomic_fetch_sub_explicit(&group->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    for (unsigned i = 0; i < group->engines; i++) {
-        struct fetch_part *part = &group->parts[i];
-        arena_fini(&part->memory);
-        if (part->text_held != NULL)
-            held_let_go(part->text_held, part->text_bytes);
-    }
-    slots_destroy(group->slots);
-    free(group);
-}
-
-static struct fetch_part *part_of(struct fetch *f, struct fetch_group *group)
-{
-    return &group->parts[f->params.index];
-}
-
-/* The part's place in the queue, from its first job here until the last has left. */
-static bool part_join(struct fetch *f, struct fetch_group *group)
-{
-    struct fetch_part *part = part_of(f, group);
-    if (part->sched != NULL)
-        return true;
-    part->sched = sched_batch_join(f->sched, group->identity, group->slots, group->limit_per_host);
-    if (part->sched == NULL)
-        return false;
-    if (!heap_set(&f->cuts, &part->cut, group->cut_us)) {
-        sched_batch_leave(part->sched);
-        part->sched = NULL;
-        return false;
-    }
-    fetch_group_ref(group);
-    if (part->paused)
-        sched_batch_pause(part->sched, true);
-    return true;
-}
-
-/* Nothing of the group is here any more, transfers that are being closed included. */
-static void part_leave_if_empty(struct fetch *f, struct fetch_group *group)
-{
-    struct fetch_part *part = part_of(f, group);
-    if (part->sched == NULL || !list_empty(&part->jobs) || sched_batch_running(part->sched) > 0)
-        return;
-    sched_batch_leave(part->sched);
-    part->sched = NULL;
-    list_remove(&part->cancelling);
-    heap_remove(&f->cuts, &part->cut);
-    fetch_group_unref(group);
-}
 
 /* --- states --- */
 
@@ -208,8 +126,8 @@ void fetch_fail_waiting(struct fetch *f, struct fetch_job *job, enum err_type ty
 
 bool fetch_queue_job(struct fetch *f, struct fetch_job *job, bool front)
 {
-    struct fetch_part *part = part_of(f, job->group);
-    if (!part_join(f, job->group) ||
+    struct fetch_part *part = fetch_part_of(f, job->group);
+    if (!fetch_join_part(f, job->group) ||
         !sched_push(part->sched, fetch_target(job).origin->key, &job->entry, front))
         return false;
     job->state = FETCH_QUEUED;
@@ -253,7 +171,7 @@ static void begin_job(struct fetch_job *job)
 
 void fetch_submit(struct fetch *f, struct fetch_job *job)
 {
-    struct fetch_part *part = part_of(f, job->group);
+    struct fetch_part *part = fetch_part_of(f, job->group);
     struct verdict v;
     assert(job->state == FETCH_IDLE);
     if (job->next == NULL)
@@ -281,11 +199,11 @@ bool fetch_move_job(struct fetch *f, struct fetch_job *job)
     list_remove(&job->node);
     job->state = FETCH_IDLE;
     if (f->params.moves(f->params.arg, job, fetch_target(job).origin)) {
-        part_leave_if_empty(f, group);
+        fetch_leave_part(f, group);
         return true;
     }
     job->state = state;
-    list_append(&part_of(f, group)->jobs, &job->node);
+    list_append(&fetch_part_of(f, group)->jobs, &job->node);
     return false;
 }
 
@@ -399,7 +317,7 @@ static void pause_part(struct fetch_part *part, bool paused)
  * free nor on one that an active job leaves. */
 void fetch_cancel(struct fetch *f, struct fetch_group *group, enum err_type why)
 {
-    struct fetch_part *part = part_of(f, group);
+    struct fetch_part *part = fetch_part_of(f, group);
     if (part->cancelled != ERR_NONE)
         return;
     part->cancelled = why;
@@ -448,7 +366,7 @@ static void close_transfer(struct fetch *f, struct transfer *t)
     t->group = NULL;
     fetch_give_back_transfer(&f->pools[group->pool], t);
     sched_release(&slots);
-    part_leave_if_empty(f, group);
+    fetch_leave_part(f, group);
 }
 
 static void run_closings(struct fetch *f)
@@ -460,7 +378,7 @@ static void run_closings(struct fetch *f)
 
 void fetch_pause(struct fetch *f, struct fetch_group *group, bool paused)
 {
-    struct fetch_part *part = part_of(f, group);
+    struct fetch_part *part = fetch_part_of(f, group);
     if (part->cancelled != ERR_NONE)
         return;
     part->paused = paused;
@@ -598,7 +516,7 @@ static void run_ended(struct fetch *f)
         check_sum(job);
         count_job(f, &job->result);
         job->state = FETCH_IDLE;
-        part_leave_if_empty(f, group);
+        fetch_leave_part(f, group);
         f->params.done(f->params.arg, job);
     }
 }

@@ -447,7 +447,7 @@ static bool is_once(const struct fetch_job *job, const struct upstream *u)
 static int launch(struct fetch *f, struct fetch_job *job, const struct ip_addr *addresses, size_t n)
 {
     const struct origin *to = job->transfer->target.origin;
-    bool ready = fetch_has_multi(f, fetch_pool_of(f, job), (int)job->transfer->lane);
+    bool ready = fetch_has_multi(f, fetch_pool_of(f, job), (int)job->transfer->kind);
     struct upstream *u = ready ? upstream_transfer_starts(&f->upstreams, to) : NULL;
     bool warm = u != NULL && u->sockets >= u->transfers && !job->transfer->fresh;
     if (u != NULL && transfer_launch(job->transfer, addresses, n, u, is_once(job, u)))

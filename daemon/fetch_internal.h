@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * fetch_internal - what the parts of the engine share: fetch.c has the jobs' states, the queue,
- * deadlines and the turn; fetch_text.c the texts that are kept; fetch_pool.c the pools of
- * transfers; fetch_hop.c one hop, from its slots to its end. Private to them.
+ * deadlines and the turn; fetch_group.c what the jobs of a batch have in common; fetch_text.c the
+ * texts that are kept; fetch_pool.c the pools of transfers; fetch_hop.c one hop, from its slots to
+ * its end. Private to them.
  */
 #ifndef GATHERD_FETCH_INTERNAL_H
 #define GATHERD_FETCH_INTERNAL_H
@@ -88,6 +89,19 @@ void fetch_set_error(struct result *r, enum err_type type, enum phase phase);
 void fetch_set_denial(struct fetch *f, struct fetch_job *job, const struct verdict *v,
                       enum phase phase);
 
+/* --- fetch_group.c --- */
+
+/* What this engine has of the group. */
+struct fetch_part *fetch_part_of(const struct fetch *f, struct fetch_group *group);
+
+/* Gives it a place in the queue, if it has none; false when memory runs out. */
+bool fetch_join_part(struct fetch *f, struct fetch_group *group)
+    __attribute__((warn_unused_result));
+
+/* Takes it away if nothing of the group is here any more, transfers that are being closed included.
+ * The group may be gone then. */
+void fetch_leave_part(struct fetch *f, struct fetch_group *group);
+
 /* --- fetch_text.c --- */
 
 /* Copies of a text that live as long as the job's group; NULL for NULL, "" or want of memory. type:
@@ -113,9 +127,9 @@ struct transfer *fetch_take_transfer(struct fetch_pool *p);
 void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t);
 struct fetch_pool *fetch_pool_of(struct fetch *f, const struct fetch_job *job);
 
-/* Whether the lane, which the policy allows, has its multi: one for which a reload found no memory
+/* Whether the kind, which the policy allows, has its multi: one for which a reload found no memory
  * is made now. */
-bool fetch_has_multi(struct fetch *f, struct fetch_pool *p, int lane)
+bool fetch_has_multi(struct fetch *f, struct fetch_pool *p, int kind)
     __attribute__((warn_unused_result));
 
 /* Runs every multi of every pool; true while one has something left to do now. */

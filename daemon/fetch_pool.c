@@ -81,13 +81,13 @@ static void close_unused_retired(struct fetch *f, struct fetch_pool *p)
 
 /* --- life --- */
 
-static struct curl_uv *create_multi(struct fetch *f, int lane)
+static struct curl_uv *create_multi(struct fetch *f, int kind)
 {
     const struct curl_uv_params params = {
         .loop = f->params.loop,
         .few = f->params.config->few_descriptors,
         .max_idle = max_idle(f),
-        .shares = lane == LANE_HTTP2 || lane == LANE_HTTP2_UNVERIFIED,
+        .shares = kind == KIND_HTTP2 || kind == KIND_HTTP2_UNVERIFIED,
         .wake = f->params.wake,
         .socket_closed = on_socket_closed,
         .arg = f->params.arg,
@@ -95,41 +95,41 @@ static struct curl_uv *create_multi(struct fetch *f, int lane)
     return curl_uv_create(&params);
 }
 
-/* The last lanes are only there where the policy allows what they are for. */
-static bool has_lane(const struct policy *policy, int lane)
+/* The last kinds are only there where the policy allows what they are for. */
+static bool has_kind(const struct policy *policy, int kind)
 {
-    return lane < LANE_HTTP1_UNVERIFIED || policy_allows_insecure(policy);
+    return kind < KIND_HTTP1_UNVERIFIED || policy_allows_insecure(policy);
 }
 
 /* Should memory run out the old one stays, and the checks before each request have to do. */
-static void renew_multi(struct fetch *f, struct fetch_pool *p, int lane)
+static void renew_multi(struct fetch *f, struct fetch_pool *p, int kind)
 {
-    bool wanted = has_lane(p->env.policy, lane), had = p->env.multis[lane] != NULL;
+    bool wanted = has_kind(p->env.policy, kind), had = p->env.multis[kind] != NULL;
     struct retired *r = had ? calloc(1, sizeof *r) : NULL;
-    struct curl_uv *fresh = wanted && (r != NULL || !had) ? create_multi(f, lane) : NULL;
+    struct curl_uv *fresh = wanted && (r != NULL || !had) ? create_multi(f, kind) : NULL;
     if ((had && r == NULL) || (wanted && fresh == NULL)) {
         free(r);
         LOG_WARN("fetch", "error=\"no memory: connections of before are kept\"");
         return;
     }
     if (had) {
-        r->multi = p->env.multis[lane];
+        r->multi = p->env.multis[kind];
         list_append(&p->retired, &r->node);
     }
-    p->env.multis[lane] = fresh;
+    p->env.multis[kind] = fresh;
 }
 
-bool fetch_has_multi(struct fetch *f, struct fetch_pool *p, int lane)
+bool fetch_has_multi(struct fetch *f, struct fetch_pool *p, int kind)
 {
-    if (p->env.multis[lane] == NULL)
-        p->env.multis[lane] = create_multi(f, lane);
-    return p->env.multis[lane] != NULL;
+    if (p->env.multis[kind] == NULL)
+        p->env.multis[kind] = create_multi(f, kind);
+    return p->env.multis[kind] != NULL;
 }
 
 static void renew_multis(struct fetch *f, struct fetch_pool *p)
 {
-    for (int lane = 0; lane < TRANSFER_LANES; lane++)
-        renew_multi(f, p, lane);
+    for (int kind = 0; kind < TRANSFER_KINDS; kind++)
+        renew_multi(f, p, kind);
     close_unused_retired(f, p);
 }
 
@@ -146,10 +146,10 @@ static size_t pool_close(struct fetch *f, struct fetch_pool *p, void (*closed)(v
         transfer_destroy(LIST_CONTAINER(node, struct transfer, node));
     while (!list_empty(&p->retired))
         close_retired(f, LIST_CONTAINER(p->retired.next, struct retired, node));
-    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-        if (p->env.multis[lane] == NULL)
+    for (int kind = 0; kind < TRANSFER_KINDS; kind++) {
+        if (p->env.multis[kind] == NULL)
             continue;
-        curl_uv_close(p->env.multis[lane], closed, f);
+        curl_uv_close(p->env.multis[kind], closed, f);
         multis++;
     }
     tls_sessions_destroy(p->env.sessions);
@@ -182,9 +182,9 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
     p->env.trust_spoilt = &p->trust_spoilt;
     p->env.sessions = tls_sessions_create(SESSIONS_KEPT);
     p->open = p->env.sessions != NULL;
-    for (int lane = 0; lane < TRANSFER_LANES && has_lane(policy, lane) && p->open; lane++) {
-        p->env.multis[lane] = create_multi(f, lane);
-        p->open = p->env.multis[lane] != NULL;
+    for (int kind = 0; kind < TRANSFER_KINDS && has_kind(policy, kind) && p->open; kind++) {
+        p->env.multis[kind] = create_multi(f, kind);
+        p->open = p->env.multis[kind] != NULL;
     }
     if (!p->open)
         pool_close(f, p, on_nothing);
@@ -208,9 +208,9 @@ void fetch_reload_pools(struct fetch *f)
         env->limits = f->params.limits;
         env->generation++;
         tls_sessions_clear(env->sessions); /* ca_file may be another */
-        for (int lane = 0; lane < TRANSFER_LANES; lane++)
-            if (env->multis[lane] != NULL)
-                curl_uv_set_max_idle(env->multis[lane], f->params.config->few_descriptors,
+        for (int kind = 0; kind < TRANSFER_KINDS; kind++)
+            if (env->multis[kind] != NULL)
+                curl_uv_set_max_idle(env->multis[kind], f->params.config->few_descriptors,
                                      max_idle(f));
     }
 }
@@ -256,9 +256,9 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 static void make_room(struct fetch_pool *p, int64_t until_us)
 {
     p->env.starved_until_us = until_us;
-    for (int lane = 0; lane < TRANSFER_LANES; lane++)
-        if (p->env.multis[lane] != NULL)
-            curl_uv_make_room(p->env.multis[lane]);
+    for (int kind = 0; kind < TRANSFER_KINDS; kind++)
+        if (p->env.multis[kind] != NULL)
+            curl_uv_make_room(p->env.multis[kind]);
 }
 
 void fetch_make_room(struct fetch *f)
@@ -299,8 +299,8 @@ bool fetch_run_pools(struct fetch *f)
 {
     bool pending = false, starved = false;
     for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++) {
-        for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-            struct curl_uv *m = f->pools[i].env.multis[lane];
+        for (int kind = 0; kind < TRANSFER_KINDS; kind++) {
+            struct curl_uv *m = f->pools[i].env.multis[kind];
             if (m == NULL)
                 continue;
             curl_uv_turn(m, MESSAGES_MAX, fetch_transfer_done, f);
@@ -334,8 +334,8 @@ static void drop_unused(struct fetch_pool *p, size_t keep)
 static size_t sweep_pool(struct fetch *f, struct fetch_pool *p)
 {
     size_t sockets = 0;
-    for (int lane = 0; lane < TRANSFER_LANES; lane++) {
-        struct curl_uv *m = p->env.multis[lane];
+    for (int kind = 0; kind < TRANSFER_KINDS; kind++) {
+        struct curl_uv *m = p->env.multis[kind];
         if (m == NULL)
             continue;
         if (curl_uv_sockets(m) > 0)

@@ -18,11 +18,6 @@
 /* Kept for nothing. */
 #define TEXT_FREE 256
 
-static struct fetch_part *part_of(struct fetch *f, struct fetch_job *job)
-{
-    return &job->group->parts[f->params.index];
-}
-
 bool fetch_hold(struct fetch *f, size_t n)
 {
     return held_take(f->params.answer_held, n, f->params.limits->answer_bytes);
@@ -30,7 +25,7 @@ bool fetch_hold(struct fetch *f, size_t n)
 
 bool fetch_hold_text(struct fetch *f, struct fetch_job *job, size_t len)
 {
-    struct fetch_part *part = part_of(f, job);
+    struct fetch_part *part = fetch_part_of(f, job->group);
     if (len <= TEXT_FREE)
         return true;
     if (!fetch_hold(f, len))
@@ -42,7 +37,7 @@ bool fetch_hold_text(struct fetch *f, struct fetch_job *job, size_t len)
 
 void fetch_let_text_go(struct fetch *f, struct fetch_job *job, size_t len)
 {
-    struct fetch_part *part = part_of(f, job);
+    struct fetch_part *part = fetch_part_of(f, job->group);
     if (len <= TEXT_FREE)
         return;
     part->text_held = f->params.answer_held;
@@ -54,12 +49,12 @@ const char *fetch_keep_text(struct fetch *f, struct fetch_job *job, const char *
 {
     if (text == NULL || text[0] == '\0')
         return NULL;
-    return arena_strdup(&part_of(f, job)->memory, text);
+    return arena_strdup(&fetch_part_of(f, job->group)->memory, text);
 }
 
 const char *fetch_keep_type(struct fetch *f, struct fetch_job *job, const char *text)
 {
-    struct fetch_part *part = part_of(f, job);
+    struct fetch_part *part = fetch_part_of(f, job->group);
     size_t len = strlen(text);
     for (unsigned i = 0; i < part->type_count; i++)
         if (part->types[i].len == len && memcmp(part->types[i].text, text, len) == 0)

@@ -56,13 +56,13 @@ void transfer_destroy(struct transfer *t)
     free(t);
 }
 
-static enum transfer_lane lane_of(const struct transfer *t)
+static enum transfer_kind kind_of(const struct transfer *t)
 {
     if (!t->target.origin->https)
-        return LANE_PLAIN;
+        return KIND_PLAIN;
     if (t->opts->insecure)
-        return transfer_wants_http2(t) ? LANE_HTTP2_UNVERIFIED : LANE_HTTP1_UNVERIFIED;
-    return transfer_wants_http2(t) ? LANE_HTTP2 : LANE_HTTP1;
+        return transfer_wants_http2(t) ? KIND_HTTP2_UNVERIFIED : KIND_HTTP1_UNVERIFIED;
+    return transfer_wants_http2(t) ? KIND_HTTP2 : KIND_HTTP1;
 }
 
 void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
@@ -79,7 +79,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->include = hop->include;
     t->body_cap = hop->body_cap;
     t->result = hop->result;
-    t->lane = lane_of(t);
+    t->kind = kind_of(t);
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
@@ -154,7 +154,7 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
 
 const struct curl_uv *transfer_multi(const struct transfer *t)
 {
-    return t->env->multis[t->lane];
+    return t->env->multis[t->kind];
 }
 
 bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t count,
@@ -162,7 +162,7 @@ bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t
 {
     t->upstream = upstream;
     t->once = once;
-    t->multi = t->env->multis[t->lane];
+    t->multi = t->env->multis[t->kind];
     if (t->multi == NULL || !set_options(t, addresses, count) ||
         curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;

@@ -35,18 +35,18 @@
  * connection to the same port: what it gets would depend on who asked before. What went without a
  * check of certificates, connections and TLS sessions, is apart from what was checked by the same
  * means, not only because libcurl compares. */
-enum transfer_lane {
-    LANE_PLAIN,
-    LANE_HTTP1,
-    LANE_HTTP2,
-    LANE_HTTP1_UNVERIFIED,
-    LANE_HTTP2_UNVERIFIED,
-    TRANSFER_LANES
+enum transfer_kind {
+    KIND_PLAIN,
+    KIND_HTTP1,
+    KIND_HTTP2,
+    KIND_HTTP1_UNVERIFIED,
+    KIND_HTTP2_UNVERIFIED,
+    TRANSFER_KINDS
 };
 
 /* What all transfers of one pool share; borrowed, outlives them. */
 struct transfer_env {
-    struct curl_uv *multis[TRANSFER_LANES]; /* NULL: unverified ones, where the policy has none */
+    struct curl_uv *multis[TRANSFER_KINDS]; /* NULL: unverified ones, where the policy has none */
     struct tls_sessions *sessions;
     bool *trust_spoilt; /* see tls_trust.h */
     bool libcurl_8_1; /* the libcurl found at run time is 8.1 or newer */
@@ -115,8 +115,8 @@ struct transfer {
     struct upstream *upstream; /* from the launch to the end of the hop */
     const struct transfer_env *env;
     CURL *easy;
-    enum transfer_lane lane; /* of the hop */
-    struct curl_uv *multi; /* of env, the lane's when the hop was launched; a reload may retire it */
+    enum transfer_kind kind; /* of the hop */
+    struct curl_uv *multi; /* of env, its kind's when the hop was launched; a reload may retire it */
     bool added;         /* is in the multi */
     struct transfer_shape shape; /* what the handle's options were set for */
 

@@ -56,7 +56,7 @@ static bool may_connect(struct transfer *t, const struct ip_addr *ip, uint16_t p
 
 static bool is_unverified(const struct transfer *t)
 {
-    return t->lane == LANE_HTTP1_UNVERIFIED || t->lane == LANE_HTTP2_UNVERIFIED;
+    return t->kind == KIND_HTTP1_UNVERIFIED || t->kind == KIND_HTTP2_UNVERIFIED;
 }
 
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
@@ -115,14 +115,14 @@ static bool is_idempotent(const char *method)
 
 static bool may_be_http2(const struct transfer *t)
 {
-    return t->lane == LANE_HTTP2 || t->lane == LANE_HTTP2_UNVERIFIED;
+    return t->kind == KIND_HTTP2 || t->kind == KIND_HTTP2_UNVERIFIED;
 }
 
 /* NULL = the connection has no TLS. */
 static SSL *ssl_of(const struct transfer *t)
 {
     struct curl_tlssessioninfo *tls = NULL;
-    if (t->lane == LANE_PLAIN ||
+    if (t->kind == KIND_PLAIN ||
         curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls) != CURLE_OK || tls == NULL)
         return NULL;
     return tls->backend == CURLSSLBACKEND_OPENSSL ? tls->internals : NULL;

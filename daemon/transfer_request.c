@@ -218,11 +218,11 @@ static void set_http_version(struct transfer *t)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
-/* Of a lane of its own, so that the handle's other hops have these anew. Without a bundle: it is
+/* Of a kind of its own, so that the handle's other hops have these anew. Without a bundle: it is
  * not needed, and libcurl would parse it for each connection. */
 static void set_trust(struct transfer *t)
 {
-    if (t->lane != LANE_HTTP1_UNVERIFIED && t->lane != LANE_HTTP2_UNVERIFIED)
+    if (t->kind != KIND_HTTP1_UNVERIFIED && t->kind != KIND_HTTP2_UNVERIFIED)
         return;
     curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYPEER, 0L);
     curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYHOST, 0L);

@@ -476,8 +476,8 @@ static void test_pool_insecure(void **state)
     for (int i = 0; i < 4; i++) {
         bool allowed = i % 2 == 1;
         set_insecure(t, allowed);
-        assert_int_equal(multis[LANE_HTTP1_UNVERIFIED] != NULL, allowed);
-        assert_int_equal(multis[LANE_HTTP2_UNVERIFIED] != NULL, allowed);
+        assert_int_equal(multis[KIND_HTTP1_UNVERIFIED] != NULL, allowed);
+        assert_int_equal(multis[KIND_HTTP2_UNVERIFIED] != NULL, allowed);
         struct job *j = make_job(t, "/hello");
         j->opts.insecure = true;
         submit(j);
