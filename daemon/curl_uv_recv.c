@@ -156,8 +156,8 @@ typedef int inflate_fn(struct stream *s, int flush);
 /* A TLS record and a piece of libcurl's, which is no gain. */
 #define INFLATED_FREE ((size_t)32768)
 
-/* Looked up once a thread. */
-/* Defines name(): the function of that symbol that would be called without us. */
+/* Defines name(): the function of that symbol that would be called without us, looked up once a
+ * thread. */
 #define DEFINE_NEXT(name, type, symbol)                   \
     static type *name(void)                               \
     {                                                     \
