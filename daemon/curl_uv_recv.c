@@ -13,7 +13,8 @@
  *
  * So are SSL_read() and SSL_get_error(): what a read takes of TLS is bounded where it comes out,
  * because OpenSSL reads whole records, of 16 KB. What is left of one no watcher tells of; the one
- * who began this is told that it was refused, and comes back to it.
+ * who began this is told that it was refused, and comes back to it. Several sockets may be read in
+ * one call: what is found out about one is told before the next one's turn.
  */
 #include "curl_uv_recv.h"
 
@@ -28,6 +29,7 @@
 #include <uv.h>
 
 static _Thread_local struct {
+    const struct curl_uv_recv_told *told;
     uint64_t until_ns; /* 0 = no bound */
     int fd;            /* who is read from first; negative = anybody */
     bool begun;        /* it was */
@@ -37,7 +39,6 @@ static _Thread_local struct {
     int read;          /* the socket that was read from last; negative = none */
     bool more;         /* it gave all that was asked for */
     bool in_tls;       /* OpenSSL reads */
-    int held_back;     /* the socket whose TLS was refused although it had bytes; negative = none */
     const SSL *refused; /* whose SSL_read() was, until its error has been asked for */
     uint64_t call;     /* how many begins there were */
 } bound;
@@ -48,28 +49,34 @@ static _Thread_local struct {
     bool lost;
 } last;
 
-void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most)
+void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
+                        const struct curl_uv_recv_told *told)
 {
+    bound.told = told;
     bound.until_ns = until_ns;
     bound.fd = fd;
     bound.begun = false;
     bound.at_most = at_most;
     bound.taken = bound.inflated = 0;
-    bound.read = bound.held_back = -1;
+    bound.read = -1;
+    bound.more = false;
     bound.refused = NULL;
     bound.call++;
     last.lost = false;
 }
 
-struct curl_uv_recv_end curl_uv_recv_end(void)
+/* That was the last read of a socket for now. */
+static void tell_read(void)
 {
+    if (bound.read >= 0)
+        bound.told->read(bound.told->arg, bound.read, bound.at_most, bound.more);
+}
+
+void curl_uv_recv_end(void)
+{
+    if (bound.until_ns > 0)
+        tell_read();
     bound.until_ns = 0;
-    return (struct curl_uv_recv_end){
-        .fd = bound.read,
-        .more = bound.more,
-        .at_most = bound.at_most,
-        .held_back = bound.held_back,
-    };
 }
 
 void curl_uv_recv_at_most(size_t n)
@@ -118,8 +125,11 @@ static bool may_read(int fd)
 /* What was said of one socket's bytes says nothing of the next one's; negative = not known which. */
 static void turn_to(int fd)
 {
-    if (bound.read >= 0 && bound.read != fd && bound.at_most > CURL_UV_RECV_FIRST)
-        bound.at_most = CURL_UV_RECV_FIRST;
+    if (bound.read < 0 || bound.read == fd)
+        return;
+    tell_read();
+    bound.read = -1;
+    bound.at_most = CURL_UV_RECV_FIRST;
 }
 
 /* By another name in C, because <sys/socket.h> may define recv() as an inline function. */
@@ -179,7 +189,7 @@ int curl_uv_inflate(struct stream *s, int flush)
     const unsigned given = s->avail_in;
     const bool bounded = bound.until_ns > 0 && bound.at_most <= CURL_UV_RECV_LAYERS;
     inflate_fn *next = next_inflate();
-    if (next == NULL || (bounded && bound.inflated > INFLATED_FREE + 4 * bound.taken))
+    if (bounded && bound.inflated > INFLATED_FREE + 4 * bound.taken)
         return INFLATE_DATA_ERROR;
     int rc = next(s, flush);
     bound.inflated += given - s->avail_in;
@@ -214,6 +224,15 @@ typedef int ssl_get_error_fn(const SSL *ssl, int rc);
 DEFINE_NEXT(next_ssl_read, ssl_read_fn, "SSL_read")
 DEFINE_NEXT(next_ssl_get_error, ssl_get_error_fn, "SSL_get_error")
 
+/* Without a recv(): nothing was lost, and what is in the socket nobody knows. */
+static void took_unpacked(int fd)
+{
+    bound.read = fd;
+    bound.more = true;
+    last.fd = fd;
+    last.lost = false;
+}
+
 ssl_read_fn curl_uv_ssl_read __asm__("SSL_read");
 
 /* What OpenSSL has unpacked already, recv() is not asked for: whether it may be taken now is
@@ -223,27 +242,28 @@ int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
     ssl_read_fn *next = next_ssl_read();
     if (bound.until_ns == 0)
         return next(ssl, buf, n);
-    const int fd = find_socket(ssl), before = bound.read;
+    const int fd = find_socket(ssl);
     const bool unpacked = fd >= 0 && SSL_pending(ssl) > 0;
     if (unpacked && !may_read(fd)) {
         bound.refused = ssl;
-        bound.held_back = fd;
+        bound.told->held_back(bound.told->arg, fd);
         return -1;
     }
     turn_to(fd);
-    /* Of a packed body only: libcurl closes a connection for what it sees beyond an answer, and 8.14
-     * not for what it left here. */
-    if (n > 0 && bound.at_most < CURL_UV_RECV_FIRST && (size_t)n > bound.at_most)
+    if (n > 0 && (size_t)n > bound.at_most)
         n = (int)bound.at_most;
+    const int before = bound.read; /* this one, or none */
     bound.read = -1;
     bound.in_tls = true;
     int got = next(ssl, buf, n);
     bound.in_tls = false;
     bound.taken += got > 0 ? (size_t)got : 0;
-    if (bound.read < 0)
-        bound.read = unpacked ? fd : before;
-    else if (fd < 0)
+    if (bound.read >= 0 && fd < 0)
         keep_socket(ssl, bound.read);
+    else if (bound.read < 0 && unpacked)
+        took_unpacked(fd);
+    else if (bound.read < 0)
+        bound.read = before;
     return got;
 }
 

@@ -25,25 +25,29 @@
  * call of libcurl, and 64 KiB can be 64 MiB then; see curl_uv_recv_at_most(). */
 #define CURL_UV_RECV_FIRST 2048
 
+/* What is told while a call of libcurl runs, from inside of it. */
+struct curl_uv_recv_told {
+    /* The socket fd was read from, and now another is, or the call has ended. at_most: what a read
+     * would take by now, for the socket's next begin; more: the last one got all that it asked for,
+     * there may be more. */
+    void (*read)(void *arg, int fd, size_t at_most, bool more);
+
+    /* EAGAIN was said for it although its TLS has bytes, of which no watcher tells. */
+    void (*held_back)(void *arg, int fd);
+    void *arg;
+};
+
 /* From now on this thread's recv() gives EAGAIN but for the first call for the socket fd (of all
  * where fd is negative) and those that come after it before the monotonic clock (uv_hrtime())
  * reaches until_ns. It is as if the other sockets were empty; a level-triggered watcher comes back
- * to them. A call takes at most so many bytes; of a TLS connection, of what is in it, where it is
- * less than CURL_UV_RECV_FIRST: of a packed body the record of 16 KB, which OpenSSL reads as a
- * whole, is handed on in pieces, but not the first one of an answer. */
-void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most);
+ * to them. A call takes at most so many bytes, of another socket CURL_UV_RECV_FIRST; of a TLS
+ * connection, of what is in it: a record of 16 KB, which OpenSSL reads as a whole, is handed on in
+ * pieces. *told is borrowed until the end. */
+void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
+                        const struct curl_uv_recv_told *told);
+void curl_uv_recv_end(void);
 
-struct curl_uv_recv_end {
-    int fd;         /* the socket that was read from last; negative = none was */
-    bool more;      /* the last read got all that it asked for: there may be more */
-    size_t at_most; /* what a call would take by now: for the socket's next begin */
-    int held_back;  /* a socket that EAGAIN was said for although its TLS has bytes, of which no
-                       watcher tells; negative = none */
-};
-
-struct curl_uv_recv_end curl_uv_recv_end(void);
-
-/* In a callback of a transfer that read: the next calls take at most n bytes. */
+/* In a callback of a transfer that read: the next calls for its socket take at most n bytes. */
 void curl_uv_recv_at_most(size_t n);
 
 /* So much for a body in two layers, for as long as its connection is in use: what is said later is

@@ -158,23 +158,24 @@ static void check_idle(struct socket_watch *w)
         forsake(w);
 }
 
-/* After a call of libcurl that read. */
-static void note_reading(struct curl_uv *m, const struct curl_uv_recv_end *end)
+/* Both from within a call of libcurl, see curl_uv_recv.h. */
+static void on_read(void *arg, int fd, size_t at_most, bool more)
 {
-    struct socket_watch *w = watch_find(m, end->fd);
+    struct socket_watch *w = watch_find(arg, fd);
     if (w == NULL)
         return;
-    if (w->wanted == 0 && end->more)
+    if (w->wanted == 0 && more)
         check_idle(w);
     else if (w->wanted != 0 && w->at_most > CURL_UV_RECV_LAYERS)
-        w->at_most = end->at_most;
+        w->at_most = at_most;
 }
 
-/* libcurl believes that it is empty. */
-static void come_back(struct curl_uv *m, curl_socket_t fd)
+/* libcurl believes that it is empty. Whether it is wanted is seen when it has its turn. */
+static void on_held_back(void *arg, int fd)
 {
+    struct curl_uv *m = arg;
     struct socket_watch *w = watch_find(m, fd);
-    if (w == NULL || w->wanted == 0)
+    if (w == NULL)
         return;
     w->events |= UV_READABLE;
     if (!list_linked(&w->ready))
@@ -187,13 +188,12 @@ void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action)
     int running;
     const struct socket_watch *w = watch_find(m, fd); /* CURL_SOCKET_TIMEOUT is negative */
     const size_t at_most = w != NULL ? w->at_most : CURL_UV_RECV_FIRST;
-    curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most);
+    const struct curl_uv_recv_told told = {.read = on_read, .held_back = on_held_back, .arg = m};
+    curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most, &told);
     CURLMcode code = curl_multi_socket_action(m->handle, fd, action, &running);
-    const struct curl_uv_recv_end end = curl_uv_recv_end();
+    curl_uv_recv_end();
     m->broken |= code == CURLM_OUT_OF_MEMORY;
     curl_uv_settle(m);
-    note_reading(m, &end);
-    come_back(m, end.held_back);
     m->may_have_msg = true;
 }
 

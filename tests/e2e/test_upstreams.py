@@ -4,9 +4,12 @@
 Each table says for each script of the origin what a member ends with, in the words of
 tests/lib/judge.py: a status, or error type and phase.
 """
+import gzip
+import random
+
 import pytest
 
-from lib import hostile, origin as origin_module, proc
+from lib import bombs, hostile, origin as origin_module, proc
 from lib.judge import CONNECT_MS, judge, matches, member, outcome
 
 # The shapes that most of them have; each with one phase.
@@ -411,6 +414,25 @@ def test_reply_of_one_member_never_reaches_another(gatherd, origin, tls_ports, l
     scheme, version = LANES[lane]
     where = {"scheme": scheme, "port": tls_ports.port() if scheme == "https" else origin.port}
     origin.raw("poison", framed(framing, size) + POISON, "keep")
+    ask_after_poison(gatherd, origin, where, version)
+
+
+def packed(coding, size):
+    """As many bytes, packed without getting fewer."""
+    body = random.Random(size).randbytes(size)
+    body = bombs.brotli_stored(body) if coding == "br" else gzip.compress(body, 0)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\n" % coding.encode()
+    return head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize("size", [10, 300, 1500, 2048, 3000, 10000, 15000, 40000])
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_a_packed_reply_never_reaches_another(gatherd, origin, tls_ports, lane, coding, size):
+    """The same of a body that is taken in pieces while it is unpacked."""
+    scheme, version = LANES[lane]
+    where = {"scheme": scheme, "port": tls_ports.port() if scheme == "https" else origin.port}
+    origin.raw("poison", packed(coding, size) + POISON, "keep")
     ask_after_poison(gatherd, origin, where, version)
 
 

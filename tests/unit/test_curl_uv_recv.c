@@ -70,9 +70,49 @@ static bool reads(int fd)
     return n == 1;
 }
 
+/* What was told of the sockets that were read, and of those that were held back, in turn. */
+struct noted {
+    int fd;
+    size_t at_most;
+    bool more;
+};
+
+static struct {
+    struct noted read[8];
+    size_t reads;
+    int held_back[8];
+    size_t holds;
+} told;
+
+static void on_read(void *arg, int fd, size_t at_most, bool more)
+{
+    assert_ptr_equal(arg, &told);
+    told.read[told.reads++] = (struct noted){fd, at_most, more};
+}
+
+static void on_held_back(void *arg, int fd)
+{
+    assert_ptr_equal(arg, &told);
+    told.held_back[told.holds++] = fd;
+}
+
+static void begin(int fd, uint64_t until_ns, size_t at_most)
+{
+    static const struct curl_uv_recv_told to = {on_read, on_held_back, &told};
+    told.reads = told.holds = 0;
+    curl_uv_recv_begin(fd, until_ns, at_most, &to);
+}
+
 static void end(void)
 {
     curl_uv_recv_end();
+}
+
+static void check_told(size_t i, int fd, size_t at_most)
+{
+    assert_true(i < told.reads);
+    assert_int_equal(told.read[i].fd, fd);
+    assert_int_equal(told.read[i].at_most, at_most);
 }
 
 static void check_lost(bool lost, int os_errno)
@@ -89,14 +129,14 @@ static void test_the_first_is_let_through(void **state)
     char byte;
     for (int i = 0; i < 4; i++)
         say(&p);
-    curl_uv_recv_begin(ANYBODY, PAST, SIZE_MAX);
+    begin(ANYBODY, PAST, SIZE_MAX);
     assert_true(reads(p.ours));
     assert_false(reads(p.ours));
     assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 1); /* a look takes nothing */
-    curl_uv_recv_begin(ANYBODY, FAR, SIZE_MAX);
+    begin(ANYBODY, FAR, SIZE_MAX);
     assert_true(reads(p.ours));
     assert_true(reads(p.ours));
-    curl_uv_recv_begin(ANYBODY, PAST, SIZE_MAX);
+    begin(ANYBODY, PAST, SIZE_MAX);
     end();
     assert_true(reads(p.ours));
     close(p.ours);
@@ -112,11 +152,11 @@ static void test_the_one_that_was_ready_is_the_first(void **state)
         say(&p);
         say(&other);
     }
-    curl_uv_recv_begin(p.ours, FAR, SIZE_MAX);
+    begin(p.ours, FAR, SIZE_MAX);
     assert_false(reads(other.ours));
     assert_true(reads(p.ours));
     assert_true(reads(other.ours));
-    curl_uv_recv_begin(p.ours, PAST, SIZE_MAX);
+    begin(p.ours, PAST, SIZE_MAX);
     assert_false(reads(other.ours));
     assert_true(reads(p.ours));
     assert_false(reads(other.ours));
@@ -146,9 +186,8 @@ static void test_a_read_takes_at_most_so_much(void **state)
     (void)state;
     struct pair p = pair_open();
     uint64_t call, next;
-    struct curl_uv_recv_end e;
     say_much(&p);
-    curl_uv_recv_begin(p.ours, FAR, 300);
+    begin(p.ours, FAR, 300);
     assert_int_equal(curl_uv_recv_taken(&call), 0);
     assert_int_equal(take(p.ours, 4096), 300);
     assert_int_equal(take(p.ours, 2), 2);
@@ -156,15 +195,13 @@ static void test_a_read_takes_at_most_so_much(void **state)
     assert_int_equal(take(p.ours, 4096), 400);
     assert_int_equal(curl_uv_recv_taken(&next), 702);
     assert_true(next == call);
-    e = curl_uv_recv_end();
-    assert_int_equal(e.at_most, 400);
-    assert_int_equal(e.fd, p.ours);
-    curl_uv_recv_begin(p.ours, FAR, 500);
+    end();
+    check_told(0, p.ours, 400);
+    begin(p.ours, FAR, 500);
     assert_int_equal(curl_uv_recv_taken(&next), 0);
     assert_true(next != call);
-    e = curl_uv_recv_end();
-    assert_int_equal(e.at_most, 500);
-    assert_int_equal(e.fd, -1);
+    end();
+    assert_int_equal(told.reads, 0);
     assert_int_equal(take(p.ours, 4096), 4096 - 702); /* not bounded outside */
     close(p.ours);
     close(p.theirs);
@@ -176,20 +213,44 @@ static void test_layers(void **state)
 {
     (void)state;
     struct pair p = pair_open();
-    struct curl_uv_recv_end e;
     say_much(&p);
-    curl_uv_recv_begin(p.ours, FAR, CURL_UV_RECV_FIRST);
+    begin(p.ours, FAR, CURL_UV_RECV_FIRST);
     curl_uv_recv_at_most(CURL_UV_RECV_LAYERS);
     curl_uv_recv_at_most(SIZE_MAX);
     assert_int_equal(take(p.ours, 4096), CURL_UV_RECV_LAYERS);
-    e = curl_uv_recv_end();
-    assert_int_equal(e.at_most, CURL_UV_RECV_LAYERS);
-    curl_uv_recv_begin(p.ours, FAR, CURL_UV_RECV_LAYERS);
+    end();
+    check_told(0, p.ours, CURL_UV_RECV_LAYERS);
+    begin(p.ours, FAR, CURL_UV_RECV_LAYERS);
     curl_uv_recv_at_most(SIZE_MAX);
     assert_int_equal(take(p.ours, 4096), CURL_UV_RECV_LAYERS);
     end();
     close(p.ours);
     close(p.theirs);
+}
+
+/* What was said of one socket is told of that one, and holds for no other in the same call. */
+static void test_several_sockets_in_a_call(void **state)
+{
+    (void)state;
+    struct pair p = pair_open(), other = pair_open();
+    say_much(&p);
+    say_much(&other);
+    begin(p.ours, FAR, CURL_UV_RECV_FIRST);
+    assert_int_equal(take(p.ours, 4096), CURL_UV_RECV_FIRST);
+    curl_uv_recv_at_most(CURL_UV_RECV_LAYERS);
+    assert_int_equal(take(other.ours, 4096), CURL_UV_RECV_FIRST);
+    curl_uv_recv_at_most(SIZE_MAX);
+    assert_int_equal(take(other.ours, 4096), 4096 - CURL_UV_RECV_FIRST);
+    end();
+    assert_int_equal(told.reads, 2);
+    check_told(0, p.ours, CURL_UV_RECV_LAYERS);
+    assert_true(told.read[0].more);
+    check_told(1, other.ours, SIZE_MAX);
+    assert_false(told.read[1].more);
+    close(p.ours);
+    close(p.theirs);
+    close(other.ours);
+    close(other.theirs);
 }
 
 /* As libcurl has it: OpenSSL reads by recv(). */
@@ -282,31 +343,35 @@ static void test_tls_is_taken_in_pieces(void **state)
     struct pair p = pair_open(), other = pair_open();
     BIO_METHOD *method = bio_method();
     SSL *server = tls_server(&p), *client = tls_client(&p, method);
-    struct curl_uv_recv_end e;
     uint64_t call;
     shake_hands(client, server, &p);
     assert_int_equal(SSL_write(server, bytes, sizeof bytes), sizeof bytes);
-    curl_uv_recv_begin(p.ours, FAR, 2000);
+    begin(p.ours, FAR, 2000);
     assert_int_equal(take_tls(client), 2000);
     assert_int_equal(curl_uv_recv_taken(&call), 2000);
     assert_int_equal(SSL_pending(client), 8000);
-    e = curl_uv_recv_end();
-    assert_int_equal(e.fd, p.ours);
-    assert_int_equal(e.held_back, -1);
-    curl_uv_recv_begin(p.ours, PAST, 1000);
+    end();
+    check_told(0, p.ours, 2000);
+    assert_int_equal(told.holds, 0);
+    begin(p.ours, PAST, 1000);
     assert_int_equal(take_tls(client), 1000);
     assert_int_equal(take_tls(client), -1);
     assert_int_equal(SSL_get_error(client, 1), SSL_ERROR_NONE); /* it was said once */
-    e = curl_uv_recv_end();
-    assert_int_equal(e.fd, p.ours);
-    assert_int_equal(e.held_back, p.ours);
-    assert_int_equal(e.at_most, 1000);
-    curl_uv_recv_begin(other.ours, FAR, SIZE_MAX); /* another has its turn */
+    end();
+    check_told(0, p.ours, 1000);
+    assert_int_equal(told.holds, 1);
+    assert_int_equal(told.held_back[0], p.ours);
+    begin(other.ours, FAR, SIZE_MAX); /* another has its turn */
     assert_int_equal(take_tls(client), -1);
     say(&other);
     assert_true(reads(other.ours));
-    assert_int_equal(take_tls(client), 7000);
-    assert_int_equal(curl_uv_recv_end().held_back, p.ours);
+    assert_int_equal(take_tls(client), CURL_UV_RECV_FIRST);
+    curl_uv_recv_at_most(SIZE_MAX);
+    assert_int_equal(take_tls(client), 7000 - CURL_UV_RECV_FIRST);
+    end();
+    check_told(0, other.ours, SIZE_MAX);
+    check_told(1, p.ours, SIZE_MAX);
+    assert_int_equal(told.held_back[0], p.ours);
     SSL_free(client);
     SSL_free(server);
     BIO_meth_free(method);
@@ -316,6 +381,49 @@ static void test_tls_is_taken_in_pieces(void **state)
     close(other.theirs);
 }
 
+/* Of two connections whose records are read both are told; and what one gets out of its record says
+ * nothing of another's socket, which was lost. */
+static void test_two_are_held_back(void **state)
+{
+    (void)state;
+    static const char bytes[10000];
+    struct pair p[2] = {pair_open(), pair_open()}, lost = pair_open();
+    BIO_METHOD *method = bio_method();
+    SSL *server[2], *client[2];
+    for (size_t i = 0; i < 2; i++) {
+        server[i] = tls_server(&p[i]);
+        client[i] = tls_client(&p[i], method);
+        shake_hands(client[i], server[i], &p[i]);
+        assert_int_equal(SSL_write(server[i], bytes, sizeof bytes), sizeof bytes);
+        begin(p[i].ours, FAR, 1000);
+        assert_int_equal(take_tls(client[i]), 1000);
+    }
+    begin(lost.ours, PAST, SIZE_MAX);
+    assert_int_equal(take_tls(client[0]), -1);
+    assert_int_equal(take_tls(client[1]), -1);
+    end();
+    assert_int_equal(told.holds, 2);
+    assert_int_equal(told.held_back[0], p[0].ours);
+    assert_int_equal(told.held_back[1], p[1].ours);
+    reset(&lost);
+    begin(ANYBODY, FAR, SIZE_MAX);
+    assert_true(recv(lost.ours, (char[1]){0}, 1, 0) < 0);
+    check_lost(true, ECONNRESET);
+    assert_int_equal(take_tls(client[0]), CURL_UV_RECV_FIRST);
+    check_lost(false, 0);
+    end();
+    check_told(1, p[0].ours, CURL_UV_RECV_FIRST);
+    assert_true(told.read[1].more);
+    for (size_t i = 0; i < 2; i++) {
+        SSL_free(client[i]);
+        SSL_free(server[i]);
+        close(p[i].ours);
+        close(p[i].theirs);
+    }
+    close(lost.ours);
+    BIO_meth_free(method);
+}
+
 static void test_lost_by_close(void **state)
 {
     (void)state;
@@ -323,7 +431,7 @@ static void test_lost_by_close(void **state)
     char byte;
     say(&p);
     close(p.theirs);
-    curl_uv_recv_begin(p.ours, FAR, SIZE_MAX);
+    begin(p.ours, FAR, SIZE_MAX);
     check_lost(false, 0);
     assert_int_equal(recv(p.ours, &byte, 0, 0), 0); /* asks for nothing */
     check_lost(false, 0);
@@ -345,7 +453,7 @@ static void test_lost_by_reset(void **state)
     struct pair p = pair_open(), other = pair_open();
     char byte;
     say(&other);
-    curl_uv_recv_begin(ANYBODY, FAR, SIZE_MAX);
+    begin(ANYBODY, FAR, SIZE_MAX);
     assert_int_equal(recv(p.ours, &byte, 1, MSG_DONTWAIT), -1);
     assert_int_equal(errno, EAGAIN);
     check_lost(false, 0);
@@ -357,7 +465,7 @@ static void test_lost_by_reset(void **state)
     check_lost(false, 0);
     assert_int_equal(recv(p.ours, &byte, 1, 0), 0); /* a second time it is closed */
     check_lost(true, 0);
-    curl_uv_recv_begin(ANYBODY, FAR, SIZE_MAX);
+    begin(ANYBODY, FAR, SIZE_MAX);
     check_lost(false, 0);
     end();
     close(p.ours);
@@ -383,7 +491,7 @@ static void test_threads_are_apart(void **state)
     close(gone.theirs);
     say(&p);
     say(&p);
-    curl_uv_recv_begin(ANYBODY, PAST, SIZE_MAX);
+    begin(ANYBODY, PAST, SIZE_MAX);
     assert_int_equal(recv(gone.ours, &byte, 1, 0), 0);
     assert_int_equal(pthread_create(&thread, NULL, look_from_elsewhere, &p), 0);
     pthread_join(thread, NULL);
@@ -401,6 +509,8 @@ int main(void)
         cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
         cmocka_unit_test(test_a_read_takes_at_most_so_much),
         cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_several_sockets_in_a_call),
+        cmocka_unit_test(test_two_are_held_back),
         cmocka_unit_test(test_tls_is_taken_in_pieces),
         cmocka_unit_test(test_lost_by_close),
         cmocka_unit_test(test_lost_by_reset),
