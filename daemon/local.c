@@ -9,6 +9,7 @@
  */
 #include "local.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,8 +26,11 @@ struct question {
 
 struct answer {
     struct nlmsghdr head;
-    struct rtmsg route; /* of an error: struct nlmsgerr */
-    uint8_t rest[1024];
+    union {
+        struct rtmsg route;
+        struct nlmsgerr error;
+        uint8_t rest[1024];
+    };
 };
 
 /* Bound now and not by its first question, to be seen for what it is in /proc/net/netlink. */
@@ -81,7 +85,8 @@ bool local_is_here(struct local *l, const struct ip_addr *ip)
         local_init(l);
     if (l->fd < 0 || !ask(l, v6 ? AF_INET6 : AF_INET, address, v6 ? 16 : 4, &a))
         return true;
-    /* An error says that no route leads there. */
+    if (a.head.nlmsg_type == NLMSG_ERROR) /* no route leads there, or the kernel could not look */
+        return a.error.error == -ENOBUFS || a.error.error == -ENOMEM;
     return a.head.nlmsg_type == RTM_NEWROUTE &&
            (a.route.rtm_type == RTN_LOCAL || a.route.rtm_type == RTN_ANYCAST);
 }

@@ -96,7 +96,7 @@ static bool key_is_cheap(const X509 *x)
 {
     const EVP_PKEY *key = X509_get0_pubkey(x);
     BIGNUM *e = NULL;
-    if (key == NULL || !EVP_PKEY_is_a(key, "RSA"))
+    if (key == NULL || (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "RSA-PSS")))
         return true;
     bool cheap = EVP_PKEY_get_bits(key) <= TLS_BOUNDS_RSA_BITS &&
                  EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 &&

@@ -112,7 +112,8 @@ static void test_common_keys(void **state)
     }
 }
 
-static EVP_PKEY *make_rsa(int bits, int exponent_bits)
+/* name: "RSA" or "RSA-PSS", by which the same key may be sent. */
+static EVP_PKEY *make_rsa(const char *name, int bits, int exponent_bits)
 {
     BIGNUM *n = BN_new(), *e = BN_new();
     BN_rand(n, bits, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ODD);
@@ -121,7 +122,7 @@ static EVP_PKEY *make_rsa(int bits, int exponent_bits)
     OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n);
     OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, e);
     OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(build);
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, name, NULL);
     EVP_PKEY *key = NULL;
     assert_int_equal(EVP_PKEY_fromdata_init(ctx), 1);
     assert_int_equal(EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params), 1);
@@ -201,8 +202,23 @@ static void test_bytes_of_certificates(void **state)
     }
 }
 
+static void check_key(int version, const char *name, int bits, int exponent_bits, bool good)
+{
+    struct peer p = make_peer(version);
+    EVP_PKEY *key = make_rsa(name, bits, exponent_bits);
+    send_more(&p, key, 1);
+    assert_int_equal(connects(&p), good);
+    if (!good) {
+        assert_string_equal(p.why, "certificate verify failed");
+        assert_int_equal(p.verdict, X509_V_ERR_APPLICATION_VERIFICATION);
+    }
+    EVP_PKEY_free(key);
+    free_peer(&p);
+}
+
 static void test_keys(void **state)
 {
+    static const char *const names[] = {"RSA", "RSA-PSS"};
     static const struct {
         int bits, exponent_bits;
         bool good;
@@ -211,20 +227,11 @@ static void test_keys(void **state)
         {8192, 17, true}, {8192, 64, true}, {8200, 17, false}, {16384, 17, false},
     };
     (void)state;
-    for (size_t v = 0; v < 2; v++) {
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            struct peer p = make_peer(versions[v]);
-            EVP_PKEY *key = make_rsa(cases[i].bits, cases[i].exponent_bits);
-            send_more(&p, key, 1);
-            assert_int_equal(connects(&p), cases[i].good);
-            if (!cases[i].good) {
-                assert_string_equal(p.why, "certificate verify failed");
-                assert_int_equal(p.verdict, X509_V_ERR_APPLICATION_VERIFICATION);
-            }
-            EVP_PKEY_free(key);
-            free_peer(&p);
-        }
-    }
+    for (size_t v = 0; v < 2; v++)
+        for (size_t n = 0; n < 2; n++)
+            for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+                check_key(versions[v], names[n], cases[i].bits, cases[i].exponent_bits,
+                          cases[i].good);
 }
 
 /* Of the two faults it is the key that is dear which is told. */
@@ -236,7 +243,7 @@ static void test_key_that_cannot_be_read(void **state)
     SSL_CTX_set_security_level(p.server, 0); /* or it would not send it */
     assert_int_equal(SSL_CTX_add_extra_chain_cert(p.server, without_key(x)), 1);
     assert_true(connects(&p));
-    EVP_PKEY *dear = make_rsa(2048, 65);
+    EVP_PKEY *dear = make_rsa("RSA", 2048, 65);
     send_more(&p, dear, 1);
     assert_false(connects(&p));
     assert_string_equal(p.why, "certificate verify failed");
