@@ -15,6 +15,10 @@
  * because OpenSSL reads whole records, of 16 KB. What is left of one no watcher tells of; the one
  * who began this is told that it was refused, and comes back to it. Several sockets may be read in
  * one call: what is found out about one is told before the next one's turn.
+ *
+ * Before libcurl (7.88) uses a kept connection again it looks whether it was closed, and takes one
+ * byte or more for a sign of life; on HTTP/1.1 that is somebody else's answer. It is the last look
+ * at it before the request is sent.
  */
 #include "curl_uv_recv.h"
 
@@ -135,9 +139,17 @@ static void turn_to(int fd)
 /* By another name in C, because <sys/socket.h> may define recv() as an inline function. */
 ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags) __asm__("recv");
 
+static ssize_t look(int fd, void *buf, size_t n, int flags)
+{
+    ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
+    return got > 0 && bound.until_ns > 0 && bound.told->speaks(bound.told->arg, fd) ? 0 : got;
+}
+
 ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
 {
-    bool bounded = bound.until_ns > 0 && (flags & MSG_PEEK) == 0;
+    if ((flags & MSG_PEEK) != 0)
+        return look(fd, buf, n, flags);
+    const bool bounded = bound.until_ns > 0;
     if (bounded && !may_read(fd)) {
         errno = EAGAIN;
         return -1;

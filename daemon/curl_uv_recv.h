@@ -34,6 +34,10 @@ struct curl_uv_recv_told {
 
     /* EAGAIN was said for it although its TLS has bytes, of which no watcher tells. */
     void (*held_back)(void *arg, int fd);
+
+    /* libcurl looks at a connection that it is about to use again, and there are bytes in it. True =
+     * it is to take it for closed: on HTTP/1.1 they would be its next answer. */
+    bool (*speaks)(void *arg, int fd);
     void *arg;
 };
 

@@ -485,6 +485,25 @@ static void serve_two(struct test *t, int first, int second)
 }
 
 /* Who is in a handshake comes last, whoever was ready first. */
+/* What comes while nobody uses the connection is no answer, also when nobody has seen it before the
+ * next request is about to be sent. */
+static void test_a_word_on_an_idle_connection(void **state)
+{
+    struct test *t = *state;
+    static char words[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON";
+    uv_buf_t buf = uv_buf_init(words, sizeof words - 1);
+    start_held(t, 1);
+    release(t, 0, 3);
+    run_until(t, 1);
+    assert_int_equal(uv_try_write((uv_stream_t *)&t->held[0]->tcp, &buf, 1), sizeof words - 1);
+    const struct fetch *next = start(t, 1, "5", 0);
+    run_until(t, 2); /* its first turn comes before a poll */
+    assert_int_equal(next->code, CURLE_OK);
+    assert_int_equal(next->read, 5);
+    assert_true(next->sound);
+    assert_int_equal(t->connections, 2);
+}
+
 static void check_handshake_waits(struct test *t, int first, int second)
 {
     t->fetches[0].handshaking = true;
@@ -568,6 +587,7 @@ int main(void)
         TEST(test_starts_at_once),      TEST(test_big_body), TEST(test_one_read_a_call),
         TEST(test_many_share),          TEST(test_gone),     TEST(test_timers),
         TEST(test_close_while_running),
+        TEST(test_a_word_on_an_idle_connection),
         TEST(test_handshake_is_served_last),
         TEST(test_handshake_is_served_last_in_any_order),
         TEST(test_handshake_done),

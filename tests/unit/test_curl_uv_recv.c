@@ -82,6 +82,7 @@ static struct {
     size_t reads;
     int held_back[8];
     size_t holds;
+    int mute; /* is to look closed when it has bytes */
 } told;
 
 static void on_read(void *arg, int fd, size_t at_most, bool more)
@@ -96,9 +97,15 @@ static void on_held_back(void *arg, int fd)
     told.held_back[told.holds++] = fd;
 }
 
+static bool on_speaks(void *arg, int fd)
+{
+    assert_ptr_equal(arg, &told);
+    return fd == told.mute;
+}
+
 static void begin(int fd, uint64_t until_ns, size_t at_most)
 {
-    static const struct curl_uv_recv_told to = {on_read, on_held_back, &told};
+    static const struct curl_uv_recv_told to = {on_read, on_held_back, on_speaks, &told};
     told.reads = told.holds = 0;
     curl_uv_recv_begin(fd, until_ns, at_most, &to);
 }
@@ -424,6 +431,30 @@ static void test_two_are_held_back(void **state)
     BIO_meth_free(method);
 }
 
+/* A look takes nothing, and says of one that is not to speak that it is closed. */
+static void test_a_look_at_what_speaks(void **state)
+{
+    (void)state;
+    struct pair p = pair_open();
+    char byte;
+    told.mute = p.ours;
+    begin(ANYBODY, PAST, SIZE_MAX);
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK | MSG_DONTWAIT), -1);
+    say(&p);
+    while (recvfrom(p.ours, &byte, 1, MSG_PEEK, NULL, NULL) != 1)
+        ;
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 0);
+    told.mute = -1;
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 1);
+    check_lost(false, 0);
+    told.mute = p.ours;
+    end();
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 1);
+    assert_int_equal(told.reads, 0);
+    close(p.ours);
+    close(p.theirs);
+}
+
 static void test_lost_by_close(void **state)
 {
     (void)state;
@@ -511,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_several_sockets_in_a_call),
         cmocka_unit_test(test_two_are_held_back),
+        cmocka_unit_test(test_a_look_at_what_speaks),
         cmocka_unit_test(test_tls_is_taken_in_pieces),
         cmocka_unit_test(test_lost_by_close),
         cmocka_unit_test(test_lost_by_reset),
