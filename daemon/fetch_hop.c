@@ -275,6 +275,8 @@ static const struct {
     [CUT_RESENT] = {ERR_CONNECTION_TERMINATED,
                     "the connection died after the request was sent; it is not idempotent, so it "
                     "was not sent again"},
+    [CUT_BROKEN_OFF] = {ERR_HTTP_RESPONSE_INCOMPLETE,
+                        "the upstream broke the answer off, to be asked by HTTP/1.1"},
     [CUT_CA_FILE] = {ERR_PROXY_INTERNAL_ERROR, "fetch.ca_file is no regular file any more"},
     [CUT_MEMORY] = {ERR_PROXY_INTERNAL_ERROR, "out of memory"},
 };

@@ -194,8 +194,21 @@ static bool begin_use(struct transfer *t)
     return http2 || !may_be_http2(t) || is_alone(t, opened, fd);
 }
 
-/* Asked before every request, also on a reused connection, also when libcurl sends it again because
- * a kept-alive connection died: a second POST would be a second order. */
+/* libcurl sends it again, because a kept connection died, or because an HTTP/2 stream was refused or
+ * is to be asked for by HTTP/1.1: a second POST would be a second order. That last one libcurl does
+ * also when some of the answer has come, which would be put before the other one; and it does not
+ * read the body from its beginning then. */
+static bool may_send_again(struct transfer *t)
+{
+    if (!is_idempotent(t->method))
+        t->cut = CUT_RESENT;
+    else if (t->head_bytes > 0)
+        t->cut = CUT_BROKEN_OFF;
+    t->body_read = 0;
+    return t->cut == CUT_NONE;
+}
+
+/* Asked before every request, also on a reused connection. */
 static int on_request(void *arg, char *peer, char *local, int peer_port, int local_port)
 {
     struct transfer *t = arg;
@@ -203,10 +216,8 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     (void)local_port;
     if (t->cut == CUT_CLOSED)
         return CURL_PREREQFUNC_ABORT;
-    if (t->sends > 0 && !is_idempotent(t->method)) {
-        t->cut = CUT_RESENT;
+    if (t->sends > 0 && !may_send_again(t))
         return CURL_PREREQFUNC_ABORT;
-    }
     t->peer_port = (uint16_t)peer_port;
     if (!ip_parse(peer, &t->peer))
         t->peer = (struct ip_addr){0};

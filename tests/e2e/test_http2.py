@@ -477,6 +477,27 @@ def test_a_refused_post_is_not_sent_again(gatherd, origin, url, code):
     assert result["error"]["type"] == "connection_terminated" and result["error"]["sent"] is True
 
 
+@pytest.mark.parametrize("how", ["hint", "head", "body"])
+@pytest.mark.parametrize("code", [7, 13])
+def test_an_answer_that_is_broken_off_is_not_asked_for_again(gatherd, origin, url, code, how):
+    """It would be put before the next one, whose head nobody would look at."""
+    path = "/h2/once-after/%s/%d/size/6" % (how, code)
+    result = gatherd.one(member(url(path)), include=["body", "headers"])
+    assert result["state"] == "failed" and result["num_retries"] == 0, result
+    assert origin.count(path) == 1
+    assert gatherd.one(member(url("/size/3")), include=["body"])["body"] == "abc"
+
+
+@pytest.mark.parametrize("size", [1, 16384, 65535, 66000, 131072, 400000])
+@pytest.mark.parametrize("code", [7, 13])
+def test_a_body_that_is_sent_again_is_sent_from_its_beginning(gatherd, origin, url, code, size):
+    body = "".join("%07d\n" % n for n in range(size // 8 + 1))[:size]
+    path = "/h2/once/%d/size/6" % code
+    result = gatherd.one(member(url(path), method="PUT", body=body), include=["body"])
+    assert result["ok"] is True and result["body"] == "abcdef" and result["num_retries"] == 1
+    assert origin.seen[-1].body == body.encode()
+
+
 def test_an_upload_that_is_refused(gatherd, origin, url):
     """A reset in the middle of a large upload, with nothing read before."""
     result = gatherd.one(member(url("/h2/early/8"), body="x" * 2000000))

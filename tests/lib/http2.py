@@ -309,6 +309,20 @@ async def _once(conn, stream, words):
         await answer(conn, stream, rest(words[1:]))
 
 
+async def _once_after(conn, stream, words):
+    """/h2/once-after/HOW/CODE/...: the same after a hint, a head, or some of a body."""
+    if conn.origin.count(stream.target) > 1:
+        await answer(conn, stream, rest(words[2:]))
+        return
+    if words[0] == "hint":
+        await _raw_head(conn, stream, [(b":status", b"103")])
+    else:
+        conn.head(stream, 200)
+    if words[0] == "body":
+        await conn.data(stream, b"first")
+    conn.h2.reset_stream(stream.number, int(words[1]))
+
+
 def _goaway_frame(last, code):
     return frame(7, 0, 0, last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
@@ -455,6 +469,7 @@ STREAMS = {
     "rst-after": _rst_after,  # /h2/rst-after/N/CODE
     "rst-complete": _rst_complete,  # /h2/rst-complete/N
     "once": _once,
+    "once-after": _once_after,
     "goaway": _goaway,
     "goaway-before": _goaway_before,
     "goaway-once": _goaway_once,
