@@ -161,6 +161,7 @@ static struct transfer_env make_env(struct fetch *f, const struct policy *policy
 {
     return (struct transfer_env){
         .libcurl_8_1 = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080100,
+        .zstd = (curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_ZSTD) != 0,
         .policy = policy,
         .local = &f->local,
         .fetch = f->params.config,

@@ -149,6 +149,14 @@ static bool method_expects_body(const char *method)
            strcmp(method, "PATCH") == 0;
 }
 
+/* All that libcurl decodes ("") where brotli may be read; see transfer_answer.c. */
+static const char *codings_of(const struct transfer *t)
+{
+    if (!transfer_wants_http2(t))
+        return "";
+    return t->env->zstd ? "deflate, gzip, zstd" : "deflate, gzip";
+}
+
 static bool set_headers(struct transfer *t)
 {
     struct own_fields own = {false, false, false};
@@ -165,7 +173,7 @@ static bool set_headers(struct transfer *t)
                                    : "Content-Type:")) /* else libcurl would make one up */
         return false;
     if (!own.accept_encoding)
-        curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, "");
+        curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, codings_of(t));
     else
         curl_easy_setopt(t->easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
     if (t->headers != NULL)

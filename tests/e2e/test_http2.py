@@ -498,6 +498,20 @@ def test_a_body_that_is_sent_again_is_sent_from_its_beginning(gatherd, origin, u
     assert origin.seen[-1].body == body.encode()
 
 
+def test_brotli_is_for_http1(gatherd, origin, url, authority):
+    """Streams of a connection are unpacked in pieces of 64 KiB, which brotli can make dear. Who asks for it
+    by a field of its own has it as it comes."""
+    result = gatherd.one(member(url("/h2/coded/br")))
+    assert outcome(result) == "http_response_content_coding receive"
+    assert "brotli" in result["error"]["message"]
+    own = gatherd.one(member(url("/size/3"), headers={"Accept-Encoding": "br"}))
+    port = origin.listen(tls=authority.context(alpn=("http/1.1",)))
+    other = gatherd.one(member(url("/size/3", port=port), http_version="1.1"))
+    assert own["ok"] is True and other["ok"] is True
+    offered = [set(seen.header("Accept-Encoding")[0].replace(" ", "").split(",")) for seen in origin.seen]
+    assert offered[1] == {"br"} and offered[2] == offered[0] | {"br"}
+
+
 def test_an_upload_that_is_refused(gatherd, origin, url):
     """A reset in the middle of a large upload, with nothing read before."""
     result = gatherd.one(member(url("/h2/early/8"), body="x" * 2000000))

@@ -420,6 +420,11 @@ HEADS = {
 }
 
 
+async def _coded(conn, stream, words):
+    """/h2/coded/CODING: two bytes that say they are packed."""
+    await _raw_head(conn, stream, [(":status", "200"), ("content-encoding", words[0])])
+
+
 async def _head(conn, stream, words):
     """/h2/head/NAME: a head of HEADS."""
     await _raw_head(conn, stream, HEADS[words[0]])
@@ -479,6 +484,7 @@ STREAMS = {
     "trailers": _trailers,
     "continuation": _continuation,
     "hints": _hints,
+    "coded": _coded,
     "head": _head,
     "frame": _frame,
     "flood": _flood,
