@@ -395,7 +395,9 @@ def test_a_stream_ends(gatherd, origin, url, path):
     assert first["ok"] is True and first["size_delivered"] == 7 and first["num_retries"] == 0
     assert last["ok"] is True and last["size_delivered"] == 8 and last["num_retries"] == 0
     assert outcome(bad) in STREAM_OUTCOMES[path].split("|"), (outcome(bad), bad["error"])
-    assert bad["http_version"] == ("2" if bad["status"] else None) and origin.accepted == before
+    assert bad["http_version"] == ("2" if bad["status"] else None)
+    # libcurl 7.88 that reads a reset together with the answer before it has given up, and asks again
+    assert origin.accepted - before == bad["num_retries"] <= (1 if "/rst-" in path else 0)
     check_failure(bad)
 
 
