@@ -28,7 +28,6 @@ struct fetch_pool {
 
 struct fetch {
     struct fetch_params params;
-    struct slots *slots; /* limits.in_flight */
     struct sched *sched;
     struct resolve *resolve;
     struct fetch_pool pools[CONFIG_NAMED_MAX];

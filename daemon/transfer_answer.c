@@ -182,12 +182,13 @@ static bool keep_header(struct transfer *t, const char *name, size_t name_len, c
 static bool extend_header(struct transfer *t, const char *more, size_t n)
 {
     struct result_extra *x = t->result->extra;
-    if (!hold(t, x, n + 1)) {
+    const bool begun = x->headers.data[x->headers.len - 2] != '\0';
+    if (!hold(t, x, n + begun)) {
         x->headers_cut = true;
         return false;
     }
     x->headers.len--; /* its NUL */
-    if (x->headers.data[x->headers.len - 1] != '\0')
+    if (begun)
         buf_add_char(&x->headers, ' ');
     buf_add(&x->headers, more, n);
     buf_add_char(&x->headers, '\0');
