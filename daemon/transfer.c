@@ -5,10 +5,11 @@
  *
  * Owns the easy handle and the option lists of one hop. What happens to it is in the files beside
  * this one: transfer_request (what is sent), transfer_connect (the connection), transfer_answer
- * (what comes back), transfer_account (phases and sizes). Marks come from our own clock at our own
- * callbacks (socket opened, TLS begun, request about to be sent, body read, first byte). libcurl's
- * times serve for one figure only, how long sending a request without a body took, as the
- * difference of two of its own marks: their zero is not known outside.
+ * (what comes back), transfer_stream (whether all of it has come), transfer_account (phases and
+ * sizes). Marks come from our own clock at our own callbacks (socket opened, TLS begun, request
+ * about to be sent, body read, first byte). libcurl's times serve for one figure only, how long
+ * sending a request without a body took, as the difference of two of its own marks: their zero is
+ * not known outside.
  */
 #include "transfer.h"
 
@@ -19,6 +20,7 @@
 #include "transfer_answer.h"
 #include "transfer_connect.h"
 #include "transfer_request.h"
+#include "transfer_stream.h"
 
 /* Our own time-outs run first, also that for connecting; this only lifts libcurl's 300 s. */
 #define CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
@@ -91,6 +93,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->would_deny[0] = '\0';
     t->body_read = 0;
     t->message[0] = '\0';
+    transfer_stream_begin(t);
     transfer_answer_begin(t);
 }
 

@@ -85,6 +85,13 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_CLOSED    /* its result is final already: nothing more is taken */
 };
 
+/* What was seen of the HTTP/2 stream of the request that was sent last; see transfer_stream.h. */
+enum transfer_stream {
+    STREAM_UNSEEN, /* nothing, or it is none */
+    STREAM_OPEN,   /* a head */
+    STREAM_ENDED,  /* END_STREAM: what comes of the answer is all of it */
+};
+
 /* What the field that came last says to us; a folded line goes on with it. */
 enum transfer_field {
     FIELD_NONE, /* none has come in this head */
@@ -148,6 +155,7 @@ struct transfer {
     int64_t tls_us;     /* TCP connected, TLS handshake begins */
     int64_t ready_us;   /* connection usable, request about to be sent */
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
+    enum transfer_stream stream;
     int sends;          /* times the request was about to be sent */
     struct ip_addr peer; /* whom it was about to be sent to */
     uint16_t peer_port;
@@ -227,6 +235,10 @@ enum phase transfer_account(struct transfer *t, int64_t end_us);
 
 /* Whether its answer is a redirect that is to be followed. */
 bool transfer_redirects(const struct transfer *t);
+
+/* libcurl says that all is well: whether that is not so, because the answer's HTTP/2 stream broke off
+ * and nothing but its end says where the body ends. */
+bool transfer_is_cut_short(const struct transfer *t);
 
 /* Finishes digest, text length, headers and body of the final hop into the result. Returns the
  * content type, valid until transfer_end(); NULL = none. */

@@ -24,6 +24,7 @@
 #include "local.h"
 #include "tls_bounds.h"
 #include "tls_trust.h"
+#include "transfer_stream.h"
 
 /* Whether that is gatherd's own listener on all addresses, by one that is not listed as its own:
  * the machine got it later, or has it without an interface's having it. */
@@ -230,6 +231,7 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     t->ready_us = clock_us();
     t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
     t->sends++;
+    transfer_stream_begin(t);
     return CURL_PREREQFUNC_OK;
 }
 
