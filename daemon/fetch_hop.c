@@ -381,7 +381,7 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
     else if (t->in_head) /* libcurl takes the end of the connection for that of the head */
         fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_INCOMPLETE, last,
                             "the connection was closed within the answer's head");
-    else if (code == CURLE_OK && transfer_is_cut_short(t))
+    else if (code == CURLE_OK && transfer_is_cut_short(t)) /* see transfer_stream.h */
         fetch_finish_failed(f, job, ERR_HTTP_RESPONSE_INCOMPLETE, last,
                             "the answer's HTTP/2 stream was broken off");
     else if (transfer_redirects(t))

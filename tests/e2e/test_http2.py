@@ -415,6 +415,72 @@ def test_a_connection_ends(gatherd, origin, url, path, kept):
     assert after["ok"] is True and after["size_delivered"] == 8 and after["http_version"] == "2"
 
 
+@pytest.mark.parametrize("name", sorted(getattr(http2, "BREAKS", ())))
+def test_a_broken_connection_ends_no_answer_well(gatherd, origin, url, name):
+    """Neither that of the stream on which it broke, nor that of one which did nothing. Who had all of his
+    keeps it. libcurl 8 says by itself that the connection was broken."""
+    ended = (INCOMPLETE,) if libcurl_version() < (8, 1) else (INCOMPLETE, "http_protocol_error receive")
+    gatherd.one(member(url("/size/1")))
+    paths = ["/chunked/9", "/h2/part/a", "/h2/part/b", "/h2/broken/%s/2" % name]
+    doc = gatherd.batch([member(url(path)) for path in paths], include=["body"])
+    whole, *parts = doc["results"]
+    assert whole["ok"] is True and whole["body"] == "abcdefghi"
+    assert {seen.conn for seen in origin.seen} == {origin.seen[0].conn}
+    for result in parts:
+        assert outcome(result) in ended, (outcome(result), result["error"])
+        check_failure(result)
+    after = gatherd.one(member(url("/size/8")))
+    assert after["ok"] is True and after["size_delivered"] == 8 and after["http_version"] == "2"
+
+
+@pytest.mark.parametrize("name", sorted(getattr(http2, "BREAKS", ())))
+def test_what_had_ended_before_is_an_answer(gatherd, origin, url, name):
+    """Whatever comes with it. Later libcurls may fail it together with the connection."""
+    result = gatherd.one(member(url("/h2/last/" + name)), include=["body"])
+    if libcurl_version() < (8, 1) or result["state"] == "done":
+        assert outcome(result) == "200" and result["body"] == "ok"
+    assert gatherd.one(member(url("/size/8")))["ok"] is True
+
+
+@pytest.mark.parametrize("path", ["/h2/half/200/-", "/h2/half/200/gzip", "/h2/half/302/-"])
+def test_a_reset_without_an_error_is_no_end(gatherd, origin, url, path):
+    """An answer without a length has one end, END_STREAM."""
+    gatherd.one(member(url("/size/1")))
+    doc = gatherd.batch([member(url("/delay/20/chunked/7")), member(url(path))])
+    other, half = doc["results"]
+    assert outcome(half) == INCOMPLETE and half["error"]["exitcode"] is None
+    assert half["num_redirects"] == 0 and half["error"]["message"] == (
+        "the answer's HTTP/2 stream was broken off"
+    )
+    check_failure(half)
+    assert other["ok"] is True and other["size_delivered"] == 7 and other["num_retries"] == 0
+
+
+@pytest.mark.parametrize("name", [*getattr(http2, "WHOLE", ()), *getattr(http2, "LENGTHS", ())])
+def test_whole_answers_stay_answers(gatherd, origin, url, name):
+    """In each way in which one may end, whatever comes behind it."""
+    result = gatherd.one(member(url("/h2/whole/" + name)))
+    status = {"204": "204", "304": "304", "error": "500"}.get(name, "200")
+    empty = ("head", "long-head", "empty-data", "length-0", "204", "304")
+    size = 0 if name in empty else 7 if name == "redirect" else 2
+    assert (outcome(result), result["size_delivered"]) == (status, size), result["error"]
+    assert result["num_redirects"] == (name == "redirect") and result["num_retries"] == 0
+
+
+@pytest.mark.parametrize("name", ["nothing", "length-0", "204", "304"])
+def test_an_answer_to_head_ends_with_its_head(gatherd, origin, url, name):
+    result = gatherd.one(member(url("/h2/whole/" + name), method="HEAD"))
+    assert outcome(result) == (name if name in ("204", "304") else "200"), result["error"]
+
+
+def test_a_body_without_a_length_that_is_cut_is_done(gatherd, origin, url):
+    """By gatherd: max_response_bytes, and the body of a redirect that is too long to be read."""
+    cut = gatherd.one(member(url("/chunked/300000"), max_response_bytes=1000))
+    assert cut["state"] == "done" and cut["truncated"] is True and cut["size_delivered"] == 1000
+    moved = gatherd.one(member(url("/chunked/300000?status=302&header=Location:/size/5")))
+    assert moved["ok"] is True
+
+
 @pytest.mark.parametrize("path", ["/close", "/reset", "/cut/after/10", "/h2/goaway-within/0"])
 def test_a_connection_ends_under_many(gatherd, origin, url, path):
     """Who had no answer yet is told so or is sent again; who had a part is told that. Nobody waits for

@@ -20,6 +20,7 @@ from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
+    PingAckReceived,
     RequestReceived,
     StreamEnded,
     StreamReset,
@@ -99,6 +100,8 @@ class Http2(Connection):
         super().__init__(origin, port, kind)
         self.streams, self.room = {}, asyncio.Event()
         self.goaway = None  # the client's error code
+        self.parts = 0  # of answers that go on
+        self.pongs = 0
         self.resets = []  # the client's error codes
         self.h2 = H2Connection(
             H2Configuration(
@@ -157,6 +160,8 @@ class Http2(Connection):
                 stream.task.cancel()
         elif isinstance(event, WindowUpdated):
             self.room.set()
+        elif isinstance(event, PingAckReceived):
+            self.pongs += 1
         elif isinstance(event, ConnectionTerminated):
             self.goaway = event.error_code
 
@@ -209,6 +214,18 @@ class Http2(Connection):
         self.flush()
         self.transport.close()
         self.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
+    async def until(self, predicate):
+        while not predicate():
+            await asyncio.sleep(0.005)
+
+    async def read_by_client(self):
+        """Until it has handed on what it was sent: it answers, and answers again."""
+        for _ in range(2):
+            before = self.pongs
+            self.h2.ping(b"12345678")
+            self.flush()
+            await self.until(lambda: self.pongs > before)
 
     def frames(self, data):
         """Frames that the library would not make."""
@@ -453,6 +470,110 @@ async def _frame(conn, stream, words):
     conn.frames(FRAMES[words[0]](stream.number))
 
 
+# Each breaks the connection in the middle of an answer.
+BREAKS = {
+    "window-0": lambda n: frame(8, 0, 0, bytes(4)),
+    "window-0-of-stream": lambda n: frame(8, 0, n, bytes(4)),
+    "window-overflow": FRAMES["window-0"],
+    "settings-length": lambda n: frame(FRAME_SETTINGS, 0, 0, b"abc"),
+    "settings-window": FRAMES["settings"],
+    "settings-ack": lambda n: frame(FRAME_SETTINGS, 1, 0, b"") * 3,
+    "ping-length": lambda n: frame(FRAME_PING, 0, 0, b"123"),
+    "data-on-0": FRAMES["data-on-0"],
+    "data-idle": lambda n: frame(FRAME_DATA, 0, n + 200, b"x"),
+    "push": FRAMES["push"],
+    "hpack": FRAMES["hpack"],
+    "too-long": lambda n: frame(FRAME_DATA, 0, n, b"x" * 40000),
+    "continuation": lambda n: frame(FRAME_CONTINUATION, END_HEADERS, n, b""),
+    "rst-idle": lambda n: frame(3, 0, n + 200, bytes(4)),
+    "rst-length": lambda n: frame(3, 0, n, b"x"),
+    "goaway-short": lambda n: frame(7, 0, 0, b"x"),
+    "stream-even": FRAMES["stream-even"],
+    "padding": lambda n: frame(FRAME_DATA, 8, n, b"\xffx"),
+    "trailers-go-on": lambda n: frame(FRAME_HEADERS, 0, n, b"") + frame(FRAME_DATA, 1, n, b""),
+    "garbage": FRAMES["garbage"],
+}
+
+
+async def _part(conn, stream, _words):
+    """/h2/part/...: the first half of an answer without a length."""
+    conn.head(stream, 200)
+    await conn.data(stream, b"first ")
+    conn.parts += 1
+    await asyncio.Event().wait()
+
+
+async def _broken(conn, stream, words):
+    """/h2/broken/NAME/COUNT: when so many have their part, half an answer without a length; once that
+    was read, a frame of BREAKS. The connection ends when the client says so."""
+    await conn.until(lambda: conn.parts >= int(words[1]))
+    conn.head(stream, 200)
+    await conn.data(stream, b"half of it")
+    await conn.read_by_client()
+    conn.frames(BREAKS[words[0]](stream.number))
+    await conn.until(lambda: conn.goaway is not None)
+    conn.fin()
+
+
+async def _half(conn, stream, words):
+    """/h2/half/STATUS/CODING: a part of an answer without a length; once that was read, RST_STREAM with
+    NO_ERROR."""
+    coded = encoded_body(parse_script("/gzip/size/5000"))
+    fields = [("location", "/size/3")] if words[0] == "302" else []
+    fields += [("content-encoding", "gzip")] if words[1] == "gzip" else []
+    conn.head(stream, int(words[0]), fields)
+    await conn.data(stream, coded[: len(coded) // 2] if words[1] == "gzip" else b"half of it")
+    await conn.read_by_client()
+    conn.h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
+    conn.flush()
+
+
+def _status(number):
+    return block([(":status", str(number))])
+
+
+def _ok_then(rest_of_it, *fields):
+    return lambda n: head_frames(n, fields) + rest_of_it(n)
+
+
+# Whole answers, as they may be sent too. Those of LENGTHS and a HEAD's need no END_STREAM.
+WHOLE = {
+    "head": lambda n: head_frames(n, [], end=True),
+    "long-head": lambda n: head_frames(n, [("x", "y" * 20000)], end=True),
+    "empty-data": _ok_then(lambda n: frame(FRAME_DATA, 1, n, b"")),
+    "padded": _ok_then(lambda n: frame(FRAME_DATA, 9, n, b"\3ok\0\0\0")),
+    "end-alone": _ok_then(lambda n: frame(0, 0, n, b"ok") + frame(0, 1, n, b"")),
+    "trailers": _ok_then(lambda n: frame(0, 0, n, b"ok") + head_frames(n, [("x", "y")], b"", True)),
+    "hints": lambda n: head_frames(n, [], _status(103)) + head_frames(n, []) + frame(0, 1, n, b"ok"),
+    "redirect": lambda n: head_frames(n, [("location", "/size/2")], _status(302))
+    + frame(0, 1, n, b"moved"),
+    "error": lambda n: head_frames(n, [], _status(500)) + frame(0, 1, n, b"no"),
+}
+LENGTHS = {
+    "length": _ok_then(lambda n: frame(0, 0, n, b"ok"), ("content-length", "2")),
+    "length-0": _ok_then(lambda n: b"", ("content-length", "0")),
+    "204": lambda n: head_frames(n, [], _status(204)),
+    "304": lambda n: head_frames(n, [], _status(304)),
+}
+
+
+async def _whole(conn, stream, words):
+    """/h2/whole/NAME: an answer of WHOLE or LENGTHS, or only a head; once that was read, RST_STREAM with
+    NO_ERROR."""
+    sent = (WHOLE | LENGTHS).get(words[0]) or _ok_then(lambda n: b"")
+    conn.frames(sent(stream.number))
+    await conn.read_by_client()
+    conn.frames(frame(3, 0, stream.number, bytes(4)))
+
+
+async def _last(conn, stream, words):
+    """/h2/last/NAME: a whole answer, and with it a frame of BREAKS."""
+    whole = WHOLE["end-alone"](stream.number)
+    conn.frames(whole + BREAKS[words[0]](stream.number))
+    await conn.until(lambda: conn.goaway is not None)
+    conn.fin()
+
+
 async def _flood(conn, stream, words):
     """/h2/flood/NAME: thousands of ping, settings or empty data, and nothing else. Not without end: the
     answers to them keep a server in Python busy."""
@@ -488,4 +609,9 @@ STREAMS = {
     "head": _head,
     "frame": _frame,
     "flood": _flood,
+    "part": _part,
+    "broken": _broken,
+    "half": _half,
+    "whole": _whole,
+    "last": _last,
 }
