@@ -3,11 +3,13 @@
  * main - options and one call; the rest is libgatherd.a.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include <ares.h>
 #include <curl/curl.h>
@@ -137,10 +139,23 @@ static int test_config(const struct config *config)
     return ok ? EX_OK : EX_CONFIG;
 }
 
+/* Of who was started without them: else the first files opened would be standard descriptors, and a
+ * pipe of libuv's standard error. What is written to one of these fails, as on a closed one. */
+static void open_standard(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDONLY);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.path = NULL};
     struct buf errors;
+    open_standard();
     int rc = parse_options(argc, argv, &options);
     memory_setup();
     if (rc >= 0)

@@ -312,6 +312,36 @@ def test_a_storm_of_signals(spawn, origin):
         assert reply.status == 503 or [r["state"] for r in reply.json()["results"]] == ["cancelled", "done"]
 
 
+@pytest.mark.parametrize("closed", ["0", "1", "2", "12", "012"])
+def test_started_without_standard_descriptors(tmp_path, base_options, origin, closed):
+    """None of its own files becomes one: the log would go there, and libuv would not close it."""
+    shell = "exec %s; exec \"$@\"" % " ".join("%s>&-" % fd for fd in closed)
+    daemon = proc.Gatherd(
+        *base_options,
+        "policy.default.allow=127.0.0.1",
+        bind="unix:" + str(tmp_path / "s"),
+        wrapper=("bash", "-c", shell, "bash"),
+        start=False
+    )
+    daemon.start_nowait()
+    daemon.unix = str(tmp_path / "s")
+    try:
+        wait_for(lambda: is_ready(daemon), 15)
+        for fd in closed:
+            assert os.readlink("/proc/%d/fd/%s" % (daemon.pid, fd)) == "/dev/null"
+        assert daemon.one(origin.url("/size/7"))["ok"]
+    finally:
+        daemon.stop()
+
+
+def is_ready(daemon):
+    """Of one whose log is not read."""
+    try:
+        return daemon.get("/-/ready").status == 200
+    except OSError:
+        return False
+
+
 def test_a_full_queue_says_when_to_come_again(spawn, origin):
     """limits.queued: what does not fit is refused with Retry-After, what was taken is answered, and
     then there is room again."""
