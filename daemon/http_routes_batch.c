@@ -72,7 +72,7 @@ static const char *join_accept(const struct http_head *head, struct buf *out)
 
 static bool choose_view(struct call *c, const struct http_head *head, struct problem *p)
 {
-    char format[16];
+    char format[16] = "";
     struct buf accept;
     buf_init(&accept, 0);
     int times = get_format(exchange_query(c->exchange), format, sizeof format);
@@ -86,10 +86,11 @@ static bool choose_view(struct call *c, const struct http_head *head, struct pro
     buf_fini(&accept);
     if (c->encoder != NULL)
         return true;
+    /* Of a URL by mistake only its scheme is said. */
     problem_set(p, by_format ? 400 : 406,
-                by_format ? "format=%s is not known; answers are made as %s (json, ndjson, text)"
-                          : "no view fits Accept%s; answers are made as %s",
-                by_format ? format : "", encode_media_types());
+                by_format ? "format=%.*s is not known; answers are made as %s (json, ndjson, text)"
+                          : "no view fits Accept%.*s; answers are made as %s",
+                by_format ? (int)strcspn(format, "%:@/") : 0, format, encode_media_types());
     return false;
 }
 

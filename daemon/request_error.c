@@ -4,8 +4,9 @@
  * was perhaps meant. Called by the other request files when they have found a fault; owns nothing.
  *
  * All text that a client sent passes request_quote() on its way into a message, so that a message
- * is valid UTF-8 without controls and no part of it is long. Places are chains on the stack of the
- * readers, so a pointer costs nothing until it is wanted.
+ * is valid UTF-8 without controls and no part of it is long. What may be the credentials of a URL
+ * is left out of messages and pointers as it is of answers: a URL may stand anywhere by mistake.
+ * Places are chains on the stack of the readers, so a pointer costs nothing until it is wanted.
  */
 #include "request_internal.h"
 
@@ -15,10 +16,23 @@
 
 #include <jansson.h>
 
+#include "encode.h"
 #include "utf8.h"
 
 #define QUOTE_BYTES 64 /* of the text that is quoted */
 #define WORD_MAX 24    /* longest name that a typing error is looked for in */
+
+/* The length of what may be the credentials of a URL in the text; they start at *at. 0 = none, and
+ * *at is n. An @ alone makes no URL: ids may be addresses of mail. */
+static size_t find_secret(const char *s, size_t n, size_t *at)
+{
+    size_t secret = 0;
+    if (memchr(s, ':', n) || memmem(s, n, "//", 2))
+        secret = encode_userinfo(s, n, false, at);
+    if (secret == 0)
+        *at = n;
+    return secret;
+}
 
 /* --- the pointer ------------------------------------------------------------------------------ */
 
@@ -38,11 +52,17 @@ static void pointer_add(struct pointer *p, const char *s, size_t n)
 /* RFC 6901: ~ and / of a key are escaped. */
 static void pointer_add_key(struct pointer *p, const char *key)
 {
-    for (; *key; key++) {
-        if (*key == '~' || *key == '/')
-            pointer_add(p, *key == '~' ? "~0" : "~1", 2);
+    size_t n = strlen(key), at;
+    size_t secret = find_secret(key, n, &at);
+    for (size_t i = 0; i < n; i++) {
+        if (i == at)
+            i += secret;
+        if (i == n)
+            return;
+        if (key[i] == '~' || key[i] == '/')
+            pointer_add(p, key[i] == '~' ? "~0" : "~1", 2);
         else
-            pointer_add(p, key, 1);
+            pointer_add(p, key + i, 1);
     }
 }
 
@@ -99,9 +119,23 @@ bool request_fail(struct reader *r, const struct place *at, const char *fmt, ...
 
 /* --- quoting ---------------------------------------------------------------------------------- */
 
-const char *request_quote(char out[REQUEST_QUOTE_MAX], const char *s, size_t n)
+/* Copies the text without its credentials, or the first `size` bytes of that. Returns how long all
+ * of it is. */
+static size_t copy_shown(char *out, size_t size, const char *s, size_t n)
 {
-    size_t keep = utf8_prefix(s, n, QUOTE_BYTES), len = 0;
+    size_t at;
+    size_t secret = find_secret(s, n, &at);
+    size_t before = at < size ? at : size, after = n - at - secret;
+    memcpy(out, s, before);
+    memcpy(out + before, s + at + secret, after < size - before ? after : size - before);
+    return n - secret;
+}
+
+const char *request_quote(char out[REQUEST_QUOTE_MAX], const char *text, size_t text_len)
+{
+    char s[QUOTE_BYTES + 8]; /* utf8_prefix() looks at what follows */
+    size_t n = copy_shown(s, sizeof s, text, text_len);
+    size_t keep = utf8_prefix(s, n < sizeof s ? n : sizeof s, QUOTE_BYTES), len = 0;
     out[len++] = '"';
     for (size_t i = 0; i < keep;) {
         int length = utf8_sequence(s + i, keep - i);

@@ -199,8 +199,9 @@ bool request_fail(struct reader *r, const struct place *at, const char *fmt, ...
 
 #define REQUEST_QUOTE_MAX 80
 
-/* The text in quotes for a message: valid UTF-8, no controls, cut where it is long. Returns out. */
-const char *request_quote(char out[REQUEST_QUOTE_MAX], const char *s, size_t n);
+/* The text in quotes for a message: valid UTF-8, no controls, no credentials of a URL, cut where it
+ * is long. Returns out. */
+const char *request_quote(char out[REQUEST_QUOTE_MAX], const char *text, size_t text_len);
 
 /* A value in words: `null`, `17`, `the string "abc"`, `an array`. Returns out. */
 const char *request_describe(char out[REQUEST_QUOTE_MAX + 16], const struct json_t *value);

@@ -249,6 +249,21 @@ static const char *syntax_words(const json_error_t *e, char *text, size_t size)
     return text;
 }
 
+/* How much of a token is shown. It is raw, and perhaps not whole: where an @ follows somewhere, of
+ * what may be a URL only what stands before its slashes, however they are written. */
+static size_t shown_length(const char *token, size_t n, size_t text_left)
+{
+    n = utf8_prefix(token, n, NEAR_MAX);
+    if (!memchr(token, '@', text_left) && !memmem(token, text_left, "\\u0040", 6))
+        return n;
+    for (size_t i = 0; i < n; i++) {
+        bool escape = token[i] == '\\' && i + 1 < n && token[i + 1] == 'u';
+        if (token[i] == '/' || token[i] == ':' || escape)
+            return i;
+    }
+    return n;
+}
+
 static json_t *fail_syntax(const struct scan *s, const json_error_t *e)
 {
     char words[120], near[REQUEST_QUOTE_MAX];
@@ -259,7 +274,7 @@ static json_t *fail_syntax(const struct scan *s, const json_error_t *e)
     }
     end = end < s->len ? end : s->len;
     size_t start = token_start(s->text, end);
-    size_t n = utf8_prefix(s->text + start, end - start, NEAR_MAX);
+    size_t n = shown_length(s->text + start, end - start, s->len - start);
     (void)request_fail(s->r, s->at, "syntax error at byte %zu: %s, near %s", s->base + start,
                        syntax_words(e, words, sizeof words),
                        request_quote(near, s->text + start, n));

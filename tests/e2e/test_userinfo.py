@@ -226,6 +226,33 @@ def everything(daemon, members, **fields):
         yield "%s %r %s" % (reply.status, reply.headers, reply.body.decode("utf-8", "replace"))
 
 
+def refuse_misplaced(daemon, url):
+    """A URL where none belongs, or in what is no JSON."""
+    for body in (
+        {"requests": url},
+        {url: 1},
+        [{url: {}}],
+        [{"url": url, "timeout_ms": url}],
+        [{"url": url, "headers": url}],
+        [{"url": url, "headers": {url: "a"}}],
+        [{"url": url, "id": url}] * 2,
+        {"requests": [url], "fail": url},
+        {"requests": [url], "include": [url]},
+        '["%s\\q"]' % url,
+        '["%s\\q"]' % url.replace("/", "\\/"),
+        '["%s\x01"]' % url,
+        '["%s' % url,
+        "[%s]" % url,
+    ):
+        reply = daemon.post(body)
+        assert reply.status == 400, reply
+        assert_silent(reply.body)
+    for query in ("concurrency=" + url, url + "=1", "format=" + url, "format=http://%s@h" % USER[:6]):
+        reply = daemon.post([url], query)
+        assert reply.status == 400, reply
+        assert_silent(reply.body, SECRETS + (USER[:6],))
+
+
 def test_nothing_says_it(daemon, origin, dns, refused):
     """Answers in every view with all that can be included, of each way to end; problems, headers,
     metrics; and the log at level debug, which the end of this module looks through."""
@@ -260,6 +287,7 @@ def test_nothing_says_it(daemon, origin, dns, refused):
         reply = daemon.post(broken)
         assert reply.status == 400
         assert_silent(reply.body)
+    refuse_misplaced(daemon, members[0])
     assert_silent(daemon.get("/metrics").body)
     assert_silent(daemon.log())
     assert re.search(r"batch", daemon.log())  # there is something to look through

@@ -636,6 +636,56 @@ static void check_refused(const struct refused *c)
                  e.detail);
 }
 
+#define LOGIN "user:hunter2@"
+
+/* A URL that stands where none belongs, or that is no JSON: its credentials are not said. */
+static const struct refused with_login[] = {
+    {B("\"fail\":\"http://" LOGIN "h/\""), "", "/fail", "\"http://h/\"", NO_SYNTAX},
+    {B("\"include\":[\"//" LOGIN "h\"]"), "", "/include/0", "\"//h\"", NO_SYNTAX},
+    {"{\"requests\":\"http://" LOGIN "h/\"}", "", "/requests", "the string \"http://h/\"",
+     NO_SYNTAX},
+    {"{\"http://" LOGIN "h/\":1}", "", "/http:~1~1h~1", "unknown batch field \"http://h/\"",
+     NO_SYNTAX},
+    {"{\"" LOGIN "\":1}", "", "/", "unknown batch field \"\"", NO_SYNTAX},
+    {"[{\"http://" LOGIN "h\":1}]", "", "/0/http:~1~1h", "unknown member field \"http://h\"",
+     NO_SYNTAX},
+    {"[{\"url\":\"u\",\"timeout_ms\":\"http://" LOGIN "h/\"}]", "", "/0/timeout_ms",
+     "not the string \"http://h/\"", NO_SYNTAX},
+    {"[{\"url\":\"u\",\"method\":\"http:\\\\\\\\" LOGIN "h/\"}]", "", "/0/method",
+     "\"http:\\\\h/\"", NO_SYNTAX},
+    {"[{\"url\":\"u\",\"headers\":{\"http://" LOGIN "h/\":\"a\"}}]", "",
+     "/0/headers/http:~1~1h~1", "\"http://h/\" is no header name", NO_SYNTAX},
+    {"[{\"url\":\"u\",\"id\":\"http://" LOGIN "h/\"},{\"url\":\"u\",\"id\":\"http://" LOGIN
+     "h/\"}]", "", "/1/id", "\"http://h/\"", NO_SYNTAX},
+    {"[{\"url\":\"u\",\"id\":\"a@h\"},{\"url\":\"u\",\"id\":\"a@h\"}]", "", "/1/id", "\"a@h\"",
+     NO_SYNTAX},
+    {"u", "timeout_ms=http://" LOGIN "h/", "?timeout_ms", "the string \"http://h/\"", -1,
+     REQUEST_URI_LIST},
+    {"u", "http://" LOGIN "h/=1", "?http:~1~1h~1", "parameter \"http://h/\"", -1, REQUEST_URI_LIST},
+    /* longer than what is quoted of a text */
+    {"{\"http://user:0123456789012345678901234567890123456789012345678901234567890123456789hunter2@"
+     "h/\":1}", "", "/http:~1~1h~1", "\"http://h/\"", NO_SYNTAX},
+    {"[\"http://" LOGIN "h/\\q\"]", "", "", "near \"\"http\"", 1, REQUEST_JSON},
+    {"[\"http:\\/\\/" LOGIN "h/\\q\"]", "", "", "near \"\"http\"", 1, REQUEST_JSON},
+    {"[\"\\u002f/u:hunter2\\q\\u0040h/\"]", "", "", "near \"\"\"", 1, REQUEST_JSON},
+    {"[\"//u:hunter2\\q@h/\"]", "", "", "near \"\"\"", 1, REQUEST_JSON},
+    {"[http://" LOGIN "h/]", "", "", "near \"http\"", 1, REQUEST_JSON},
+    {"[\"u\" \"//" LOGIN "h\"]", "", "", "expected, near \"\"\"", 5, REQUEST_JSON},
+};
+
+static void test_credentials_are_not_said(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof with_login / sizeof *with_login; i++) {
+        const struct refused *c = &with_login[i];
+        struct request_error e;
+        check_refused(c);
+        assert_null(parse_query(c->body, c->type, c->query, &e));
+        assert_null(strstr(e.detail, "hunter2"));
+        assert_null(strstr(e.pointer, "hunter2"));
+    }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -1361,6 +1411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_taken, setup),
         cmocka_unit_test_setup(test_refused, setup),
+        cmocka_unit_test_setup(test_credentials_are_not_said, setup),
         cmocka_unit_test_setup(test_refused_headers, setup),
         cmocka_unit_test_setup(test_content_types, setup),
         cmocka_unit_test_setup(test_options_are_shared, setup),
