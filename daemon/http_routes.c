@@ -46,15 +46,6 @@ void routes_answer_problem(struct call *c, const struct problem *p)
     routes_answer(c, &a);
 }
 
-void routes_copy_field(const struct http_head *head, const char *name, char *out, size_t max)
-{
-    const struct http_field *f = http_find(head, name);
-    size_t n = f != NULL && f->value_len < max ? f->value_len : 0;
-    if (n > 0)
-        memcpy(out, f->value, n);
-    out[n] = '\0';
-}
-
 size_t routes_members_queued(const struct routes *r)
 {
     return shard_waiting(r->params.shard) + batches_unsubmitted(r->params.batches);
@@ -175,7 +166,10 @@ static const struct route *find_route(struct exchange *ex, struct problem *p)
 /* Echoed when it is short and harmless, else the batch's id stands in. */
 static void take_request_id(struct call *c, const struct http_head *head)
 {
-    routes_copy_field(head, "X-Request-Id", c->request_id, sizeof c->request_id);
+    const struct http_field *f = http_find(head, "X-Request-Id");
+    if (f == NULL || f->value_len > REQUEST_ID_MAX)
+        return;
+    memcpy(c->request_id, f->value, f->value_len); /* the call is zeroed */
     for (const char *s = c->request_id; *s != '\0'; s++)
         if (*s <= ' ' || *s >= 0x7f)
             c->request_id[0] = '\0';

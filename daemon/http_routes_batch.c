@@ -96,10 +96,8 @@ static bool choose_view(struct call *c, const struct http_head *head, struct pro
 
 static bool choose_type(struct call *c, const struct http_head *head, struct problem *p)
 {
-    char type[256];
     const struct http_field *f = http_find(head, "Content-Type");
-    routes_copy_field(head, "Content-Type", type, sizeof type);
-    c->type = request_type(f != NULL ? type : NULL);
+    c->type = request_type(f != NULL ? f->value : NULL);
     if (http_find(head, "Content-Encoding") != NULL) {
         problem_set(p, 415, "Content-Encoding is not supported; send the body as it is");
         return false;
@@ -212,13 +210,37 @@ static void give_quota_back(struct call *c)
 
 /* --- before the body, all of it --- */
 
+/* Whether the name is one of a list of NAME[=VALUE][;PARAMETER...], in any case (RFC 7240). */
+static bool is_preferred(const char *list, const char *name)
+{
+    bool begins = true, quoted = false;
+    for (const char *s = list; *s != '\0'; s++) {
+        if (begins && strchr(" \t,", *s) == NULL) {
+            if (parse_equal_nocase(s, strcspn(s, " \t=;,"), name))
+                return true;
+            begins = false;
+        }
+        if (*s == '"')
+            quoted = !quoted;
+        else if (quoted && *s == '\\' && s[1] != '\0')
+            s++;
+        else if (!quoted && *s == ',')
+            begins = true;
+    }
+    return false;
+}
+
 static bool is_supported(const struct http_head *head, struct problem *p)
 {
-    const struct http_field *f = http_find(head, "Prefer");
-    if (f == NULL || strstr(f->value, "respond-async") == NULL)
-        return true;
-    problem_set(p, 400, "Prefer: respond-async is not supported yet by this version");
-    return false;
+    for (size_t i = 0; i < head->count; i++) {
+        const struct http_field *f = &head->fields[i];
+        if (!parse_equal_nocase(f->name, f->name_len, "Prefer") ||
+            !is_preferred(f->value, "respond-async"))
+            continue;
+        problem_set(p, 400, "Prefer: respond-async is not supported yet by this version");
+        return false;
+    }
+    return true;
 }
 
 void routes_batch_on_head(struct call *c)

@@ -66,10 +66,6 @@ void routes_answer_problem(struct call *c, const struct problem *p);
 /* Members that wait: for their loop, for a slot, or for their batch to hand them over. */
 size_t routes_members_queued(const struct routes *r);
 
-/* The value of the head's first field of that name; empty when there is none, or when it does not
- * fit into `max` bytes with its NUL. */
-void routes_copy_field(const struct http_head *head, const char *name, char *out, size_t max);
-
 /* --- http_routes_batch.c --- */
 
 /* The route's two steps: before the body (a problem is answered at once), and when it is in. */

@@ -90,7 +90,10 @@ def test_curl_d(gatherd, origin, type, make):
         "image/png",
         "application/jsonx",
         "text/html",
+        "image/png; x=" + "a" * 300,
+        "a" * 300 + "/b",
     ],
+    ids=lambda type: type[:40],
 )
 def test_other_types_are_415(gatherd, origin, type):
     problem = gatherd.refused("[]", 415, type=type)
@@ -522,9 +525,39 @@ def test_member_fields_not_supported_yet(gatherd, origin, field):
     assert not origin.seen
 
 
-def test_respond_async_is_not_supported_yet(gatherd, origin):
-    problem = gatherd.refused([origin.url("/ok")], headers={"Prefer": "respond-async"})
+def prefer(gatherd, origin, values):
+    body = json.dumps([origin.url("/ok")]).encode()
+    fields = [("Content-Type", "application/json")] + [("Prefer", value) for value in values]
+    return gatherd.request("POST", "/v1/batch", body, fields)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["respond-async"],
+        ["Respond-Async"],
+        ["wait=5", "respond-async"],
+        ["wait=5 , RESPOND-ASYNC;x=y"],
+        ['a="b,c\\"", respond-async=""'],
+        ["x=" + "a" * 300 + ",respond-async"],
+    ],
+    ids=lambda values: " + ".join(values)[:40],
+)
+def test_respond_async_is_not_supported_yet(gatherd, origin, values):
+    """The name in any case, anywhere in the list that all fields are."""
+    problem = contract.problem(prefer(gatherd, origin, values), 400)
     assert "not supported" in problem["detail"] and not origin.seen
+
+
+@pytest.mark.parametrize("values", [["wait=5"], ["respond-asynchronously"], ['a="b, respond-async"']], ids=str)
+def test_other_preferences_are_passed_over(gatherd, origin, values):
+    assert prefer(gatherd, origin, values).status == 200
+
+
+def test_long_types_are_read_whole(gatherd, origin):
+    line = json.dumps({"url": origin.url("/size/1")})
+    reply = gatherd.post(line + "\n" + line, type="application/x-ndjson; x=" + "a" * 300)
+    assert len(decoded(reply)["results"]) == 2
 
 
 # URLs: the batch runs, the member fails
