@@ -250,6 +250,8 @@ static int up_loop(struct gatherd *g)
         .arg = g,
         .metrics = &g->metrics,
     };
+    sigset_t none;
+    sigemptyset(&none);
     int rc = uv_loop_init(&g->loop);
     if (rc != 0) {
         LOG_ERROR("gatherd", "step=loop_init error=\"%s\"", uv_strerror(rc));
@@ -267,6 +269,7 @@ static int up_loop(struct gatherd *g)
     uv_signal_start(&g->sigterm, on_stop_signal, SIGTERM);
     uv_signal_start(&g->sigint, on_stop_signal, SIGINT);
     uv_signal_start(&g->sighup, on_sighup, SIGHUP);
+    pthread_sigmask(SIG_SETMASK, &none, NULL); /* who started us may have blocked them */
     return 0;
 }
 

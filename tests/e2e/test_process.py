@@ -9,6 +9,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import threading
 import time
 
@@ -332,6 +333,24 @@ def test_started_without_standard_descriptors(tmp_path, base_options, origin, cl
         assert daemon.one(origin.url("/size/7"))["ok"]
     finally:
         daemon.stop()
+
+
+START = "import os, signal, sys; %s; os.execv(sys.argv[1], sys.argv[1:])"
+BLOCKED = START % "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); os.kill(os.getpid(), signal.SIGHUP)"
+IGNORED = START % "[signal.signal(n, signal.SIG_IGN) for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize("how", [BLOCKED, IGNORED], ids=["blocked", "ignored"])
+def test_started_with_signals_off(spawn, origin, how, number):
+    """Whoever started it may have blocked or ignored them; it listens to its own all the same."""
+    daemon = spawn(wrapper=(sys.executable, "-c", how), args=("-c", "/dev/null"))
+    if how == IGNORED:
+        daemon.signal(signal.SIGHUP)
+    daemon.wait_log("info gatherd: reloaded", 10 * proc.scale())
+    assert daemon.one(origin.url("/size/7"))["ok"]
+    daemon.signal(number)
+    assert daemon.wait_exit(10 * proc.scale()) == 0
 
 
 def is_ready(daemon):
