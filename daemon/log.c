@@ -14,10 +14,15 @@
  *
  * Held lines are whole lines in one more array of that size. They are written before any line that
  * is not held, so all keep their order; a process that dies by a signal takes them with it.
+ *
+ * Who stops reading stderr must not stop the daemon: nothing is written but what is taken at once,
+ * a pipe or socket that polls writable having room for PIPE_BUF bytes. The rest is counted. (Where
+ * another process fills it between the two calls, the write waits.)
  */
 #include "log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -31,7 +36,8 @@
 #include "utf8.h"
 
 #define LOG_LINE_MAX 4096
-#define LOG_TAIL_MAX 8 /* "...", the end of a JSON object, a newline */
+#define LOG_COUNT_MAX 256 /* a line of ours that says a number */
+#define LOG_TAIL_MAX 8    /* "...", the end of a JSON object, a newline */
 #define LOG_REPEAT_US US_PER_S
 
 static const struct {
@@ -55,6 +61,7 @@ static struct {
     char last[LOG_LINE_MAX];
     int64_t last_us; /* when it was printed, not when it came again */
     int64_t repeats;
+    int64_t unwritten; /* lines, since the last one that was written */
     bool hold;
     size_t held_len;
     char held[LOG_LINE_MAX];
@@ -153,12 +160,54 @@ static void add_start(struct buf *line, enum log_level level, const char *module
     buf_add_str(line, json ? "\",\"message\":\"" : ": ");
 }
 
-static void write_out(const char *data, size_t len)
+/* The whole line, or as much as fits and "...". */
+static void compose(struct buf *line, enum log_level level, const char *module, const char *message)
 {
+    bool json = log_state.format == LOG_FORMAT_JSON;
+    line->limit = line->cap -= LOG_TAIL_MAX;
+    add_start(line, level, module);
+    add_message(line, message, strlen(message), json);
+    line->limit = line->cap += LOG_TAIL_MAX;
+    if (line->failed) {
+        line->failed = false;
+        BUF_ADD_LITERAL(line, "...");
+    }
+    buf_add_str(line, json ? "\"}\n" : "\n");
+}
+
+/* False: it was not taken, because that would have had to be waited for. */
+static bool write_now(const char *data, size_t len)
+{
+    struct pollfd to = {.fd = STDERR_FILENO, .events = POLLOUT};
     ssize_t n;
+    if (poll(&to, 1, 0) == 0)
+        return false;
     do {
         n = write(STDERR_FILENO, data, len);
     } while (n < 0 && errno == EINTR);
+    return n >= 0 || errno != EAGAIN;
+}
+
+static bool write_unwritten(void)
+{
+    char text[LOG_COUNT_MAX], count[80];
+    struct buf line = {.data = text, .cap = sizeof text - 1, .limit = sizeof text - 1};
+    snprintf(count, sizeof count, "lines=%lld error=\"not written, standard error was full\"",
+             (long long)log_state.unwritten);
+    compose(&line, LOG_LEVEL_WARN, "log", count);
+    if (!write_now(line.data, line.len))
+        return false;
+    log_state.unwritten = 0;
+    return true;
+}
+
+/* Whole lines, at most PIPE_BUF bytes. */
+static void write_out(const char *data, size_t len)
+{
+    if ((log_state.unwritten == 0 || write_unwritten()) && write_now(data, len))
+        return;
+    for (size_t i = 0; i < len; i++)
+        log_state.unwritten += data[i] == '\n';
 }
 
 static void write_held(void)
@@ -201,21 +250,12 @@ void log_flush(void)
     pthread_mutex_unlock(&log_state.lock);
 }
 
-/* Composes the line and puts it out; the lock is held, so that lines keep their order. */
+/* The lock is held from here on, so that lines keep their order. */
 static void write_line(enum log_level level, const char *module, const char *message)
 {
-    bool json = log_state.format == LOG_FORMAT_JSON;
     char text[LOG_LINE_MAX];
     struct buf line = {.data = text, .cap = sizeof text - 1, .limit = sizeof text - 1};
-    line.limit = line.cap -= LOG_TAIL_MAX;
-    add_start(&line, level, module);
-    add_message(&line, message, strlen(message), json);
-    line.limit = line.cap += LOG_TAIL_MAX;
-    if (line.failed) {
-        line.failed = false;
-        BUF_ADD_LITERAL(&line, "...");
-    }
-    buf_add_str(&line, json ? "\"}\n" : "\n");
+    compose(&line, level, module, message);
     put_out(level, &line);
 }
 

@@ -10,7 +10,8 @@
  * finished line are escaped as \xNN, so a hostile string cannot forge a line. A line that repeats
  * the previous one within a second is counted and the count printed with the next line. Never log
  * credentials, query strings or bodies. One write(2) a line, or for some lines after log_hold();
- * usable from any thread.
+ * lines that stderr does not take at once are left out, and their number is said before the next
+ * one. Usable from any thread; never blocks.
  */
 #ifndef GATHERD_LOG_H
 #define GATHERD_LOG_H

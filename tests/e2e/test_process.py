@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The process under load: stopped, reloaded, killed, full. What a client was promised it gets whole, and
 the daemon is back at once."""
+import fcntl
 import http.client
 import json
 import os
@@ -351,6 +352,36 @@ def test_started_with_signals_off(spawn, origin, how, number):
     assert daemon.one(origin.url("/size/7"))["ok"]
     daemon.signal(number)
     assert daemon.wait_exit(10 * proc.scale()) == 0
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path, base_options):
+    """What standard error does not take is left out and counted; batches and the stop go on."""
+    path = str(tmp_path / "log")
+    os.mkfifo(path)
+    log = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 8192)
+    daemon = proc.Gatherd(
+        *base_options,
+        bind="unix:" + str(tmp_path / "s"),
+        wrapper=("bash", "-c", 'exec "$@" 2>%s' % path, "bash"),
+        start=False
+    )
+    daemon.start_nowait()
+    daemon.unix = str(tmp_path / "s")
+    try:
+        wait_for(lambda: is_ready(daemon), 15)
+        for _ in range(60):
+            assert daemon.post(["no-url"], timeout=20 * proc.scale()).status == 200
+        text = os.read(log, 65536)
+        daemon.batch(["no-url"])
+        daemon.stop()
+        text += os.read(log, 65536)
+    finally:
+        daemon.kill()
+        os.close(log)
+    written = text.count(b" info batch: ")
+    counted = sum(int(n) for n in re.findall(rb" warn log: lines=(\d+) error=", text))
+    assert 1 <= written < 61 and written + counted == 61, text.decode()
 
 
 def is_ready(daemon):

@@ -13,6 +13,7 @@ POOL_LIMIT; so are the resolver's UDP sockets, RESOLVER_LIMIT at most.
 """
 import collections
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -222,6 +223,8 @@ class Gatherd:
             stderr=subprocess.PIPE,
             env=self.env,
         )
+        with contextlib.suppress(OSError):  # a burst of the log must find room: the daemon waits for no reader
+            fcntl.fcntl(self.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 

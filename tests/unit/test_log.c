@@ -6,6 +6,8 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,6 +28,8 @@ static int64_t fake_wall_us = INT64_C(1793534400123456);
 static bool stderr_is_socket;
 static int interrupts;  /* that many writes fail with EINTR first */
 static int write_errno; /* every write fails with it; 0 = none does */
+static bool is_full;    /* stderr does not poll writable */
+static int pipe_end = -1; /* what stderr is, when it is real */
 static char written[1 << 20];
 static size_t written_len;
 static int writes;
@@ -47,9 +51,20 @@ static int test_log_fstat(int fd, struct stat *st)
     return 0;
 }
 
+static int test_log_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    assert_int_equal(count, 1);
+    assert_int_equal(fds->fd, STDERR_FILENO);
+    assert_int_equal(timeout, 0);
+    struct pollfd real = {.fd = pipe_end, .events = fds->events};
+    return pipe_end < 0 ? !is_full : poll(&real, 1, 0);
+}
+
 static ssize_t test_log_write(int fd, const void *data, size_t n)
 {
     assert_int_equal(fd, STDERR_FILENO);
+    if (pipe_end >= 0)
+        return write(pipe_end, data, n);
     if (interrupts > 0 || write_errno) {
         errno = interrupts > 0 ? EINTR : write_errno;
         interrupts -= interrupts > 0;
@@ -64,9 +79,11 @@ static ssize_t test_log_write(int fd, const void *data, size_t n)
 }
 
 #define fstat test_log_fstat
+#define poll test_log_poll
 #define write test_log_write
 #include "log.c"
 #undef fstat
+#undef poll
 #undef write
 
 static int setup(void **state)
@@ -74,6 +91,7 @@ static int setup(void **state)
     (void)state;
     fake_us += 10 * US_PER_S; /* what the test before logged is no repeat */
     interrupts = write_errno = writes = 0;
+    is_full = false;
     stderr_is_socket = true;
     log_setup(LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT);
     LOG_DEBUG("setup", "%d", rand());
@@ -290,6 +308,8 @@ static void test_interrupted_write(void **state)
     assert_string_equal(written, "<6>m: x\n");
 }
 
+#define UNWRITTEN(n) "<4>log: lines=" n " error=\"not written, standard error was full\"\n"
+
 static void test_errno_survives(void **state)
 {
     (void)state;
@@ -302,7 +322,7 @@ static void test_errno_survives(void **state)
     assert_int_equal(errno, ENOENT);
     write_errno = 0;
     LOG_INFO("m", "z");
-    assert_non_null(strstr(written, "<6>m: z\n"));
+    assert_string_equal(written, "<6>m: No such file or directory\n" UNWRITTEN("1") "<6>m: z\n");
 }
 
 enum { THREADS = 8, LINES = 200 };
@@ -400,6 +420,63 @@ static void test_many_held_lines(void **state)
     assert_int_equal(written_len - at, LOG_LINE_MAX - 1 - LOG_TAIL_MAX + strlen("...\n"));
 }
 
+/* What stderr does not take is counted by the line, held or not, and said before the next one. */
+static void test_lines_not_written(void **state)
+{
+    (void)state;
+    is_full = true;
+    LOG_WARN("m", "a");
+    LOG_WARN("m", "b");
+    log_hold(true);
+    LOG_INFO("m", "c");
+    LOG_INFO("m", "d");
+    log_flush();
+    assert_int_equal(writes, 0);
+    is_full = false;
+    LOG_INFO("m", "e");
+    log_hold(false);
+    LOG_INFO("m", "f");
+    assert_string_equal(written, UNWRITTEN("4") "<6>m: e\n<6>m: f\n");
+}
+
+/* A pipe that nobody reads: no line waits for its reader, whatever its length and the pipe's. */
+static void fill_pipe(int size)
+{
+    static char read_back[1 << 17];
+    int fds[2], lines = 0;
+    long long unwritten = -1;
+    assert_int_equal(pipe(fds), 0);
+    assert_true(fcntl(fds[1], F_SETPIPE_SZ, size) >= size);
+    pipe_end = fds[1];
+    for (int i = 0; i < 400; i++)
+        LOG_WARN("m", "%0*d", 1 + i * 37 % 4090, i);
+    ssize_t n = read(fds[0], read_back, sizeof read_back - 1);
+    assert_true(n > 0);
+    read_back[n] = '\0';
+    for (const char *s = read_back; (s = strchr(s, '\n')) != NULL; s++)
+        lines++;
+    LOG_WARN("m", "last");
+    n = read(fds[0], read_back, sizeof read_back - 1);
+    assert_true(n > 0);
+    read_back[n] = '\0';
+    sscanf(read_back, "<4>log: lines=%lld error=", &unwritten);
+    assert_int_equal(lines + unwritten, 400);
+    assert_non_null(strstr(read_back, "\n<4>m: last\n"));
+    pipe_end = -1;
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_a_pipe_that_nobody_reads(void **state)
+{
+    (void)state;
+    alarm(60); /* a write that waits would wait for good */
+    fill_pipe(8192);
+    fill_pipe(16384);
+    fill_pipe(65536);
+    alarm(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +499,8 @@ int main(void)
         cmocka_unit_test_setup(test_held_lines, setup),
         cmocka_unit_test_setup(test_held_lines_keep_their_order, setup),
         cmocka_unit_test_setup(test_many_held_lines, setup),
+        cmocka_unit_test_setup(test_lines_not_written, setup),
+        cmocka_unit_test_setup(test_a_pipe_that_nobody_reads, setup),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
