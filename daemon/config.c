@@ -10,12 +10,10 @@
  */
 #include "config.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "config_check.h"
 #include "config_read.h"
@@ -362,7 +360,7 @@ static void check_policy_of(struct config_loader *l, int slot,
 static bool listens_on(const struct config_listener *listener, size_t count, const char *address)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(listener->bind.items[i], address) == 0)
+        if (config_bind_equal(listener->bind.items[i], address))
             return true;
     }
     return false;
@@ -574,12 +572,6 @@ static struct config *loader_finish(struct config_loader *l)
     free(l->files);
     free(l->origins);
     return c;
-}
-
-bool config_exists(const char *path)
-{
-    struct stat st;
-    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 struct config *config_load(const char *path, const char *const *overrides, size_t count,

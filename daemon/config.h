@@ -156,4 +156,7 @@ struct config_bind { /* one item of config_listener.bind */
  * loaded configuration is one. */
 bool config_parse_bind(const char *text, struct config_bind *out);
 
+/* Whether two such items are one address, however they are spelt. */
+bool config_bind_equal(const char *a, const char *b);
+
 #endif

@@ -107,6 +107,34 @@ bool config_parse_bind(const char *text, struct config_bind *out)
            strlen(out->path) < sizeof((struct sockaddr_un *)NULL)->sun_path;
 }
 
+/* Past slashes of a path that say nothing: // and /./ */
+static const char *skip_slashes(const char *s)
+{
+    while (s[0] == '/' && (s[1] == '/' || (s[1] == '.' && s[2] == '/')))
+        s += s[1] == '/' ? 1 : 2;
+    return s;
+}
+
+static bool is_same_path(const char *a, const char *b)
+{
+    for (;; a++, b++) {
+        a = skip_slashes(a);
+        b = skip_slashes(b);
+        if (*a != *b || *a == '\0')
+            return *a == *b;
+    }
+}
+
+bool config_bind_equal(const char *a, const char *b)
+{
+    struct config_bind one, other;
+    if (!config_parse_bind(a, &one) || !config_parse_bind(b, &other))
+        return false;
+    if (one.path || other.path)
+        return one.path && other.path && is_same_path(one.path, other.path);
+    return one.port == other.port && ip_equal(&one.ip, &other.ip);
+}
+
 /* --- texts and items ------------------------------------------------------------------------- */
 
 static size_t count_char(const char *text, char c)

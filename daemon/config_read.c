@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * config_read - see config_read.h. Called by config_load() only; may block on files; owns the open
- * stream.
+ * config_read - see config_read.h. Called by config_load(), config_exists() by main; may block on
+ * files; owns the open stream.
  *
  * inih splits the lines, but what it would guess about it never sees: read_line() hands it a blank
  * line in place of one that it would cut (over-long, a comment behind a value), join to the
@@ -21,6 +21,12 @@
 #include "parse.h"
 
 #define FILE_BYTES_MAX (4 << 20) /* a device without end is no configuration */
+
+bool config_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
 
 static void begin_source(struct config_loader *l, enum config_source source, const char *file)
 {

@@ -842,6 +842,15 @@ static void test_contradictions(void **state)
         {"[listener inner]\nbind = unix:/g unix:/g\n",
          "gatherd.conf:2: [listener inner] bind: unix:/g is taken by [listener inner]; each "
          "address once\n"},
+        {"[listener inner]\nbind = [::1]:80 127.0.0.1:80 [0:0::0:1]:080 127.0.0.1:0080\n",
+         "gatherd.conf:2: [listener inner] bind: [0:0::0:1]:080 is taken by [listener inner]; each "
+         "address once\n"
+         "gatherd.conf:2: [listener inner] bind: 127.0.0.1:0080 is taken by [listener inner]; each "
+         "address once\n"},
+        {"[listener a]\nbind = unix:/run/a unix:/r/un/a unix:/run/.a unix:/run/a. [::1]:8 [::2]:8\n"
+         "token_file = /t\n[listener b]\nbind = unix://run/.//./a [::1]:9\n",
+         "gatherd.conf:5: [listener b] bind: unix://run/.//./a is taken by [listener a]; each "
+         "address once\n"},
         {"[listener inner]\nbind = 127.0.0.1:4284\n",
          "gatherd.conf:2: [listener inner] bind: 127.0.0.1:4284 is taken by [listener default]; "
          "each address once\n"},
