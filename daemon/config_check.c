@@ -145,6 +145,14 @@ static size_t count_char(const char *text, char c)
     return n;
 }
 
+/* Of an item of a list that is not taken: lists have blanks where other programs have commas. */
+static void say_item(struct buf *why, const char *text, const char *words)
+{
+    if (strchr(text, ','))
+        words = "has a comma; items of a list stand between blanks";
+    config_say_quoted(why, text, words);
+}
+
 /* What a person who wrote this probably has to know. */
 static const char *bind_advice(const char *text)
 {
@@ -168,7 +176,7 @@ bool config_check_bind(const char *text, struct buf *why)
     struct config_bind bind;
     if (config_parse_bind(text, &bind))
         return true;
-    config_say_quoted(why, text, bind_advice(text));
+    say_item(why, text, bind_advice(text));
     return false;
 }
 
@@ -179,8 +187,7 @@ bool config_check_host(const char *text, struct buf *why)
     size_t n = strspn(text, allowed);
     if (!text[n] && n <= HOST_BYTES_MAX && *text != '.')
         return true;
-    config_say_quoted(why, text,
-                      "is no host name; a name as clients write it, without scheme and port");
+    say_item(why, text, "is no host name; a name as clients write it, without scheme and port");
     return false;
 }
 
@@ -206,6 +213,8 @@ static bool is_rule(const char *text)
 
 static const char *rule_advice(const char *text)
 {
+    if (strchr(text, '%'))
+        return "names an interface; write the address alone, without the % and what follows";
     if (strpbrk(text, "ghijklmnopqrstuvwxyzGHIJKLMNOPQRSTUVWXYZ*"))
         return "is no address; a name cannot stand here, its addresses can";
     if (strchr(text, '/'))
@@ -218,7 +227,7 @@ bool config_check_rule(const char *text, struct buf *why)
 {
     if (is_rule(text))
         return true;
-    config_say_quoted(why, text, rule_advice(text));
+    say_item(why, text, rule_advice(text));
     return false;
 }
 
@@ -226,7 +235,7 @@ bool config_check_ports(const char *text, struct buf *why)
 {
     if (is_port_range(text))
         return true;
-    config_say_quoted(why, text, "is no port; a number from 1 to 65535, or LOW-HIGH");
+    say_item(why, text, "is no port; a number from 1 to 65535, or LOW-HIGH");
     return false;
 }
 
@@ -237,7 +246,7 @@ bool config_check_pattern(const char *text, struct buf *why)
     buf_init(&words, 0);
     bool ok = hostname_pattern_parse(text, &pattern, &words);
     if (!ok)
-        config_say_quoted(why, text, buf_cstr(&words));
+        say_item(why, text, buf_cstr(&words));
     buf_fini(&words);
     return ok;
 }
@@ -277,8 +286,7 @@ bool config_check_server(const char *text, struct buf *why)
     uint16_t port;
     if (ip_parse(text, &ip) || parse_endpoint(text, 1, &ip, &port))
         return true;
-    config_say_quoted(why, text,
-                      "is no address of a name server; ADDRESS, ADDRESS:PORT or [IPv6]:PORT");
+    say_item(why, text, "is no address of a name server; ADDRESS, ADDRESS:PORT or [IPv6]:PORT");
     return false;
 }
 

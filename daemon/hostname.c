@@ -77,9 +77,14 @@ static bool copy_name(const char *text, struct hostname_pattern *out)
 bool hostname_pattern_parse(const char *text, struct hostname_pattern *out, struct buf *why)
 {
     struct ip_addr ip;
+    struct cidr prefix;
     *out = (struct hostname_pattern){.wildcard = text[0] == '*'};
-    if (ip_parse(text, &ip) || strchr(text, '[') || strchr(text, '/'))
+    if (strstr(text, "://"))
+        return refuse(why, "is a URL; a pattern is the name of its host alone");
+    if (ip_parse(text, &ip) || strchr(text, '[') || cidr_parse(text, &prefix))
         return refuse(why, "is an address; allow and deny take those");
+    if (strchr(text, '/'))
+        return refuse(why, "has a slash; a pattern is a name alone, allow and deny take prefixes");
     if (has_other_bytes(text))
         return refuse(why, "has letters beyond ASCII; write the name as DNS has it, xn--...");
     if (strcmp(text, "*") == 0)

@@ -633,6 +633,24 @@ static void test_refused_values(void **state)
         {"[policy default]\nallow_host = 10.0.0.1 -> 10.0.0.1\n",
          "gatherd.conf:2: [policy default] allow_host: \"10.0.0.1\" is an address; allow and deny "
          "take those\n"},
+        {"[policy default]\nallow_host = a.example -> 10.0.0.1, 10.0.0.2\n",
+         "gatherd.conf:2: [policy default] allow_host: \"10.0.0.1,\" has a comma; items of a list "
+         "stand between blanks\n"},
+        {"[policy default]\nports = 80,443\n",
+         "gatherd.conf:2: [policy default] ports: \"80,443\" has a comma; items of a list stand "
+         "between blanks\n"},
+        {"[policy default]\ndeny_host = a.example, b.example\n",
+         "gatherd.conf:2: [policy default] deny_host: \"a.example,\" has a comma; items of a list "
+         "stand between blanks\n"},
+        {"[policy default]\ndeny_host = http://a.example\n",
+         "gatherd.conf:2: [policy default] deny_host: \"http://a.example\" is a URL; a pattern is "
+         "the name of its host alone\n"},
+        {"[policy default]\ndeny_host = a.example/b\n",
+         "gatherd.conf:2: [policy default] deny_host: \"a.example/b\" has a slash; a pattern is a "
+         "name alone, allow and deny take prefixes\n"},
+        {"[policy default]\ndeny_host = 10.0.0.0/8\n",
+         "gatherd.conf:2: [policy default] deny_host: \"10.0.0.0/8\" is an address; allow and deny "
+         "take those\n"},
         {"[policy default]\ndeny_host = evil*.example\n",
          "gatherd.conf:2: [policy default] deny_host: \"evil*.example\" is no host name; "
          "api.corp.example, *.corp.example, or * for every host\n"},
@@ -764,15 +782,17 @@ static void test_addresses(void **state)
     };
     static const char *const no_addresses[] = {
         "10.1.2.3:", "10.1.2.3:0", "10.1.2.3:90-80", "10.1.2.3:80-", "10.1.2.3:80-90-",
-        "10.1.2.3:65536", "10.1.2.3:80,90", "[::1]", "[::1]:", "[10.0.0.1]:80", "10.1.2",
+        "10.1.2.3:65536", "[::1]", "[::1]:", "[10.0.0.1]:80", "10.1.2",
         "010.1.2.3", NULL,
     };
     static const char *const no_prefixes[] = {
         "10.1.2.3/8", "10.0.0.0/33", "10.0.0.0/", "fc00::1/7", "[fc00::]/7:80", "fc00::/7:80", NULL,
     };
     static const char *const names[] = {
-        "example.org", "localhost", "*", "0x0a000001", "fe80::1%lo", "http://10.0.0.1", NULL,
+        "example.org", "localhost", "*", "0x0a000001", "http://10.0.0.1", NULL,
     };
+    static const char *const commas[] = {"10.1.2.3,", "10.1.2.3,::1", "10.1.2.3:80,90", NULL};
+    static const char *const zones[] = {"fe80::1%eth0", "fe80::1%2", "[fe80::%eth0]:80", NULL};
     static const char *const servers[] = {"192.0.2.1", "::1", "192.0.2.1:5353", "[::1]:53", NULL};
     static const char *const no_servers[] = {
         "dns.example", "192.0.2.1:0", "192.0.2.1:", "[::1]", "::1:53:x", "192.0.2.0/24",
@@ -782,7 +802,13 @@ static void test_addresses(void **state)
     static const char prefix[] = "is no prefix; as 10.0.0.0/8 (no bits set behind the 8), "
                                  "10.0.0.0/8:443 or [fc00::/7]:8000-8999";
     static const char name[] = "is no address; a name cannot stand here, its addresses can";
+    static const char comma[] = "has a comma; items of a list stand between blanks";
+    static const char zone[] = "names an interface; write the address alone, without the % and "
+                               "what follows";
     static const struct items lists[] = {
+        {"policy.default.allow", rules, commas, comma},
+        {"fetch.dns_servers", servers, commas, comma},
+        {"policy.default.allow", rules, zones, zone},
         {"policy.default.allow", rules, no_addresses, address},
         {"policy.default.deny", rules, no_addresses, address},
         {"policy.default.allow", rules, no_prefixes, prefix},
