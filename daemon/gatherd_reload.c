@@ -4,7 +4,8 @@
  * or refused whole. Called by gatherd on the front's thread, between two turns.
  *
  * What a running daemon cannot change (its listeners, sizes, loops) is said and stays; what would
- * leave an open address without the token that it needs is refused.
+ * leave an open address without the token that it needs, or open more there because the file has
+ * another address, is refused.
  */
 #include "gatherd_internal.h"
 
@@ -29,19 +30,53 @@ static const struct config_listener *find_listener(const struct config *c, const
 
 /* config_load() has judged the addresses that the file names; open are those of the start. Neither
  * may be left without the token that it needs. */
+static bool lacks_token(const struct gatherd *g, const struct config *next,
+                        const struct config_listener *l)
+{
+    enum front_reach reach = front_reach(g->front, l->name);
+    bool any = config_find_policy(next, l->policy)->base == POLICY_BASE_UNSAFE_ANY;
+    if (l->token_file != NULL || reach < (any ? REACH_MACHINE : REACH_NETWORK))
+        return false;
+    LOG_ERROR("config", "listener.%s.token_file is empty, and its addresses of before are open to "
+                        "%s: that needs a restart", l->name,
+              reach == REACH_NETWORK ? "other machines" : "this machine with base = unsafe-any");
+    return true;
+}
+
+/* What of a listener has to wait until an address is closed that `bind` no longer names: the file
+ * may have it just because of that. NULL = nothing. */
+static const char *what_waits(const struct config_listener *was, const struct config_listener *is,
+                              bool tcp)
+{
+    if (tcp && is->peers.count > 0)
+        return "peers";
+    if (was->token_file != NULL && is->token_file == NULL)
+        return "token_file";
+    if (strcmp(was->policy, is->policy) != 0)
+        return "policy";
+    if (tcp && (was->mode & ~is->mode) != 0)
+        return "mode";
+    bool same_group = was->group != NULL && is->group != NULL && strcmp(was->group, is->group) == 0;
+    return tcp && is->group != NULL && !same_group ? "group" : NULL;
+}
+
+static bool waits_for_bind(const struct gatherd *g, const struct config_listener *next)
+{
+    const struct config_listener *was = find_listener(g->config, next->name);
+    const char *open = was != NULL ? front_left_open(g->front, next) : NULL;
+    bool tcp = front_reach(g->front, next->name) > REACH_UNIX;
+    const char *key = open != NULL ? what_waits(was, next, tcp) : NULL;
+    if (key != NULL)
+        LOG_ERROR("config", "listener.%s.%s cannot change while %s is open, which bind no longer "
+                            "names: that needs a restart", next->name, key, open);
+    return key != NULL;
+}
+
 static bool stays_guarded(const struct gatherd *g, const struct config *next)
 {
-    for (size_t i = 0; i < next->listener_count; i++) {
-        const struct config_listener *l = &next->listeners[i];
-        enum front_reach reach = front_reach(g->front, l->name);
-        bool any = config_find_policy(next, l->policy)->base == POLICY_BASE_UNSAFE_ANY;
-        if (l->token_file != NULL || reach < (any ? REACH_MACHINE : REACH_NETWORK))
-            continue;
-        LOG_ERROR("config", "listener.%s.token_file is empty, and its addresses of before are open to "
-                            "%s: that needs a restart", l->name,
-                  reach == REACH_NETWORK ? "other machines" : "this machine with base = unsafe-any");
-        return false;
-    }
+    for (size_t i = 0; i < next->listener_count; i++)
+        if (lacks_token(g, next, &next->listeners[i]) || waits_for_bind(g, &next->listeners[i]))
+            return false;
     return true;
 }
 

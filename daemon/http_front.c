@@ -498,6 +498,16 @@ enum front_reach front_reach(const struct front *f, const char *name)
     return farthest;
 }
 
+const char *front_left_open(const struct front *f, const struct config_listener *conf)
+{
+    for (size_t i = 0; i < f->server_count; i++) {
+        const struct server *s = &f->servers[i];
+        if (strcmp(s->listener, conf->name) == 0 && !http_socket_is_named(&s->socket, conf))
+            return s->socket.name;
+    }
+    return NULL;
+}
+
 int64_t front_head_bytes(const struct front *f)
 {
     return f->head_bytes;

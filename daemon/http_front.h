@@ -115,6 +115,10 @@ enum front_reach {
 };
 enum front_reach front_reach(const struct front *f, const char *name);
 
+/* The name of an address that is open for the listener of conf's name, and that `bind` of conf does
+ * not name; NULL = there is none. */
+const char *front_left_open(const struct front *f, const struct config_listener *conf);
+
 /* How many addresses are open, of all listeners. */
 size_t front_addresses(const struct front *f);
 

@@ -182,6 +182,23 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
     return EX_UNAVAILABLE;
 }
 
+static bool is_at(const struct http_socket *s, const struct config_bind *at)
+{
+    if (s->family == AF_UNIX)
+        return at->path != NULL && strcmp(at->path, s->path) == 0;
+    return at->path == NULL && ip_equal(&at->ip, &s->address) &&
+           (at->port == 0 || at->port == s->port);
+}
+
+bool http_socket_is_named(const struct http_socket *s, const struct config_listener *conf)
+{
+    struct config_bind at;
+    for (size_t i = 0; i < conf->bind.count; i++)
+        if (config_parse_bind(conf->bind.items[i], &at) && is_at(s, &at))
+            return true;
+    return false;
+}
+
 bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes)
 {
     struct tcp_info info = {.tcpi_bytes_acked = 0};

@@ -27,6 +27,9 @@ struct http_socket {
  * the reason logged; *n sockets are open also on failure and are the caller's to close. */
 int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n);
 
+/* Whether `bind` of the listener names the address; port 0 is any of it. */
+bool http_socket_is_named(const struct http_socket *s, const struct config_listener *conf);
+
 /* Closes; a Unix socket's path goes too. */
 void http_socket_close(struct http_socket *s);
 

@@ -278,6 +278,65 @@ def test_reload_leaves_no_open_address_without_a_token(tmp_path, bind, later):
         daemon.kill()
 
 
+BOTH = "bind = 127.0.0.1:0 unix:{sock}\n"
+UNIX = "bind = unix:{sock}\n"
+TOKEN = "token_file = {tokens}\n"
+INNER = "policy = inner\n[policy inner]\nbase = private\nallow = 127.0.0.1\n"
+ONE = "policy = one\n[policy one]\n"
+UNUSED = "[policy one]\n"
+
+
+@pytest.mark.parametrize(
+    "first, later, waits",
+    [
+        (BOTH, UNIX + "peers = 4242\n" + INNER, "peers"),
+        (BOTH + TOKEN, UNIX + "peers = 4242\n" + TOKEN, "peers"),
+        (BOTH + TOKEN, UNIX, "token_file"),
+        (BOTH, UNIX + INNER, "policy"),
+        (BOTH, UNIX + "mode = 0600\n", "mode"),
+        (BOTH, UNIX + "group = 0\n", "group"),
+        (BOTH, "bind = unix:{sock} 127.0.0.1:4284\n" + INNER, "policy"),
+        # as it is: only bind, only the rest, what was there before
+        (BOTH, UNIX, None),
+        (BOTH + TOKEN, UNIX + TOKEN + "head_timeout = 9s\n", None),
+        (BOTH + "mode = 0600\n" + ONE, UNIX + "mode = 0600\n" + ONE, None),
+        (BOTH + UNUSED, BOTH + TOKEN + ONE, None),
+        (BOTH + TOKEN + UNUSED, BOTH + ONE, None),
+        (UNIX + UNUSED, UNIX + "peers = {me}\n" + ONE, None),
+    ],
+)
+def test_a_reload_opens_nothing_where_bind_was(tmp_path, first, later, waits):
+    """What the file says for a Unix socket is not in effect on the address beside it, which a restart
+    would close: until then that one has what it had."""
+    tokens, path = tmp_path / "tokens", tmp_path / "gatherd.conf"
+    tokens.write_text("one:token-of-one-0123456789\n")
+    tokens.chmod(0o600)
+    first, later = (
+        "[listener default]\n" + text.format(sock=tmp_path / "s", tokens=tokens, me=os.getuid())
+        for text in (first, later)
+    )
+    path.write_text(first)
+    said = "listener.default.%s cannot change while 127.0.0.1:[0-9]+ is open, which bind no longer" % waits
+    daemon = proc.Gatherd(
+        start=False, allow_log=["needs a restart", "not reloaded", "before a restart: listener.default"]
+    )
+    daemon.command = [proc.program(), "-c", str(path), "-o", "daemon.loops=%d" % daemon.loops]
+    daemon.start()
+    try:
+        path.write_text(later)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("info gatherd: reloaded|not reloaded", 10 * proc.scale())
+        if waits is not None:
+            daemon.wait_log(said)
+        assert ("info gatherd: reloaded" in daemon.log()) == (waits is None), daemon.tail()
+        assert ("cannot change while" in daemon.log()) == (waits is not None), daemon.tail()
+        if "token_file" in first and "127.0.0.1" in first:
+            assert daemon.get("/").status == (401 if waits or "token_file" in later else 200)
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
 # --- the Unix socket ---
 
 

@@ -437,6 +437,35 @@ static void test_paths_that_cannot_be(void **state)
     check_refused(text);
 }
 
+/* --- what a reload names of it --- */
+
+static bool is_named(const struct http_socket *s, const char *const *texts, size_t n)
+{
+    struct config_listener conf = {.bind = {.items = (char **)(uintptr_t)texts, .count = n}};
+    return http_socket_is_named(s, &conf);
+}
+
+#define NAMED(s, ...)                                        \
+    is_named(s, (const char *const[]){__VA_ARGS__},          \
+             sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static void test_named(void **state)
+{
+    (void)state;
+    struct http_socket v4 = {.family = AF_INET, .address = {4, {127, 0, 0, 1}}, .port = 4284};
+    struct http_socket v6 = {.family = AF_INET6, .address = {6, {[15] = 1}}, .port = 4284};
+    struct http_socket local = {.family = AF_UNIX, .path = "/run/a"};
+    assert_true(NAMED(&v4, "unix:/run/a", "127.0.0.1:4284"));
+    assert_true(NAMED(&v4, "127.0.0.1:0"));
+    assert_false(NAMED(&v4, "127.0.0.1:4285", "127.0.0.2:4284", "0.0.0.0:4284", "[::1]:4284"));
+    assert_true(NAMED(&v6, "127.0.0.1:4284", "[::1]:4284"));
+    assert_true(NAMED(&v6, "[0:0::1]:0"));
+    assert_false(NAMED(&v6, "127.0.0.1:4284", "[::]:4284"));
+    assert_true(NAMED(&local, "127.0.0.1:4284", "unix:/run/a"));
+    assert_false(NAMED(&local, "unix:/run/b", "unix:/run/", "127.0.0.1:4284"));
+    assert_false(is_named(&local, NULL, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_regular_file),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_paths_that_cannot_be),
+        cmocka_unit_test(test_named),
     };
     return cmocka_run_group_tests_name("http_listen", tests, set_up, tear_down);
 }
