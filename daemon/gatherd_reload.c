@@ -109,10 +109,7 @@ static bool can_take(struct gatherd *g, const struct config *next)
         LOG_ERROR("config", "listener.%s is gone: that needs a restart", name);
         return false;
     }
-    if (!gatherd_has_room(g, next) || !stays_guarded(g, next))
-        return false;
-    say_needs_restart(g, next);
-    return true;
+    return gatherd_has_room(g, next) && stays_guarded(g, next);
 }
 
 /* The budget is for what is there, whatever the file says of it. */
@@ -184,6 +181,7 @@ void gatherd_reload(struct gatherd *g)
               access_load(&access, next, knows_authorities(g, next), &errors);
     gatherd_log_errors(&errors);
     if (ok) {
+        say_needs_restart(g, next);
         g->no_file = none;
         take_config(g, next, &access);
         LOG_INFO("gatherd", "reloaded");

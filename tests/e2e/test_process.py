@@ -172,6 +172,36 @@ def test_a_lower_head_bytes_is_in_effect_and_a_higher_one_is_not(reloadable):
     ], reloadable.tail()  # fmt: skip
 
 
+def test_what_needs_a_restart_is_said_by_the_reload_that_is_taken(reloadable, tmp_path):
+    """Not by those before it, which are refused for what only a look at a file can tell, and not by
+    those after it."""
+    empty, good = tmp_path / "empty", reloadable.conf.read_text()
+    empty.write_text("")
+    text = good.replace("[limits]\n", "[limits]\nlookups = 7\n")
+    assert text != good
+
+    def said(words):
+        return sum(words in line for line in reloadable.lines)
+
+    for turn, (lines, words) in enumerate(
+        (
+            ("[listener default]\ntoken_file = %s\n" % empty, "not reloaded"),
+            ("[listener default]\ntoken_file = %s.not\n" % empty, "not reloaded"),
+            ("", "info gatherd: reloaded"),
+            ("", "info gatherd: reloaded"),
+        )
+    ):
+        before = said(words)
+        reloadable.conf.write_text(text + lines)
+        reloadable.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10 * proc.scale()
+        while said(words) == before:
+            assert time.monotonic() < deadline, reloadable.tail()
+            time.sleep(0.01)
+        reloadable.batch(["no-url"])  # a line in between: repeated ones are counted only
+        assert said("not in effect before a restart: limits.lookups") == (turn > 1), reloadable.tail()
+
+
 def test_a_broken_file_changes_nothing(reloadable, origin):
     """Policies, limits and listeners are the old ones; a good file is taken afterwards."""
     good = reloadable.conf.read_text()
