@@ -16,8 +16,8 @@
 /* How many the configuration may have open at once, with room to spare. open: how many listening
  * addresses are, whatever the configuration says; 0 = before the start, those of it. Each policy has idle
  * connections of its own in each loop, for http, https and HTTP/2; those that were busy a moment ago
- * are not counted as idle yet. Should it be more for that, or for policies that a reload took away,
- * idle ones give theirs up and members wait (fetch_hold_starts()). */
+ * are not counted as idle yet. Should it be more for that, or for what still runs under the rules of
+ * before a reload, idle ones give theirs up and members wait (fetch_hold_starts()). */
 int64_t descriptors_wanted(const struct config *config, int64_t open);
 
 /* Fits the configuration into `available`: lowers limits.clients (which holds for each listening

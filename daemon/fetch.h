@@ -167,7 +167,7 @@ bool fetch_pool_open(struct fetch *f, int id, const struct policy *policy)
 /* Another policy for the pool, from the next check on, which kept-alive connections meet as well.
  * The old one may be freed when this returns. renew: its rules are others, so no connection that
  * was made under the old ones is used again; what runs on one goes on, and the connection is closed
- * with it. */
+ * with it. A policy that is removed has none, nor what they are made with, until another is set. */
 void fetch_pool_set_policy(struct fetch *f, int id, const struct policy *policy, bool renew);
 
 /* A reload: from now on these are asked; running transfers go on. The limit of an origin changes at

@@ -487,14 +487,15 @@ static int launch_answer(struct fetch *f, struct fetch_job *job,
     return deny(f, job, &v, PHASE_DNS);
 }
 
-/* A policy that a reload has changed while the job waited may have no multi for it any more: that
- * is to be a denial, not a want of memory. */
+/* A policy that a reload has changed or taken away while the job waited may have no multi for it any
+ * more: that is to be a denial, not a want of memory. */
 static int launch_literal(struct fetch *f, struct fetch_job *job)
 {
     const struct policy_hop hop = fetch_policy_hop(job);
     const struct ip_addr *ip = &job->transfer->target.origin->ip;
     struct verdict v;
-    if (hop.insecure && !policy_check_address(job->transfer->env->policy, &hop, ip, &v))
+    if ((hop.insecure || transfer_multi(job->transfer) == NULL) &&
+        !policy_check_address(job->transfer->env->policy, &hop, ip, &v))
         return deny(f, job, &v, PHASE_CONNECT);
     return launch(f, job, NULL, 0);
 }

@@ -95,9 +95,12 @@ static struct curl_uv *create_multi(struct fetch *f, int kind)
     return curl_uv_create(&params);
 }
 
-/* The last kinds are only there where the policy allows what they are for. */
+/* The last kinds are only there where the policy allows what they are for; a policy that a reload
+ * took away allows nothing, so that its pool costs no descriptor. */
 static bool has_kind(const struct policy *policy, int kind)
 {
+    if (policy_is_removed(policy))
+        return false;
     return kind < KIND_HTTP1_UNVERIFIED || policy_allows_insecure(policy);
 }
 

@@ -4,7 +4,8 @@
  * gatherd at the start and by gatherd_reload, on the front's thread.
  *
  * A name keeps its pool from its first use to the end, because batches may still run in it: a
- * policy that a reload no longer names is replaced by one that denies all.
+ * policy that a reload no longer names is replaced by one that denies all, whose pool has no
+ * connections and no descriptors once they have ended.
  */
 #include "gatherd_internal.h"
 

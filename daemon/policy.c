@@ -252,6 +252,11 @@ bool policy_allows_insecure(const struct policy *p)
     return p->insecure;
 }
 
+bool policy_is_removed(const struct policy *p)
+{
+    return p->removed;
+}
+
 bool policy_set_own(struct policy *p, const struct policy_endpoint *own, size_t count)
 {
     bool ok = policy_own_set(p, own, count);

@@ -94,6 +94,9 @@ bool policy_takes_userinfo(const struct policy *p);
 /* Whether hops may go without a check of certificates at all. */
 bool policy_allows_insecure(const struct policy *p);
 
+/* Whether it is one that denies everything, from policy_create_removed(). */
+bool policy_is_removed(const struct policy *p);
+
 /* The hop to this address, which is about to be dialled (or was, by a connection about to be
  * reused). The host is judged again, too: the policy may be another one by now. */
 bool policy_check_address(const struct policy *p, const struct policy_hop *hop,

@@ -315,6 +315,27 @@ def test_a_reload_that_does_not_fit_says_so(configured, refused):
     assert "not in effect" not in daemon.log()
 
 
+def test_a_policy_that_a_reload_takes_away_keeps_none(configured, origin):
+    """The budget counts the policies of the file: one that is gone has given all back when the last of
+    what ran under it has ended, and one that comes back works as before."""
+    daemon, url = configured(256, 4000, clients=20, in_flight=100), origin.url("/size/1")
+    named = "[listener default]\npolicy = p%d\n[policy p%d]\nallow = 127.0.0.1\ninsecure = yes\n"
+    reload(daemon, named % (0, 0), clients=20, in_flight=100)
+    assert daemon.one(url)["ok"]
+    daemon.first = daemon._settled()
+    held = []
+    thread = threading.Thread(target=lambda: held.append(daemon.one(origin.url("/gate/g/size/1"))))
+    thread.start()
+    assert origin.wait(lambda: origin.requests("/gate"))
+    for i in [*range(1, 12), 0, 3]:
+        reload(daemon, named % (i, i), clients=20, in_flight=100)
+        assert daemon.one(url)["ok"]
+    origin.release("g")
+    thread.join(30 * proc.scale())
+    assert held and held[0]["ok"]
+    daemon.check_descriptors()
+
+
 def test_what_was_lowered_at_the_start_was_not_changed(configured):
     """The defaults, under a limit that does not give them."""
     daemon = configured(1024, 4000, in_flight=256)

@@ -849,6 +849,7 @@ static void test_removed(void **state)
 
     assert_non_null(p);
     assert_string_equal(policy_name(p), "lax");
+    assert_true(policy_is_removed(p));
     for (size_t i = 0; i < COUNT(hosts); i++) {
         const struct policy_hop hop = {.host = hosts[i], .port = 80};
         const struct ip_addr public = ip("8.8.8.8");
