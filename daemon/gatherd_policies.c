@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "hostname.h"
 #include "http_front.h"
 #include "log.h"
 #include "shard.h"
@@ -62,47 +61,20 @@ static bool remove_policies(struct gatherd *g, const struct config *config)
     return ok;
 }
 
-/* Whether one of the items, with blanks between them, is all addresses of a family. */
-static bool has_all(const char *items)
-{
-    const char *slash = items;
-    while ((slash = strchr(slash, '/')) != NULL)
-        if (strspn(++slash, "0") == 1 && strchr("]: \t", slash[1]) != NULL)
-            return true;
-    return false;
-}
-
-/* The kind of line by which the policy opens all that the machine reaches; NULL = by none. */
-static const char *opens_all(const struct config_policy *p)
-{
-    char pattern[HOSTNAME_MAX + 3];
-    if (p->mode == POLICY_MODE_REPORT)
-        return "mode=report";
-    for (size_t i = 0; i < p->allow.count; i++)
-        if (has_all(p->allow.items[i]))
-            return "allow=/0";
-    for (size_t i = 0; i < p->allow_host.count; i++) {
-        const char *items = hostname_split_arrow(p->allow_host.items[i], pattern);
-        if (items != NULL && strcmp(pattern, "*") == 0 && has_all(items))
-            return "allow_host=\"* -> /0\"";
-    }
-    return NULL;
-}
-
 /* base = unsafe-any is refused without a token, for one word opens what nobody has listed. This was
  * listed, or is a trial: it is said, as whoever reaches the port reaches all that it opens. */
 static void warn_unguarded(struct gatherd *g, const struct config *config)
 {
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *l = &config->listeners[i];
-        const struct config_policy *p = config_find_policy(config, l->policy);
-        const char *by = opens_all(p);
+        const struct gatherd_slot *slot = gatherd_find_slot(g, l->policy);
+        const char *by = slot != NULL ? policy_opens_all(slot->policy) : NULL;
         if (by == NULL || l->token_file != NULL || front_reach(g->front, l->name) < REACH_MACHINE)
             continue;
         LOG_WARN("policy",
                  "listener=%s policy=%s %s and no token_file: every user and program of this "
                  "machine may fetch from all that this machine reaches",
-                 l->name, p->name, by);
+                 l->name, slot->name, by);
     }
 }
 

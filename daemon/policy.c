@@ -252,6 +252,24 @@ bool policy_allows_insecure(const struct policy *p)
     return p->insecure;
 }
 
+const char *policy_opens_all(const struct policy *p)
+{
+    const char *by = NULL;
+
+    if (p->reports)
+        return "mode=report";
+    for (size_t i = 0; i < p->rule_count; i++) {
+        const struct policy_rule *r = &p->rules[i];
+        if (r->deny || r->cidr.bits > 0)
+            continue;
+        if (!r->host)
+            return "allow=/0";
+        if (r->host->wildcard && r->host->len == 0)
+            by = "allow_host=\"* -> /0\"";
+    }
+    return by;
+}
+
 bool policy_is_removed(const struct policy *p)
 {
     return p->removed;

@@ -94,6 +94,10 @@ bool policy_takes_userinfo(const struct policy *p);
 /* Whether hops may go without a check of certificates at all. */
 bool policy_allows_insecure(const struct policy *p);
 
+/* The kind of line, as for the log, by which it opens all that the machine reaches, at least of one
+ * family or on some port; NULL = there is none. `base` is not asked. */
+const char *policy_opens_all(const struct policy *p);
+
 /* Whether it is one that denies everything, from policy_create_removed(). */
 bool policy_is_removed(const struct policy *p);
 

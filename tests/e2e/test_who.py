@@ -220,6 +220,7 @@ def test_cross_site_on_a_unix_socket(spawn, origin, tmp_path):
         ("policy.default.allow=0.0.0.0/0", "allow=/0"),
         ("policy.default.allow=10.0.0.1 [::/0]:443", "allow=/0"),
         ("policy.default.allow=0.0.0.0/0:80", "allow=/0"),
+        ("policy.default.allow=[::ffff:0:0/96]:1-65535", "allow=/0"),
         ("policy.default.allow=10.0.0.0/8 0.0.0.0/1", None),
         ("policy.default.allow_host=* -> 0.0.0.0/0 ::/0", 'allow_host="* -> /0"'),
         ("policy.default.allow_host=*->10.0.0.1 [::/0]:443\t10.0.0.2", 'allow_host="* -> /0"'),

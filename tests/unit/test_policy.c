@@ -869,6 +869,59 @@ static void test_removed(void **state)
     policy_destroy(p);
 }
 
+/* However it is written: NULL for what does not open all of a family. */
+static const struct opening {
+    const char *key, *line, *by;
+} openings[] = {
+    {"allow", "0.0.0.0/0", "allow=/0"},
+    {"allow", "::/0", "allow=/0"},
+    {"allow", "0.0.0.0/0:80", "allow=/0"},
+    {"allow", "[::/0]:443", "allow=/0"},
+    {"allow", "::ffff:0:0/96", "allow=/0"},
+    {"allow", "::ffff:0.0.0.0/96", "allow=/0"},
+    {"allow", "0:0:0:0:0:FFFF::/96", "allow=/0"},
+    {"allow", "[::ffff:0:0/96]:1-65535", "allow=/0"},
+    {"allow", "0.0.0.0/1", NULL},
+    {"allow", "::/96", NULL},
+    {"allow", "::ffff:0:0/97", NULL},
+    {"allow", "::ffff:0:0:0/96", NULL},
+    {"allow", "0.0.0.0", NULL},
+    {"deny", "0.0.0.0/0", NULL},
+    {"allow_host", "* -> 0.0.0.0/0 ::/0", "allow_host=\"* -> /0\""},
+    {"allow_host", "*->10.0.0.1 [::/0]:443\t10.0.0.2", "allow_host=\"* -> /0\""},
+    {"allow_host", "* -> ::ffff:0:0/96", "allow_host=\"* -> /0\""},
+    {"allow_host", "* -> 10.0.0.0/8 [::ffff:0:0/96]:80", "allow_host=\"* -> /0\""},
+    {"allow_host", "* -> 10.0.0.0/8 0.0.0.0/1", NULL},
+    {"allow_host", "*.corp.example -> 0.0.0.0/0", NULL},
+    {"allow_host", "corp.example -> ::/0", NULL},
+};
+
+static void test_opens_all(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i <= COUNT(openings); i++) {
+        const struct opening *o = i < COUNT(openings) ? &openings[i] : NULL;
+        char line[64], *items[] = {line}, name[] = "x";
+        struct str_list list = {items, 1};
+        struct config_policy conf = {.name = name, .base = POLICY_BASE_PUBLIC};
+        struct buf errors;
+        buf_init(&errors, 0);
+        snprintf(line, sizeof line, "%s", o ? o->line : "");
+        if (!o)
+            conf.mode = POLICY_MODE_REPORT;
+        else
+            *(strcmp(o->key, "allow") == 0  ? &conf.allow
+              : strcmp(o->key, "deny") == 0 ? &conf.deny
+                                            : &conf.allow_host) = list;
+        struct policy *p = policy_create(&conf, &errors);
+        const char *want = o ? o->by : "mode=report", *by = p ? policy_opens_all(p) : NULL;
+        if (!p || (want ? !by || strcmp(by, want) != 0 : by != NULL))
+            fail_msg("%s opens by %s %s", line, by ? by : "nothing", buf_cstr(&errors));
+        policy_destroy(p);
+        buf_fini(&errors);
+    }
+}
+
 /* With the longest name that a section may have the sentence is whole. */
 static void test_whole_messages(void **state)
 {
@@ -1443,6 +1496,7 @@ int main(void)
         cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_whole_messages),
         cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_opens_all),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_own_wildcard),
         cmocka_unit_test(test_named_lines),
