@@ -80,6 +80,11 @@ int64_t descriptors_wanted(const struct config *c, int64_t open)
            multis_of(c) * idle_share(c);
 }
 
+int64_t descriptors_least(const struct config *c, int64_t open)
+{
+    return of_process(c, open) + addresses_of(c, open) * CLIENT + 1;
+}
+
 static int64_t between(int64_t n, int64_t most)
 {
     if (n > most)
@@ -130,6 +135,14 @@ bool descriptors_fit(struct config *c, int64_t available, int64_t open)
     c->fetch.few_descriptors = true;
     fit_connections(c, available - of_process(c, open) - of_clients(c, open));
     return true;
+}
+
+int64_t descriptors_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max > INT64_MAX)
+        return INT64_MAX;
+    return (int64_t)files.rlim_max;
 }
 
 /* RLIMIT_NOFILE, raised to what is wanted as far as that may be; less than 0: not known. */

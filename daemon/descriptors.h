@@ -20,6 +20,13 @@
  * before a reload, idle ones give theirs up and members wait (fetch_hold_starts()). */
 int64_t descriptors_wanted(const struct config *config, int64_t open);
 
+/* The fewest with which it works at all: what its loops and policies cost, one client of each
+ * address, one transfer. open: as above. */
+int64_t descriptors_least(const struct config *config, int64_t open);
+
+/* How far RLIMIT_NOFILE may be raised; INT64_MAX where that is not known. */
+int64_t descriptors_limit(void);
+
 /* Fits the configuration into `available`: lowers limits.clients (which holds for each listening
  * address), limits.in_flight, fetch.idle_connections, and loops where they are `auto`, and marks
  * fetch.few_descriptors. True when something was lowered; nothing goes below 1, so of very few the

@@ -98,6 +98,22 @@ static void say_needs_restart(const struct gatherd *g, const struct config *next
     buf_fini(&names);
 }
 
+/* Whether there are descriptors for the policies that the file has more: fewer clients do not help
+ * where none could be served. */
+static bool has_descriptors(const struct gatherd *g, const struct config *next)
+{
+    struct config c = *next;
+    c.daemon.loops = g->in_force.loops;
+    int64_t open = (int64_t)front_addresses(g->front), most = descriptors_limit();
+    int64_t least = descriptors_least(&c, open);
+    if (least <= most || least <= descriptors_least(g->config, open))
+        return true;
+    LOG_ERROR("config", "%zu policies need %lld descriptors, at most %lld: that needs a higher "
+                        "LimitNOFILE=, and a restart",
+              c.policy_count, (long long)least, (long long)most);
+    return false;
+}
+
 /* What a running daemon cannot take: said, and for a listener that is gone, or one policy too many,
  * the reload is refused. */
 static bool can_take(struct gatherd *g, const struct config *next)
@@ -109,7 +125,7 @@ static bool can_take(struct gatherd *g, const struct config *next)
         LOG_ERROR("config", "listener.%s is gone: that needs a restart", name);
         return false;
     }
-    return gatherd_has_room(g, next) && stays_guarded(g, next);
+    return gatherd_has_room(g, next) && has_descriptors(g, next) && stays_guarded(g, next);
 }
 
 /* The budget is for what is there, whatever the file says of it. */

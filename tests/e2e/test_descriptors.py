@@ -336,6 +336,24 @@ def test_a_policy_that_a_reload_takes_away_keeps_none(configured, origin):
     daemon.check_descriptors()
 
 
+def test_more_policies_than_descriptors(configured, origin):
+    """A reload with more than there can be descriptors for is refused whole, and nothing is lost to it:
+    that before and that after it are taken."""
+    daemon, url = configured(100, 120, clients=1, in_flight=100), origin.url("/size/1")
+    daemon.allow_log += [re.compile("policies need"), re.compile("not reloaded")]
+    sections = ["[policy p%d]\ninsecure = yes\n" % i for i in range(15)]
+    few, many = "".join(sections[:3]), "".join(sections)
+    reload(daemon, few, clients=1, in_flight=100)
+    assert daemon.one(url)["ok"]
+    daemon.write(many, clients=1, in_flight=100)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log(r"16 policies need \d+ descriptors, at most 120: .* restart", 10 * proc.scale())
+    assert daemon.one(url)["ok"]
+    for more in (few, ""):
+        reload(daemon, more, clients=1, in_flight=100)
+        assert daemon.one(url)["ok"]
+
+
 def test_what_was_lowered_at_the_start_was_not_changed(configured):
     """The defaults, under a limit that does not give them."""
     daemon = configured(1024, 4000, in_flight=256)

@@ -145,6 +145,24 @@ static void test_never_below_one(void **state)
     config_destroy(c);
 }
 
+/* The least is what lowering can reach, but for idle connections, which give way. */
+static void test_least(void **state)
+{
+    (void)state;
+    for (int insecure = 0; insecure < 2; insecure++) {
+        struct config *c = LOAD("daemon.loops=8", "listener.default.bind=127.0.0.1:1 [::1]:1",
+                                insecure ? "policy.default.insecure=yes" : "limits.in_flight=300");
+        int64_t least = descriptors_least(c, 0), more = insecure ? 2 * 2 * 8 : 0;
+        assert_true(least < descriptors_wanted(c, 0));
+        assert_int_equal(least, 12 + 8 + 2 * 2 + 8 * (7 + 3 * 2) + more + 2 * 2 + 1);
+        assert_int_equal(descriptors_least(c, 3), least + 2 + 2);
+        assert_true(descriptors_fit(c, least, 0));
+        assert_int_equal(descriptors_least(c, 0), least);
+        config_destroy(c);
+    }
+    assert_true(descriptors_limit() > 0);
+}
+
 static void test_loops_auto(void **state)
 {
     (void)state;
@@ -163,6 +181,7 @@ int main(void)
         cmocka_unit_test(test_fits_while_it_runs),
         cmocka_unit_test(test_reload_is_fitted_as_the_start_was),
         cmocka_unit_test(test_never_below_one),
+        cmocka_unit_test(test_least),
         cmocka_unit_test(test_loops_auto),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
