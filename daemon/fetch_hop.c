@@ -171,6 +171,8 @@ static void requeue(struct fetch *f, struct fetch_job *job)
 /* The same hop again, on a connection of its own: nothing was sent, or what may be sent twice. */
 static void ask_again(struct fetch *f, struct fetch_job *job)
 {
+    if (job->transfer->sends > 0)
+        job->result.num_retries++;
     job->fresh = true;
     requeue(f, job);
 }
@@ -278,6 +280,7 @@ static const struct {
                     "was not sent again"},
     [CUT_BROKEN_OFF] = {ERR_HTTP_RESPONSE_INCOMPLETE,
                         "the upstream broke the answer off, to be asked by HTTP/1.1"},
+    [CUT_FORGOTTEN] = {ERR_PROXY_INTERNAL_ERROR, "libcurl has lost the host's addresses"},
     [CUT_CA_FILE] = {ERR_PROXY_INTERNAL_ERROR, "fetch.ca_file is no regular file any more"},
     [CUT_MEMORY] = {ERR_PROXY_INTERNAL_ERROR, "out of memory"},
 };
@@ -356,6 +359,13 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
     fetch_finish_failed(f, job, type, last, message_of(f, job, code));
 }
 
+/* A new connection that nothing was sent on uses addresses as soon as libcurl has them: should it
+ * lose them even so, the next one would. */
+static bool is_to_ask_again(const struct transfer *t)
+{
+    return t->cut == CUT_SHARED || (t->cut == CUT_FORGOTTEN && (t->sends > 0 || !t->fresh));
+}
+
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
 {
     struct fetch *f = arg;
@@ -369,7 +379,7 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
     enum phase last = fetch_account_hop(f, job, clock_us());
     bool cut_on_purpose = t->cut == CUT_BODY || t->cut == CUT_REDIRECT || t->cut == CUT_WHOLE;
     bool starved = lacks_socket(t, code);
-    if (code != CURLE_OK && t->cut == CUT_SHARED)
+    if (code != CURLE_OK && is_to_ask_again(t))
         ask_again(f, job);
     else if (code != CURLE_OK && t->cut != CUT_NONE && !cut_on_purpose)
         end_cut(f, job, last);

@@ -70,6 +70,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_BROKEN_OFF, /* libcurl wanted to send it again, but some of an answer had come */
     CUT_SHARED,   /* libcurl gave it the connection of another, see transfer_connect.c */
+    CUT_FORGOTTEN, /* libcurl has no address of the host any more, see transfer_connect.c */
     CUT_VERSION,  /* a status line of another version than the connection can be of */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see transfer_answer.c */

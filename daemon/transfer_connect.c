@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * transfer_connect - see transfer_connect.h. The callbacks that libcurl makes on the way to an
- * answer: a socket is wanted, TLS begins, the request is about to be sent; and the one after each
- * run of the transfer, when the connection can still be looked at.
+ * answer: an address or a socket is wanted, TLS begins, the request is about to be sent; and the one
+ * after each run of the transfer, when the connection can still be looked at.
  *
  * The socket and pre-request callbacks are the last two of the four places where the policy is
  * asked. The pool has one policy, so even a callback on behalf of a connection that outlived its
@@ -90,6 +90,31 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     return fd;
 }
 
+static bool is_idempotent(const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Called when libcurl is about to look up a host whose addresses it does not have. A name's are ours:
+ * it was given them, and a sweep has dropped them since, when a transfer was parked for long or is
+ * sent again late. Its own look-up is not what the configuration says. A literal it only reads. */
+static int on_look_up(void *resolver, void *reserved, void *arg)
+{
+    struct transfer *t = arg;
+    (void)resolver;
+    (void)reserved;
+    if (t->cut == CUT_CLOSED)
+        return 1;
+    if (t->target.origin->ip.family != 0)
+        return 0;
+    t->cut = t->sends > 0 && !is_idempotent(t->method) ? CUT_RESENT : CUT_FORGOTTEN;
+    return 1;
+}
+
 /* Called when a new connection's TCP part stands and its TLS part begins. */
 static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
 {
@@ -103,15 +128,6 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     if (t->cut != CUT_CLOSED) /* else its origin may be gone */
         tls_sessions_attach(t->env->sessions, ssl_ctx, t->target.origin);
     return CURLE_OK;
-}
-
-static bool is_idempotent(const char *method)
-{
-    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
-    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
-        if (strcmp(method, methods[i]) == 0)
-            return true;
-    return false;
 }
 
 static bool may_be_http2(const struct transfer *t)
@@ -280,6 +296,8 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
 void transfer_set_connect_callbacks(struct transfer *t)
 {
     CURL *e = t->easy;
+    curl_easy_setopt(e, CURLOPT_RESOLVER_START_FUNCTION, on_look_up);
+    curl_easy_setopt(e, CURLOPT_RESOLVER_START_DATA, t);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, curl_uv_close_socket);

@@ -6,7 +6,7 @@
  * first sending.
  *
  * A connection that dies while the request is being written is played by a send() of the test's
- * own, which libcurl calls.
+ * own, which libcurl calls; and that addresses have become old by a time() of its own.
  */
 #include "fetch_fixture.h"
 
@@ -26,6 +26,17 @@ ssize_t send(int fd, const void *buf, size_t n, int flags)
         return -1;
     }
     return sendto(fd, buf, n, flags, NULL, 0);
+}
+
+static time_t later_s; /* than the clock says */
+
+time_t time(time_t *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out != NULL)
+        *out = now.tv_sec + later_s;
+    return now.tv_sec + later_s;
 }
 
 static const struct {
@@ -174,6 +185,69 @@ static void test_connect_timeout_is_over(void **state)
     close_test(t);
 }
 
+static struct job *ask_named(struct test *t, const char *method, const char *path)
+{
+    char url[64];
+    snprintf(url, sizeof url, "http://named.test:%u%s", t->servers[0].port, path);
+    struct job *j = make_job(t, url);
+    j->opts.method = method;
+    submit(j);
+    return j;
+}
+
+/* The name that the server has, known from an earlier look-up. */
+static struct test *open_named(void)
+{
+    struct resolve_answer answer = {.count = 1};
+    struct test *t = open_test(1);
+    assert_true(ip_parse("127.0.0.1", &answer.addresses[0]));
+    resolve_cache_put(t->names, "named.test", resolve_cache_generation(t->names), 0, UINT64_MAX,
+                      &answer);
+    t->pages[0] = (struct page){.path = "/hello", .reply = HELLO};
+    t->pages[1] = (struct page){.path = "/row", .reply = HELLO, .deaths = 1};
+    struct job *first = ask_named(t, "GET", "/hello");
+    run_all(t);
+    assert_true(first->job.result.ok);
+    return t;
+}
+
+/* What the connection that died has asked for, so long ago that libcurl's addresses were swept: it
+ * knows none of named.test, and would ask the system. */
+static void forget_addresses(struct test *t)
+{
+    run_until(t, &t->pages[1].asked, 1);
+    later_s += 3600;
+    curl_uv_sweep(t->engines[0].fetch->pools[0].env.multis[KIND_PLAIN], 60);
+}
+
+static void test_sent_again_late(void **state)
+{
+    (void)state;
+    struct test *t = open_named();
+    struct job *j = ask_named(t, "GET", "/row");
+    forget_addresses(t);
+    run_all(t);
+    assert_true(j->job.result.ok);
+    assert_int_equal(j->job.result.num_retries, 1);
+    assert_int_equal(j->job.result.num_connects, 1);
+    assert_int_equal(t->pages[1].asked, 2);
+    close_test(t);
+}
+
+static void test_not_sent_again_late(void **state)
+{
+    (void)state;
+    struct test *t = open_named();
+    struct job *j = ask_named(t, "POST", "/row");
+    forget_addresses(t);
+    run_all(t);
+    check_failed(&j->job.result, ERR_CONNECTION_TERMINATED, PHASE_WAIT);
+    assert_true(j->job.result.error.sent);
+    assert_int_equal(j->job.result.num_retries, 0);
+    assert_int_equal(t->pages[1].asked, 1);
+    close_test(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +258,8 @@ int main(void)
         cmocka_unit_test(test_errno_of_an_earlier_transfer),
         cmocka_unit_test(test_refused_when_sent_again),
         cmocka_unit_test(test_connect_timeout_is_over),
+        cmocka_unit_test(test_sent_again_late),
+        cmocka_unit_test(test_not_sent_again_late),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests_name("fetch_resent", tests, libraries_up, libraries_down);
