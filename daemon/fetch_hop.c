@@ -89,9 +89,8 @@ enum phase fetch_account_hop(struct fetch *f, struct fetch_job *job, int64_t now
     job->work_us += now_us - job->dispatched_us;
     job->result.end_us = now_us;
     metrics_add(f->params.metrics, METRIC_FETCH_HOPS, t->sends);
-    if (transfer_opened(t))
-        metrics_add(f->params.metrics, METRIC_FETCH_CONNECTS, 1);
-    else if (t->sends > 0)
+    metrics_add(f->params.metrics, METRIC_FETCH_CONNECTS, t->connects);
+    if (!transfer_opened(t) && t->sends > 0)
         metrics_add(f->params.metrics, METRIC_FETCH_REUSED, 1);
     return last;
 }

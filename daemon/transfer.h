@@ -153,11 +153,15 @@ struct transfer {
     int64_t opened_us;  /* first socket opened by this hop; TIME_NULL = reused a connection */
     curl_socket_t opened[TRANSFER_SOCKETS_MAX]; /* with TLS: those that begin with a handshake */
     unsigned opened_count;
+    bool opening;       /* of those none has come about yet */
+    int connects;       /* connections that came about */
     int64_t tls_us;     /* TCP connected, TLS handshake begins */
     int64_t ready_us;   /* connection usable, request about to be sent */
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
     enum transfer_stream stream;
     int sends;          /* times the request was about to be sent */
+    int uploads;        /* the sending that `uploaded` is of */
+    int64_t uploaded, uploaded_before; /* bytes of its body, and of those of the sendings before */
     struct ip_addr peer; /* whom it was about to be sent to */
     uint16_t peer_port;
     int os_errno;       /* why no socket could be opened */
@@ -229,6 +233,9 @@ bool transfer_connected(const struct transfer *t);
 
 /* Whether it has opened a connection, whatever became of it; one that was refused is none. */
 bool transfer_opened(const struct transfer *t);
+
+/* So much of the body has been sent, libcurl says, which counts anew for each sending. */
+void transfer_note_upload(struct transfer *t, int64_t bytes);
 
 /* Sets the marks that only libcurl knows and the end, and adds phases and sizes to the result.
  * Before it is taken out of the multi. Returns the phase in which it ended. */

@@ -17,7 +17,7 @@ static int64_t info_us(const struct transfer *t, CURLINFO info)
 
 bool transfer_opened(const struct transfer *t)
 {
-    return t->opened_us != TIME_NULL && (t->tls_us != TIME_NULL || t->ready_us != TIME_NULL);
+    return t->connects > 0;
 }
 
 bool transfer_connected(const struct transfer *t)
@@ -79,18 +79,32 @@ static void mark_sending(struct transfer *t)
         t->marks.send_end = t->marks.first_byte;
 }
 
+void transfer_note_upload(struct transfer *t, int64_t bytes)
+{
+    if (t->uploads != t->sends) {
+        t->uploads = t->sends;
+        t->uploaded_before += t->uploaded;
+        t->uploaded = 0;
+    }
+    if (t->uploaded < bytes) /* it forgets the last sending's before the next one begins */
+        t->uploaded = bytes;
+}
+
 static void add_sizes(struct transfer *t, struct result_sizes *sizes)
 {
     long request = 0, header = 0;
     curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &request);
     curl_easy_getinfo(t->easy, CURLINFO_HEADER_SIZE, &header);
     int64_t download = info_us(t, CURLINFO_SIZE_DOWNLOAD_T);
-    if (download == 0 && t->cut != CUT_NONE)
-        download = t->delivered; /* libcurl forgets it when a callback ends the transfer */
+    /* libcurl forgets what it read last when that ends the transfer */
+    if (t->reply.codings == 0 ? download < t->delivered : download == 0)
+        download = t->delivered;
     sizes->request += request;
     sizes->header += header > t->head_bytes ? header : t->head_bytes;
-    if (t->send_body)
-        sizes->upload += info_us(t, CURLINFO_SIZE_UPLOAD_T);
+    if (t->send_body) {
+        transfer_note_upload(t, info_us(t, CURLINFO_SIZE_UPLOAD_T));
+        sizes->upload += t->uploaded_before + t->uploaded;
+    }
     sizes->download += download;
     sizes->delivered += t->delivered;
 }
@@ -158,9 +172,8 @@ static void note_connection(struct transfer *t)
     } else {
         note_primary(t);
     }
-    if (transfer_opened(t))
-        r->num_connects++;
-    else if (t->sends > 0)
+    r->num_connects += t->connects;
+    if (!transfer_opened(t) && t->sends > 0)
         r->reused = true;
     if (t->sends > 1)
         r->num_retries += t->sends - 1;

@@ -79,6 +79,7 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     if (t->opened_us == TIME_NULL)
         t->opened_us = clock_us();
     t->tls_us = t->ready_us = TIME_NULL; /* to send again; the connection before this one is dead */
+    t->opening = true;
     curl_socket_t fd =
         curl_uv_open_socket(t->multi, address, t->target.origin->https, t->upstream);
     if (fd == CURL_SOCKET_BAD) {
@@ -115,12 +116,20 @@ static int on_look_up(void *resolver, void *reserved, void *arg)
     return 1;
 }
 
+/* libcurl tries several addresses; one of them is the connection. */
+static void note_connected(struct transfer *t)
+{
+    t->connects += t->opening;
+    t->opening = false;
+}
+
 /* Called when a new connection's TCP part stands and its TLS part begins. */
 static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
 {
     struct transfer *t = arg;
     (void)easy;
     t->tls_us = clock_us();
+    note_connected(t);
     tls_bounds_set(ssl_ctx);
     if (is_unverified(t))
         return CURLE_OK; /* nothing is trusted, and a session of it would be */
@@ -233,6 +242,7 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     (void)local_port;
     if (t->cut == CUT_CLOSED)
         return CURL_PREREQFUNC_ABORT;
+    note_connected(t);
     if (t->sends > 0 && !may_send_again(t))
         return CURL_PREREQFUNC_ABORT;
     t->peer_port = (uint16_t)peer_port;
@@ -285,7 +295,7 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     (void)download_size;
     (void)downloaded;
     (void)upload_size;
-    (void)uploaded;
+    transfer_note_upload(t, uploaded);
     t->lost = curl_uv_recv_lost(&t->lost_errno);
     if (is_spoilt(t))
         transfer_forbid_reuse(t);

@@ -537,6 +537,19 @@ def test_a_refused_stream_is_sent_again(gatherd, origin, url):
     assert origin.count("/h2/once/7/size/9") == 2
 
 
+def test_figures_of_a_stream_that_is_refused_twice(gatherd, origin, url):
+    """Each sending is counted, and each connection."""
+    path = "/h2/first/2/7/size/9"
+    opened = gatherd.metrics()["gatherd_fetch_connects_total"]
+    before = origin.accepted
+    result = gatherd.one(member(url(path), method="PUT", body="0123456789", fresh_connection=True))
+    connections = origin.accepted - before
+    assert result["ok"] is True and result["num_retries"] == 2 and origin.count(path) == 3
+    assert result["num_connects"] == connections >= 2
+    assert gatherd.metrics()["gatherd_fetch_connects_total"] == opened + connections
+    assert result["size_upload"] == 30
+
+
 @pytest.mark.parametrize("code", [7, 13])
 def test_a_refused_post_is_not_sent_again(gatherd, origin, url, code):
     path = "/h2/once/%d/size/9" % code

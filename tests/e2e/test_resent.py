@@ -49,6 +49,7 @@ def test_sent_once(gatherd, origin, url, name):
     origin.raw(name, *ANSWERS[name][0])
     result = gatherd.one({"url": url("/raw/" + name), "fresh_connection": True})
     assert result["num_retries"] == 0 and result["num_connects"] == 1
+    assert result["size_download"] == result["size_delivered"]
     check(result, name)
 
 
@@ -68,6 +69,17 @@ def test_sent_again_and_answered(gatherd, origin, url, first):
     assert gatherd.one(url("/size/1"))["ok"] is True
     result = gatherd.one(url("/first/%s/size/9" % first))
     assert result["ok"] is True and result["num_retries"] == 1 and result["size_delivered"] == 9
+
+
+@pytest.mark.parametrize("name", ["rst", "fin", "cut", "bad-chunk"])
+def test_bodies_of_all_sendings_are_counted(gatherd, origin, url, name):
+    origin.raw(name, *ANSWERS[name][0])
+    assert gatherd.one(url("/size/1"))["ok"] is True
+    path = "/first/fin/raw/%s" % name
+    result = gatherd.one({"url": url(path), "method": "PUT", "body": "0123456789"})
+    assert origin.count(path) == 2 and result["num_retries"] == 1
+    assert result["size_upload"] == 20 and result["num_connects"] == 1
+    check(result, name)
 
 
 @pytest.mark.parametrize("answer", [b"", HALF])

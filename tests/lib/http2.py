@@ -340,6 +340,14 @@ async def _once_after(conn, stream, words):
     conn.h2.reset_stream(stream.number, int(words[1]))
 
 
+async def _first(conn, stream, words):
+    """/h2/first/COUNT/CODE/...: of a target's first requests a reset, then the rest."""
+    if conn.origin.count(stream.target) <= int(words[0]):
+        conn.h2.reset_stream(stream.number, int(words[1]))
+    else:
+        await answer(conn, stream, rest(words[2:]))
+
+
 def _goaway_frame(last, code):
     return frame(7, 0, 0, last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
@@ -596,6 +604,7 @@ STREAMS = {
     "rst-complete": _rst_complete,  # /h2/rst-complete/N
     "once": _once,
     "once-after": _once_after,
+    "first": _first,
     "goaway": _goaway,
     "goaway-before": _goaway_before,
     "goaway-once": _goaway_once,
