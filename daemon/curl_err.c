@@ -184,9 +184,13 @@ static enum err_type read_error(const struct curl_err_facts *facts)
 }
 
 /* The codes of RST_STREAM by which an upstream gives up: NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM,
- * CANCEL, ENHANCE_YOUR_CALM. The others say that somebody broke the protocol. */
+ * CANCEL, ENHANCE_YOUR_CALM. The others say that somebody broke the protocol. libcurl 7.88 says
+ * nothing where it goes on sending a body and the stream has ended, answered and without an error:
+ * that answer is lost. */
 static enum err_type stream_error(const struct curl_err_facts *facts)
 {
+    if (facts->message[0] == '\0' && !facts->mute)
+        return given_up(facts);
     static const char *const words[] = {"closed cleanly, but", "(err 0)", "(err 2)",
                                         "(err 7)",             "(err 8)", "(err 11)"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)

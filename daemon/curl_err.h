@@ -20,6 +20,7 @@ struct curl_err_facts {
     bool lost;           /* its connection was closed or reset: reading from it said so */
     bool http2;          /* the answer, as far as it came, is HTTP/2 */
     const char *message; /* libcurl's error buffer; "" = none of this sending */
+    bool mute;           /* it may have had one that it did not tell */
 };
 
 /* The error type of a transfer that libcurl ended with `code` (not CURLE_OK). For transfers that

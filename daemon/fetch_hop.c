@@ -316,6 +316,8 @@ static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode c
             return NULL;
         snprintf(t->message, sizeof t->message, "Recv failure: %s", strerror(t->lost_errno));
     }
+    if (t->message[0] == '\0' && code == CURLE_HTTP2_STREAM && !t->mute)
+        return "the stream was ended before the request was sent whole";
     const char *kept = fetch_keep_text(f, job, t->message);
     return kept != NULL ? kept : curl_easy_strerror(code);
 }
@@ -353,6 +355,7 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
         .lost = t->lost,
         .http2 = job->result.http_version == 20,
         .message = t->message,
+        .mute = t->mute,
     };
     enum err_type type = curl_err_type(code, &facts);
     fetch_finish_failed(f, job, type, last, message_of(f, job, code));

@@ -96,6 +96,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->body_read = 0;
     t->message[0] = '\0';
     transfer_stream_begin(t);
+    t->mute = false;
     transfer_answer_begin(t);
 }
 

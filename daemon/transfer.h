@@ -193,7 +193,8 @@ struct transfer {
     struct result *result; /* borrowed: where headers and body go */
     struct evp_md_ctx_st *sha256;
     struct text_length *text;
-    char message[CURL_ERROR_SIZE];
+    char message[CURL_ERROR_SIZE]; /* libcurl's, of the last sending */
+    bool mute;          /* it wrote one for a sending before: it writes no more */
 };
 
 /* NULL when memory runs out. destroy: must not be in the multi. */

@@ -255,6 +255,7 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         return CURL_PREREQFUNC_ABORT;
     }
     t->ready_us = clock_us();
+    t->mute |= t->message[0] != '\0';
     t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
     t->sends++;
     transfer_stream_begin(t);

@@ -600,6 +600,18 @@ def test_an_upload_that_is_refused(gatherd, origin, url):
     assert result["error"]["sent"] is True and result["retryable"] is True
 
 
+def test_an_upload_that_is_answered_early(gatherd, origin, url):
+    """The whole answer and a reset without an error while the body is on its way: libcurl 8 reads it,
+    7.88 loses it, which is not the upstream's fault."""
+    for _ in range(5):
+        result = gatherd.one(member(url("/h2/answered"), body="x" * 2000000))
+        if libcurl_version() >= (8, 1):
+            assert outcome(result) == "413"
+        else:
+            assert outcome(result) in ("413", "connection_terminated send"), result
+            assert result["state"] == "done" or result["retryable"] is True
+
+
 @pytest.mark.parametrize("path", ["/never", "/stall/after/10"])
 @pytest.mark.parametrize("how", ["timeout", "deadline"])
 def test_a_stream_that_is_given_up_ends_the_connection(spawn, origin, url, path, how):

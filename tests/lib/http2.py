@@ -148,6 +148,11 @@ class Http2(Connection):
             stream = self.streams[event.stream_id] = Stream(event.stream_id, event.headers)
             if stream.target.startswith("/h2/early/"):
                 self.h2.reset_stream(stream.number, int(stream.target[10:]))
+            elif stream.target == "/h2/answered":
+                self.frames(
+                    frame(FRAME_HEADERS, END_HEADERS | 1, stream.number, block([(":status", "413")]))
+                    + frame(3, 0, stream.number, bytes(4))
+                )
         elif isinstance(event, DataReceived):
             self.streams[event.stream_id].body += event.data
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

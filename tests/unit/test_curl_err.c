@@ -41,7 +41,7 @@ static void check_everywhere(CURLcode code)
         for (size_t i = 0; i < sizeof errnos / sizeof errnos[0]; i++)
             for (size_t k = 0; k < 4 * MESSAGES; k++) {
                 const struct curl_err_facts facts = {p, errnos[i], (k & 1) != 0, (k & 2) != 0,
-                                                     messages[k / 4]};
+                                                     messages[k / 4], k % 3 == 0};
                 enum err_type type = curl_err_type(code, &facts);
                 assert_true(type > ERR_NONE && type < ERR_COUNT);
                 assert_true(err_name(type)[0] != '\0');
@@ -198,7 +198,7 @@ static void test_http2(void **state)
          false},
         {CURLE_HTTP2_STREAM, "HTTP/2 stream 1 was not closed cleanly: HTTP_1_1_REQUIRED (err 13)",
          false},
-        {CURLE_HTTP2_STREAM, "", false},
+        {CURLE_HTTP2_STREAM, "", true},
         {CURLE_HTTP2, "", true},
         {CURLE_HTTP2, "nghttp2 recv error -904: Flooding was detected", false},
         {CURLE_PARTIAL_FILE, "", true},
@@ -215,6 +215,9 @@ static void test_http2(void **state)
         assert_int_equal(curl_err_type(rows[i].code, &facts),
                          rows[i].given_up ? ERR_CONNECTION_TERMINATED : ERR_HTTP_PROTOCOL_ERROR);
     }
+    const struct curl_err_facts mute = {
+        .phase = PHASE_WAIT, .http2 = true, .message = "", .mute = true};
+    assert_int_equal(curl_err_type(CURLE_HTTP2_STREAM, &mute), ERR_HTTP_PROTOCOL_ERROR);
 }
 
 static enum err_type type_of_handshake(bool lost, const char *message)
