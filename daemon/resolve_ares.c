@@ -21,8 +21,10 @@
  * hangs up, would end the look-ups of all others, as often as they are asked again. So the channel
  * is for UDP alone (resolve_udp), and a name whose answer is truncated gets one of its own, a
  * "stream", that asks over TCP and goes with the answer. There are a few of them at a time; names
- * beyond wait, no longer than a silent server is waited for. EDNS would make such answers rare, but
- * with 1.18 a server that does not know it fails what else it was asked at that moment.
+ * beyond wait, no longer than a silent server is waited for, and may take the place of one that was
+ * not answered for a while: the oldest and the youngest in turn, so that a crowd whose servers are
+ * silent delays a single name by that while, and not by the crowd. EDNS would make such answers
+ * rare, but with 1.18 a server that does not know it fails what else it was asked at that moment.
  *
  * A UDP socket breaks when nobody listens at the server's port, and all that is in flight by it has
  * failed within a millisecond: what failed after a socket was closed is asked once more, a moment
@@ -61,6 +63,7 @@
 #define LOOKUP_MS 7000 /* that long a truncated name may wait for a stream, from its question on */
 #define STREAM_TRY_MS 2000 /* a server's first over TCP */
 #define STREAM_TRIES 2     /* a connection may end by chance */
+#define STREAM_KEPT_MS STREAM_TRY_MS /* while others wait */
 #define STREAM_ASKS_MAX 32 /* at once: one that is refused at once costs 0.1 ms */
 #define TIMER_MIN_MS 10    /* thousands of dead names must not make a busy loop */
 #define SOCKET_BUFFER_BYTES (1 << 20)
@@ -82,6 +85,9 @@ struct resolve_ares {
     struct list streams;
     size_t stream_count;
     struct list truncated; /* struct resolve_question that wait for a stream */
+    bool youngest;         /* of those is the next to have one */
+    struct resolve_question *question; /* of a stream */
+    uint64_t asked_ms;                 /* loop time at which it was asked */
     bool closing;
     bool blind;              /* a socket that c-ares has is not watched */
     struct list again;       /* struct resolve_question, to be asked once more */
@@ -638,6 +644,8 @@ static bool stream_ask(struct resolve_ares *c, struct resolve_question *q)
     list_remove(&q->node);
     q->channel = stream;
     q->asked_again = true;
+    stream->question = q;
+    stream->asked_ms = uv_now(c->params.loop);
     stream->in_flight++;
     ask(stream, q);
     timer_keep(stream);
@@ -645,18 +653,47 @@ static bool stream_ask(struct resolve_ares *c, struct resolve_question *q)
     return true;
 }
 
+static void tell_timeout(struct resolve_question *q)
+{
+    struct resolve_answer answer;
+    int ttl_s = answer_failure(&answer, ARES_ETIMEOUT);
+    tell(q, &answer, ttl_s);
+}
+
+/* Ends the oldest stream when it was not answered for long enough. Not from inside c-ares. */
+static bool stream_give_up(struct resolve_ares *c)
+{
+    struct resolve_ares *stream = resolve_ares_of_node(c->streams.next);
+    struct resolve_question *q = stream->question;
+    if (uv_now(c->params.loop) < stream->asked_ms + STREAM_KEPT_MS)
+        return false;
+    list_remove(&stream->node);
+    c->stream_count--;
+    resolve_ares_close(stream);
+    q->channel = c;
+    tell_timeout(q);
+    return true;
+}
+
+static struct resolve_question *next_truncated(struct resolve_ares *c)
+{
+    struct list *node = c->youngest ? c->truncated.prev : c->truncated.next;
+    c->youngest = !c->youngest;
+    return LIST_CONTAINER(node, struct resolve_question, node);
+}
+
 /* Asks for names that wait for a stream, or tells that they waited too long. */
 static void ask_truncated(struct resolve_ares *c)
 {
-    struct resolve_answer answer;
     for (int i = 0; i < STREAM_ASKS_MAX && !list_empty(&c->truncated); i++) {
         struct resolve_question *q =
             LIST_CONTAINER(c->truncated.next, struct resolve_question, node);
         if (uv_now(c->params.loop) >= q->until_ms) {
             list_remove(&q->node);
-            int ttl_s = answer_failure(&answer, ARES_ETIMEOUT);
-            tell(q, &answer, ttl_s);
-        } else if (c->stream_count == RESOLVE_ARES_STREAMS || !stream_ask(c, q)) {
+            tell_timeout(q);
+        } else if (c->stream_count == RESOLVE_ARES_STREAMS && !stream_give_up(c)) {
+            break;
+        } else if (!stream_ask(c, next_truncated(c))) {
             break;
         }
     }

@@ -37,7 +37,8 @@
 #define UDP_MAX 512
 #define HEADER 12
 #define GUARD_MS 20000
-#define ENTRIES 40
+#define ENTRIES 80
+#define SILENT 75
 #define PORTS 16
 #define LOOP_NAMES 400
 
@@ -356,7 +357,7 @@ static bool listener_bind(struct listener *l, const char *address, uint16_t port
     uv_ip4_addr(address, port, &sa);
     return uv_udp_bind(&l->udp, (const struct sockaddr *)&sa, 0) == 0 &&
            uv_tcp_bind(&l->tcp, (const struct sockaddr *)&sa, 0) == 0 &&
-           uv_listen((uv_stream_t *)&l->tcp, 8, on_connection) == 0;
+           uv_listen((uv_stream_t *)&l->tcp, 64, on_connection) == 0;
 }
 
 static void listener_open(struct test *t, int which, const char *address, uint16_t port)
@@ -876,6 +877,32 @@ static void test_close_while_truncated(void **state)
     resolver_close(t);
     for (int i = 0; i < 20; i++)
         assert_int_equal(w[i].told, 0);
+}
+
+/* Far more of them than connections, whose server is silent over TCP: one whose server is not waits
+ * for a few of them, which are given up, and not for all. */
+static void test_one_beside_many_truncated(void **state)
+{
+    struct test *t = *state;
+    char names[SILENT][16];
+    struct waiter w[SILENT], one;
+    for (int i = 0; i < SILENT; i++) {
+        snprintf(names[i], sizeof names[i], "silent%d.test", i);
+        t->entries[i] = (struct entry){
+            .name = names[i], .a = 1, .ttl = 60, .truncated = true, .mute = true};
+    }
+    t->entries[SILENT] = (struct entry){.name = "one.test", .a = 1, .ttl = 60, .truncated = true};
+    resolver_open(t, 2 * SILENT);
+    for (int i = 0; i < SILENT; i++)
+        ask(t, &w[i], names[i]);
+    while (t->clients < RESOLVE_ARES_STREAMS)
+        step(t);
+    look_up(t, &one, "one.test");
+    assert_int_equal(one.answer.error, ERR_NONE);
+    wait_for(t, &w[0]);
+    assert_int_equal(w[0].answer.error, ERR_DNS_TIMEOUT);
+    assert_true(stats(t).in_flight > 0);
+    resolver_close(t);
 }
 
 /* An empty datagram is no answer and no end. */
@@ -1448,6 +1475,7 @@ int main(void)
         TEST(test_many_asked_again),
         TEST(test_many_truncated),
         TEST(test_close_while_truncated),
+        TEST(test_one_beside_many_truncated),
         TEST(test_empty_datagrams),
         TEST(test_cancel),
         TEST(test_bound),
