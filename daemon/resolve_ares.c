@@ -21,10 +21,10 @@
  * hangs up, would end the look-ups of all others, as often as they are asked again. So the channel
  * is for UDP alone (resolve_udp), and a name whose answer is truncated gets one of its own, a
  * "stream", that asks over TCP and goes with the answer. There are a few of them at a time; names
- * beyond wait, no longer than a silent server is waited for, and may take the place of one that was
- * not answered for a while: the oldest and the youngest in turn, so that a crowd whose servers are
- * silent delays a single name by that while, and not by the crowd. EDNS would make such answers
- * rare, but with 1.18 a server that does not know it fails what else it was asked at that moment.
+ * beyond wait, no longer than a silent server is waited for; the oldest and the youngest in turn get
+ * the place of one that is silent, so that a crowd of those delays a single name by one try. EDNS
+ * would make such answers rare, but with 1.18 a server that does not know it fails what else it was
+ * asked at that moment.
  *
  * A UDP socket breaks when nobody listens at the server's port, and all that is in flight by it has
  * failed within a millisecond: what failed after a socket was closed is asked once more, a moment
@@ -51,6 +51,7 @@
 #include "cidr.h"
 #include "log.h"
 #include "parse.h"
+#include "resolve_failure.h"
 #include "resolve_udp.h"
 
 #define TRY_MS 1000 /* a server's first; doubles with each round over the servers */
@@ -61,15 +62,12 @@
 #define VERSION_ADAPTIVE 0x012000
 #define AGAIN_MAX 64 /* asked for once more by one turn of the timer: 13 us each */
 #define LOOKUP_MS 7000 /* that long a truncated name may wait for a stream, from its question on */
-#define STREAM_TRY_MS 2000 /* a server's first over TCP */
+#define STREAM_TRY_MS 2000 /* a server's first over TCP, and only one when others wait */
 #define STREAM_TRIES 2     /* a connection may end by chance */
-#define STREAM_KEPT_MS STREAM_TRY_MS /* while others wait */
 #define STREAM_ASKS_MAX 32 /* at once: one that is refused at once costs 0.1 ms */
 #define TIMER_MIN_MS 10    /* thousands of dead names must not make a busy loop */
 #define SOCKET_BUFFER_BYTES (1 << 20)
 #define TTL_MAX_S 3600
-#define TTL_NO_NAME_S 5
-#define TTL_FAILED_S 1
 #define INTERFACES_MS 10000 /* how long the look at the machine's addresses is good */
 #define OTHER_FAMILY_MIN 8  /* places kept for the second family */
 
@@ -133,41 +131,6 @@ static bool ipv6_first(struct resolve_ares *c)
 }
 
 /* Answers */
-
-static const struct failure {
-    int status;
-    enum err_type error;
-    int ttl_s;
-    const char *message;
-} failures[] = {
-    {ARES_ENOTFOUND, ERR_DNS_ERROR, TTL_NO_NAME_S, "no such name"},
-    {ARES_ENODATA, ERR_DNS_ERROR, TTL_NO_NAME_S, "the name has no address"},
-    {ARES_EBADNAME, ERR_DNS_ERROR, TTL_NO_NAME_S, "the name cannot be looked up"},
-    {ARES_ETIMEOUT, ERR_DNS_TIMEOUT, TTL_FAILED_S, "the name servers did not answer in time"},
-    {ARES_ESERVFAIL, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers failed"},
-    {ARES_EREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers refused to answer"},
-    {ARES_ECONNREFUSED, ERR_DNS_ERROR, TTL_FAILED_S, /* 1.18 says it of all three */
-     "the name servers failed, refused to answer, or could not be reached"},
-    {ARES_EFORMERR, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers did not understand"},
-    {ARES_ENOTIMP, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers failed"},
-    {ARES_EBADRESP, ERR_DNS_ERROR, TTL_FAILED_S, "the name servers' answer is malformed"},
-    {ARES_ENOMEM, ERR_DNS_ERROR, TTL_FAILED_S, "out of memory"},
-};
-
-static int answer_failure(struct resolve_answer *answer, int status)
-{
-    static const struct failure other = {0, ERR_DNS_ERROR, TTL_FAILED_S,
-                                         "the name could not be resolved"};
-    const struct failure *f = &other;
-    for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++) {
-        if (failures[i].status == status)
-            f = &failures[i];
-    }
-    answer->error = f->error;
-    answer->message = f->message;
-    answer->count = 0;
-    return f->ttl_s;
-}
 
 void resolve_families_add(struct resolve_families *f, const struct ip_addr *ip)
 {
@@ -276,7 +239,7 @@ static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinf
         ttl_s = lifetime_s(ai);
     }
     if (answer.count == 0)
-        ttl_s = answer_failure(&answer, status == ARES_SUCCESS ? ARES_ENODATA : status);
+        ttl_s = resolve_failure(&answer, status == ARES_SUCCESS ? ARES_ENODATA : status);
     if (ai)
         ares_freeaddrinfo(ai);
     tell(question, &answer, ttl_s);
@@ -656,22 +619,20 @@ static bool stream_ask(struct resolve_ares *c, struct resolve_question *q)
 static void tell_timeout(struct resolve_question *q)
 {
     struct resolve_answer answer;
-    int ttl_s = answer_failure(&answer, ARES_ETIMEOUT);
-    tell(q, &answer, ttl_s);
+    tell(q, &answer, resolve_failure(&answer, ARES_ETIMEOUT));
 }
 
 /* Ends the oldest stream when it was not answered for long enough. Not from inside c-ares. */
 static bool stream_give_up(struct resolve_ares *c)
 {
     struct resolve_ares *stream = resolve_ares_of_node(c->streams.next);
-    struct resolve_question *q = stream->question;
-    if (uv_now(c->params.loop) < stream->asked_ms + STREAM_KEPT_MS)
+    if (uv_now(c->params.loop) < stream->asked_ms + STREAM_TRY_MS)
         return false;
     list_remove(&stream->node);
     c->stream_count--;
     resolve_ares_close(stream);
-    q->channel = c;
-    tell_timeout(q);
+    stream->question->channel = c;
+    tell_timeout(stream->question);
     return true;
 }
 

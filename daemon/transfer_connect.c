@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * transfer_connect - see transfer_connect.h. The callbacks that libcurl makes on the way to an
- * answer: an address or a socket is wanted, TLS begins, the request is about to be sent; and the one
- * after each run of the transfer, when the connection can still be looked at.
+ * answer: an address or a socket is wanted, TLS begins, the request is about to be sent; and the
+ * one after each run of the transfer, when the connection can still be looked at.
  *
  * The socket and pre-request callbacks are the last two of the four places where the policy is
  * asked. The pool has one policy, so even a callback on behalf of a connection that outlived its
@@ -100,9 +100,10 @@ static bool is_idempotent(const char *method)
     return false;
 }
 
-/* Called when libcurl is about to look up a host whose addresses it does not have. A name's are ours:
- * it was given them, and a sweep has dropped them since, when a transfer was parked for long or is
- * sent again late. Its own look-up is not what the configuration says. A literal it only reads. */
+/* Called when libcurl is about to look up a host whose addresses it does not have. A name's are
+ * ours: it was given them, and a sweep has dropped them since, when a transfer was parked for long
+ * or is sent again late. Its own look-up is not what the configuration says. A literal it only
+ * reads. */
 static int on_look_up(void *resolver, void *reserved, void *arg)
 {
     struct transfer *t = arg;
