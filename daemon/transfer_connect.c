@@ -100,23 +100,6 @@ static bool is_idempotent(const char *method)
     return false;
 }
 
-/* Called when libcurl is about to look up a host whose addresses it does not have. A name's are
- * ours: it was given them, and a sweep has dropped them since, when a transfer was parked for long
- * or is sent again late. Its own look-up is not what the configuration says. A literal it only
- * reads. */
-static int on_look_up(void *resolver, void *reserved, void *arg)
-{
-    struct transfer *t = arg;
-    (void)resolver;
-    (void)reserved;
-    if (t->cut == CUT_CLOSED)
-        return 1;
-    if (t->target.origin->ip.family != 0)
-        return 0;
-    t->cut = t->sends > 0 && !is_idempotent(t->method) ? CUT_RESENT : CUT_FORGOTTEN;
-    return 1;
-}
-
 /* libcurl tries several addresses; one of them is the connection. */
 static void note_connected(struct transfer *t)
 {
@@ -233,6 +216,24 @@ static bool may_send_again(struct transfer *t)
         t->cut = CUT_BROKEN_OFF;
     t->body_read = 0;
     return t->cut == CUT_NONE;
+}
+
+/* Called when libcurl is about to look up a host whose addresses it does not have. A name's are
+ * ours: it was given them, and a sweep has dropped them since, when a transfer was parked for long
+ * or is sent again late. Its own look-up is not what the configuration says. A literal it only
+ * reads. */
+static int on_look_up(void *resolver, void *reserved, void *arg)
+{
+    struct transfer *t = arg;
+    (void)resolver;
+    (void)reserved;
+    if (t->cut == CUT_CLOSED)
+        return 1;
+    if (t->target.origin->ip.family != 0)
+        return 0;
+    if (t->sends == 0 || may_send_again(t))
+        t->cut = CUT_FORGOTTEN;
+    return 1;
 }
 
 /* Asked before every request, also on a reused connection. */
