@@ -18,7 +18,8 @@
  *
  * Before libcurl (7.88) uses a kept connection again it looks whether it was closed, and takes one
  * byte or more for a sign of life; on HTTP/1.1 that is somebody else's answer. It is the last look
- * at it before the request is sent.
+ * at it before the request is sent. On HTTP/2 it reads then, and takes EAGAIN for the end: that
+ * read is not refused, nor is what follows the head of a record of TLS.
  */
 #include "curl_uv_recv.h"
 
@@ -32,6 +33,8 @@
 #include <openssl/ssl.h>
 #include <uv.h>
 
+#define RECORD_HEAD 5 /* bytes of TLS, which OpenSSL reads by themselves */
+
 static _Thread_local struct {
     const struct curl_uv_recv_told *told;
     uint64_t until_ns; /* 0 = no bound */
@@ -42,7 +45,9 @@ static _Thread_local struct {
     size_t inflated;   /* bytes that inflate() was given since begin */
     int read;          /* the socket that was read from last; negative = none */
     bool more;         /* it gave all that was asked for */
-    bool in_tls;       /* OpenSSL reads */
+    bool in_tls;       /* OpenSSL reads, */
+    bool in_record;    /* and has had the head of a record */
+    int looked;        /* libcurl has seen bytes there and is about to read; negative = nowhere */
     const SSL *refused; /* whose SSL_read() was, until its error has been asked for */
     uint64_t call;     /* how many begins there were */
 } bound;
@@ -62,8 +67,8 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
     bound.begun = false;
     bound.at_most = at_most;
     bound.taken = bound.inflated = 0;
-    bound.read = -1;
-    bound.more = false;
+    bound.read = bound.looked = -1;
+    bound.more = bound.in_record = false;
     bound.refused = NULL;
     bound.call++;
     last.lost = false;
@@ -120,6 +125,8 @@ static void take_note(int fd, ssize_t n)
  * time of the one that it was called for, each time. */
 static bool may_read(int fd)
 {
+    if (bound.in_record || bound.looked == fd)
+        return true;
     if (bound.begun)
         return uv_hrtime() < bound.until_ns;
     bound.begun = bound.fd < 0 || bound.fd == fd;
@@ -142,7 +149,12 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags) __asm__("recv");
 static ssize_t look(int fd, void *buf, size_t n, int flags)
 {
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
-    return got > 0 && bound.until_ns > 0 && bound.told->speaks(bound.told->arg, fd) ? 0 : got;
+    if (got <= 0 || bound.until_ns == 0)
+        return got;
+    if (bound.told->speaks(bound.told->arg, fd))
+        return 0;
+    bound.looked = fd;
+    return got;
 }
 
 ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
@@ -162,6 +174,9 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
     if (bounded && n > 0)
         take_note(fd, got);
     bound.more = got > 0 && (size_t)got == n;
+    bound.in_record = bound.in_tls && n == RECORD_HEAD && bound.more;
+    if (!bound.in_tls)
+        bound.looked = -1;
     return got;
 }
 
@@ -268,7 +283,8 @@ int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
     bound.read = -1;
     bound.in_tls = true;
     int got = next(ssl, buf, n);
-    bound.in_tls = false;
+    bound.in_tls = bound.in_record = false;
+    bound.looked = -1;
     bound.taken += got > 0 ? (size_t)got : 0;
     if (bound.read >= 0 && fd < 0)
         keep_socket(ssl, bound.read);

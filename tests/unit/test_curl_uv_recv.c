@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -455,6 +456,63 @@ static void test_a_look_at_what_speaks(void **state)
     close(p.theirs);
 }
 
+static void wait_for_bytes(int fd, int least)
+{
+    int there = 0;
+    while (there < least)
+        assert_int_equal(ioctl(fd, FIONREAD, &there), 0);
+}
+
+/* With its head a record is read whole, however late it is; the next one is not. */
+static void test_a_record_is_read_whole(void **state)
+{
+    (void)state;
+    static const char bytes[1000];
+    char got[2000];
+    struct pair p = pair_open();
+    BIO_METHOD *method = bio_method();
+    SSL *server = tls_server(&p), *client = tls_client(&p, method);
+    SSL_set_num_tickets(server, 0); /* they are records, too */
+    shake_hands(client, server, &p);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(SSL_write(server, bytes, sizeof bytes), sizeof bytes);
+    wait_for_bytes(p.ours, 2000);
+    begin(p.ours, PAST, SIZE_MAX);
+    assert_int_equal(SSL_read(client, got, sizeof got), 1000);
+    assert_int_equal(SSL_read(client, got, sizeof got), -1);
+    end();
+    SSL_free(client);
+    SSL_free(server);
+    BIO_meth_free(method);
+    close(p.ours);
+    close(p.theirs);
+}
+
+/* What libcurl has seen bytes in it reads at once, or gives up; that once, and no other. */
+static void test_a_look_is_followed_by_a_read(void **state)
+{
+    (void)state;
+    struct pair p = pair_open(), other = pair_open();
+    char byte;
+    told.mute = -1;
+    for (int i = 0; i < 2; i++) {
+        say(&p);
+        say(&other);
+    }
+    wait_for_bytes(p.ours, 2);
+    begin(other.ours, PAST, SIZE_MAX);
+    assert_false(reads(p.ours));
+    assert_int_equal(recv(p.ours, &byte, 1, MSG_PEEK), 1);
+    assert_true(reads(p.ours));
+    assert_false(reads(p.ours));
+    assert_true(reads(other.ours));
+    end();
+    close(p.ours);
+    close(p.theirs);
+    close(other.ours);
+    close(other.theirs);
+}
+
 static void test_lost_by_close(void **state)
 {
     (void)state;
@@ -543,6 +601,8 @@ int main(void)
         cmocka_unit_test(test_several_sockets_in_a_call),
         cmocka_unit_test(test_two_are_held_back),
         cmocka_unit_test(test_a_look_at_what_speaks),
+        cmocka_unit_test(test_a_record_is_read_whole),
+        cmocka_unit_test(test_a_look_is_followed_by_a_read),
         cmocka_unit_test(test_tls_is_taken_in_pieces),
         cmocka_unit_test(test_lost_by_close),
         cmocka_unit_test(test_lost_by_reset),
