@@ -291,6 +291,16 @@ static void settle(bool reading)
     }
 }
 
+/* On a machine that is slow enough it is watched for its hang-up by now. */
+static struct exchange *find_suspended(void)
+{
+    struct list *lists[] = {&f.front->suspended, &f.front->watched};
+    for (size_t i = 0; i < 2; i++)
+        if (!list_empty(lists[i]))
+            return LIST_CONTAINER(lists[i]->next, struct exchange, node);
+    return NULL;
+}
+
 /* Whatever the handler still owes, it does now. */
 static void serve(bool reading)
 {
@@ -306,8 +316,8 @@ static void serve(bool reading)
             answer_stream(ex);
         } else if (ex != NULL) {
             answer(ex, 30, false);
-        } else if (f.streaming && f.front->suspended.next != &f.front->suspended) {
-            front_wake(LIST_CONTAINER(f.front->suspended.next, struct exchange, node));
+        } else if (f.streaming && (ex = find_suspended()) != NULL) {
+            front_wake(ex);
         }
         settle(reading);
     }
