@@ -277,7 +277,7 @@ int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
         return -1;
     }
     turn_to(fd);
-    if (n > 0 && (size_t)n > bound.at_most)
+    if (n > 0 && (size_t)n > bound.at_most && !bound.told->whole(bound.told->arg, fd))
         n = (int)bound.at_most;
     const int before = bound.read; /* this one, or none */
     bound.read = -1;

@@ -38,6 +38,11 @@ struct curl_uv_recv_told {
     /* libcurl looks at a connection that it is about to use again, and there are bytes in it. True =
      * it is to take it for closed: on HTTP/1.1 they would be its next answer. */
     bool (*speaks)(void *arg, int fd);
+
+    /* Whether the connection's TLS is read without a bound in bytes: it is HTTP/2. libcurl does not
+     * come back to the rest of a record for the stream of another, and unpacks what is kept for a
+     * stream in one go anyway. fd may be negative: not known which. */
+    bool (*whole)(void *arg, int fd);
     void *arg;
 };
 
@@ -46,7 +51,7 @@ struct curl_uv_recv_told {
  * reaches until_ns. It is as if the other sockets were empty; a level-triggered watcher comes back
  * to them. A call takes at most so many bytes, of another socket CURL_UV_RECV_FIRST; of a TLS
  * connection, of what is in it: a record of 16 KB, which OpenSSL reads as a whole, is handed on in
- * pieces. *told is borrowed until the end. */
+ * pieces, but not of HTTP/2. *told is borrowed until the end. */
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
                         const struct curl_uv_recv_told *told);
 void curl_uv_recv_end(void);

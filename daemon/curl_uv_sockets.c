@@ -158,7 +158,7 @@ static void check_idle(struct socket_watch *w)
         forsake(w);
 }
 
-/* All three from within a call of libcurl, see curl_uv_recv.h. */
+/* All of them from within a call of libcurl, see curl_uv_recv.h. */
 static void on_read(void *arg, int fd, size_t at_most, bool more)
 {
     struct socket_watch *w = watch_find(arg, fd);
@@ -189,13 +189,23 @@ static bool on_speaks(void *arg, int fd)
     return w != NULL && w->ours && w->wanted == 0 && !w->talks_idle;
 }
 
+static bool on_whole(void *arg, int fd)
+{
+    const struct curl_uv *m = arg;
+    const struct socket_watch *w = watch_find(m, fd);
+    return w != NULL ? w->talks_idle : m->shares;
+}
+
 void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action)
 {
     int running;
     const struct socket_watch *w = watch_find(m, fd); /* CURL_SOCKET_TIMEOUT is negative */
     const size_t at_most = w != NULL ? w->at_most : CURL_UV_RECV_FIRST;
-    const struct curl_uv_recv_told told = {
-        .read = on_read, .held_back = on_held_back, .speaks = on_speaks, .arg = m};
+    const struct curl_uv_recv_told told = {.read = on_read,
+                                           .held_back = on_held_back,
+                                           .speaks = on_speaks,
+                                           .whole = on_whole,
+                                           .arg = m};
     curl_uv_recv_begin(fd, uv_hrtime() + ONE_NS, at_most, &told);
     CURLMcode code = curl_multi_socket_action(m->handle, fd, action, &running);
     curl_uv_recv_end();

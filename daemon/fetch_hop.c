@@ -273,7 +273,8 @@ static const struct {
                     "Content-Length is no number below 2^63, or two of them differ"},
     [CUT_CODINGS] = {ERR_HTTP_RESPONSE_CONTENT_CODING,
                      "more content codings than two, or two that are not gzip or deflate"},
-    [CUT_BROTLI] = {ERR_HTTP_RESPONSE_CONTENT_CODING, "brotli is not taken over HTTP/2"},
+    [CUT_SHARED_CODINGS] = {ERR_HTTP_RESPONSE_CONTENT_CODING,
+                            "brotli, or more than one content coding, is not taken over HTTP/2"},
     [CUT_RESENT] = {ERR_CONNECTION_TERMINATED,
                     "the connection died after the request was sent; it is not idempotent, so it "
                     "was not sent again"},

@@ -78,7 +78,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63, or two that differ */
     CUT_FIELDS,   /* more fields than REPLY_FIELDS_MAX */
     CUT_LOCATION, /* a Location longer than REPLY_LOCATION_MAX that would be followed */
-    CUT_BROTLI,   /* over HTTP/2, see transfer_answer.c */
+    CUT_SHARED_CODINGS, /* brotli or layers over HTTP/2, see transfer_answer.c */
     CUT_CODINGS,  /* layers of content codings; see reply_take_codings() */
     CUT_UPGRADE,  /* a 101, which we never ask for */
     CUT_CA_FILE,  /* libcurl must not open it; see ca_file.h */

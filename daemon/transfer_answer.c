@@ -37,8 +37,8 @@
 #define PACKED_READ_MAX 8192
 #define BROTLI_READ_MAX 1024
 /* That bounds one connection. On HTTP/2 libcurl keeps for a stream what it has read for others of
- * the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of brotli. So brotli is
- * for HTTP/1.1 only. */
+ * the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of brotli. So brotli
+ * and layers are for HTTP/1.1 only. */
 
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
 static bool hold(struct transfer *t, struct result_extra *x, size_t n)
@@ -327,7 +327,8 @@ static bool heed_field(struct transfer *t, const char *name, size_t name_len, co
         t->last = FIELD_FRAMING;
         if (!reply_take_codings(&t->reply, value, n))
             return refuse(t, CUT_CODINGS);
-        return !t->reply.brotli || !transfer_is_http2(t) || refuse(t, CUT_BROTLI);
+        const bool dear = t->reply.brotli || t->reply.codings > 1;
+        return !dear || !transfer_is_http2(t) || refuse(t, CUT_SHARED_CODINGS);
     }
     if (is_field(name, name_len, FIELD_NAME("Retry-After")))
         take_retry_after(t, value, n);

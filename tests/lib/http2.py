@@ -331,6 +331,19 @@ async def _once(conn, stream, words):
         await answer(conn, stream, rest(words[1:]))
 
 
+async def _together(conn, stream, words):
+    """/h2/together/COUNT/BYTES: heads alone, of so many bytes, of all of COUNT streams in one piece."""
+    waiting = conn.together = getattr(conn, "together", [])
+    waiting.append(stream.number)
+    if len(waiting) < int(words[0]):
+        return
+    for number in waiting:
+        pad = "%d-" % number + "~" * int(words[1])
+        conn.h2.send_headers(number, [(":status", "204"), ("x-pad", pad)], end_stream=True)
+    waiting.clear()
+    conn.flush()
+
+
 async def _once_after(conn, stream, words):
     """/h2/once-after/HOW/CODE/...: the same after a hint, a head, or some of a body."""
     if conn.origin.count(stream.target) > 1:
@@ -609,6 +622,7 @@ STREAMS = {
     "rst-complete": _rst_complete,  # /h2/rst-complete/N
     "once": _once,
     "once-after": _once_after,
+    "together": _together,
     "first": _first,
     "goaway": _goaway,
     "goaway-before": _goaway_before,

@@ -83,7 +83,8 @@ static struct {
     size_t reads;
     int held_back[8];
     size_t holds;
-    int mute; /* is to look closed when it has bytes */
+    int mute;  /* is to look closed when it has bytes */
+    int whole; /* is HTTP/2; 0 = none */
 } told;
 
 static void on_read(void *arg, int fd, size_t at_most, bool more)
@@ -104,9 +105,15 @@ static bool on_speaks(void *arg, int fd)
     return fd == told.mute;
 }
 
+static bool on_whole(void *arg, int fd)
+{
+    assert_ptr_equal(arg, &told);
+    return told.whole != 0 && fd == told.whole;
+}
+
 static void begin(int fd, uint64_t until_ns, size_t at_most)
 {
-    static const struct curl_uv_recv_told to = {on_read, on_held_back, on_speaks, &told};
+    static const struct curl_uv_recv_told to = {on_read, on_held_back, on_speaks, on_whole, &told};
     told.reads = told.holds = 0;
     curl_uv_recv_begin(fd, until_ns, at_most, &to);
 }
@@ -380,6 +387,12 @@ static void test_tls_is_taken_in_pieces(void **state)
     check_told(0, other.ours, SIZE_MAX);
     check_told(1, p.ours, SIZE_MAX);
     assert_int_equal(told.held_back[0], p.ours);
+    assert_int_equal(SSL_write(server, bytes, sizeof bytes), sizeof bytes);
+    told.whole = p.ours;
+    begin(p.ours, FAR, 1000);
+    assert_int_equal(take_tls(client), sizeof bytes);
+    end();
+    told.whole = 0;
     SSL_free(client);
     SSL_free(server);
     BIO_meth_free(method);
