@@ -18,7 +18,8 @@ struct span {
 
 /* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and
  * extensions between chunks; a NUL at the end of a line, which with one bare LF near it looks as CR
- * LF does; a field of a colon alone, which it takes for the end of the head, with a bare LF near it;
+ * LF does; a field of a colon and blanks (to it all up to ' ', as a signed char), which it takes for
+ * the end of the head, with a bare LF near it;
  * a line before the request that begins with a NUL, which it takes for an empty one. What follows is
  * not compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
@@ -113,6 +114,16 @@ static inline void note_field(struct framing *f, struct span name, struct span v
     }
 }
 
+static inline bool is_bare_colon(struct span line)
+{
+    if (line.n == 0 || line.at[0] != ':')
+        return false;
+    for (size_t i = 1; i < line.n; i++)
+        if ((signed char)line.at[i] > ' ')
+            return false;
+    return true;
+}
+
 /* A NUL in the line after one that ends in a bare LF may make up for the CR, and so may a colon. */
 static inline enum reading read_after_bare_lf(struct span *in)
 {
@@ -120,7 +131,7 @@ static inline enum reading read_after_bare_lf(struct span *in)
     bool strict;
     if (!take_line(in, &line, &strict))
         return READ_BAD;
-    return ends_in_nul(line) || span_is(line, ":") ? READ_VAGUE : READ_BAD;
+    return ends_in_nul(line) || is_bare_colon(line) ? READ_VAGUE : READ_BAD;
 }
 
 static inline enum reading read_fields(struct span *in, struct framing *f)
@@ -128,7 +139,7 @@ static inline enum reading read_fields(struct span *in, struct framing *f)
     struct span line, name, value;
     bool strict;
     while (take_line(in, &line, &strict)) {
-        if (ends_in_nul(line) || (!strict && span_is(line, ":")))
+        if (ends_in_nul(line) || (!strict && is_bare_colon(line)))
             return READ_VAGUE;
         if (!strict)
             return read_after_bare_lf(in);
