@@ -280,6 +280,8 @@ static const struct {
                     "was not sent again"},
     [CUT_BROKEN_OFF] = {ERR_HTTP_RESPONSE_INCOMPLETE,
                         "the upstream broke the answer off, to be asked by HTTP/1.1"},
+    [CUT_LOST] = {ERR_CONNECTION_TERMINATED,
+                  "the connection was closed before the request was sent"},
     [CUT_FORGOTTEN] = {ERR_PROXY_INTERNAL_ERROR, "libcurl has lost the host's addresses"},
     [CUT_CA_FILE] = {ERR_PROXY_INTERNAL_ERROR, "fetch.ca_file is no regular file any more"},
     [CUT_MEMORY] = {ERR_PROXY_INTERNAL_ERROR, "out of memory"},

@@ -69,6 +69,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
     CUT_BROKEN_OFF, /* libcurl wanted to send it again, but some of an answer had come */
+    CUT_LOST,     /* the connection was gone before its address could be judged again */
     CUT_SHARED,   /* libcurl gave it the connection of another, see transfer_connect.c */
     CUT_FORGOTTEN, /* libcurl has no address of the host any more, see transfer_connect.c */
     CUT_VERSION,  /* a status line of another version than the connection can be of */

@@ -248,8 +248,11 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     if (t->sends > 0 && !may_send_again(t))
         return CURL_PREREQFUNC_ABORT;
     t->peer_port = (uint16_t)peer_port;
-    if (!ip_parse(peer, &t->peer))
+    if (!ip_parse(peer, &t->peer)) { /* it was reset before it could be asked for its address */
         t->peer = (struct ip_addr){0};
+        t->cut = CUT_LOST;
+        return CURL_PREREQFUNC_ABORT;
+    }
     if (!may_connect(t, &t->peer, t->peer_port))
         return CURL_PREREQFUNC_ABORT;
     if (!begin_use(t)) {
