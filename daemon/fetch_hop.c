@@ -279,7 +279,7 @@ static const struct {
                     "the connection died after the request was sent; it is not idempotent, so it "
                     "was not sent again"},
     [CUT_BROKEN_OFF] = {ERR_HTTP_RESPONSE_INCOMPLETE,
-                        "the upstream broke the answer off, to be asked by HTTP/1.1"},
+                        "the upstream broke the answer off, and it is not asked for again"},
     [CUT_LOST] = {ERR_CONNECTION_TERMINATED,
                   "the connection was closed before the request was sent"},
     [CUT_FORGOTTEN] = {ERR_PROXY_INTERNAL_ERROR, "libcurl has lost the host's addresses"},

@@ -36,9 +36,6 @@
 #define PACKED_READ_MIN 512
 #define PACKED_READ_MAX 8192
 #define BROTLI_READ_MAX 1024
-/* That bounds one connection. On HTTP/2 libcurl keeps for a stream what it has read for others of
- * the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of brotli. So brotli
- * and layers are for HTTP/1.1 only. */
 
 /* Charges n more held bytes against limits.answer_bytes; false when they do not fit. */
 static bool hold(struct transfer *t, struct result_extra *x, size_t n)
@@ -309,6 +306,18 @@ static bool extend_type(struct transfer *t, const char *more, size_t n)
     return (t->type != NULL && join(&t->type, more, n)) || refuse(t, CUT_MEMORY);
 }
 
+/* The bounds on reading are a connection's. On HTTP/2 libcurl keeps for a stream what it has read
+ * for others of the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of brotli.
+ * So brotli and layers are for HTTP/1.1 only. */
+static bool take_codings(struct transfer *t, const char *value, size_t n)
+{
+    t->last = FIELD_FRAMING;
+    if (!reply_take_codings(&t->reply, value, n))
+        return refuse(t, CUT_CODINGS);
+    const bool dear = t->reply.brotli || t->reply.codings > 1;
+    return !dear || !transfer_is_http2(t) || refuse(t, CUT_SHARED_CODINGS);
+}
+
 /* What a field of the head says to us; trailers say nothing. The first Location counts, as in
  * browsers. */
 static bool heed_field(struct transfer *t, const char *name, size_t name_len, const char *value,
@@ -323,13 +332,8 @@ static bool heed_field(struct transfer *t, const char *name, size_t name_len, co
         return reply_take_length(&t->reply, value, n) || refuse(t, CUT_LENGTH);
     }
     if (is_field(name, name_len, FIELD_NAME("Transfer-Encoding")) ||
-        (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t))) {
-        t->last = FIELD_FRAMING;
-        if (!reply_take_codings(&t->reply, value, n))
-            return refuse(t, CUT_CODINGS);
-        const bool dear = t->reply.brotli || t->reply.codings > 1;
-        return !dear || !transfer_is_http2(t) || refuse(t, CUT_SHARED_CODINGS);
-    }
+        (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t)))
+        return take_codings(t, value, n);
     if (is_field(name, name_len, FIELD_NAME("Retry-After")))
         take_retry_after(t, value, n);
     return true;

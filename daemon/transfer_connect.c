@@ -91,15 +91,6 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     return fd;
 }
 
-static bool is_idempotent(const char *method)
-{
-    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
-    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
-        if (strcmp(method, methods[i]) == 0)
-            return true;
-    return false;
-}
-
 /* libcurl tries several addresses; one of them is the connection. */
 static void note_connected(struct transfer *t)
 {
@@ -121,6 +112,15 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     if (t->cut != CUT_CLOSED) /* else its origin may be gone */
         tls_sessions_attach(t->env->sessions, ssl_ctx, t->target.origin);
     return CURLE_OK;
+}
+
+static bool is_idempotent(const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    return false;
 }
 
 static bool may_be_http2(const struct transfer *t)
