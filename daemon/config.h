@@ -159,4 +159,7 @@ bool config_parse_bind(const char *text, struct config_bind *out);
 /* Whether two such items are one address, however they are spelt. */
 bool config_bind_equal(const char *a, const char *b);
 
+/* Whether two paths of Unix sockets are one but for // and /./ */
+bool config_path_equal(const char *a, const char *b);
+
 #endif

@@ -115,7 +115,7 @@ static const char *skip_slashes(const char *s)
     return s;
 }
 
-static bool is_same_path(const char *a, const char *b)
+bool config_path_equal(const char *a, const char *b)
 {
     for (;; a++, b++) {
         a = skip_slashes(a);
@@ -131,7 +131,7 @@ bool config_bind_equal(const char *a, const char *b)
     if (!config_parse_bind(a, &one) || !config_parse_bind(b, &other))
         return false;
     if (one.path || other.path)
-        return one.path && other.path && is_same_path(one.path, other.path);
+        return one.path && other.path && config_path_equal(one.path, other.path);
     return one.port == other.port && ip_equal(&one.ip, &other.ip);
 }
 

@@ -185,7 +185,7 @@ int http_listen_open(const struct config_listener *conf, struct http_socket *out
 static bool is_at(const struct http_socket *s, const struct config_bind *at)
 {
     if (s->family == AF_UNIX)
-        return at->path != NULL && strcmp(at->path, s->path) == 0;
+        return at->path != NULL && config_path_equal(at->path, s->path);
     return at->path == NULL && ip_equal(&at->ip, &s->address) &&
            (at->port == 0 || at->port == s->port);
 }

@@ -462,6 +462,7 @@ static void test_named(void **state)
     assert_true(NAMED(&v6, "[0:0::1]:0"));
     assert_false(NAMED(&v6, "127.0.0.1:4284", "[::]:4284"));
     assert_true(NAMED(&local, "127.0.0.1:4284", "unix:/run/a"));
+    assert_true(NAMED(&local, "unix://run/./a"));
     assert_false(NAMED(&local, "unix:/run/b", "unix:/run/", "127.0.0.1:4284"));
     assert_false(is_named(&local, NULL, 0));
 }
