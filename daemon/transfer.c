@@ -85,7 +85,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
-    t->sends = t->uploads = t->connects = t->os_errno = t->lost_errno = 0;
+    t->sends = t->connects = t->os_errno = t->lost_errno = 0;
     t->uploaded = t->uploaded_before = 0;
     t->opening = false;
     t->lost = t->has_more = false;

@@ -161,8 +161,7 @@ struct transfer {
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
     enum transfer_stream stream;
     int sends;          /* times the request was about to be sent */
-    int uploads;        /* the sending that `uploaded` is of */
-    int64_t uploaded, uploaded_before; /* bytes of its body, and of those of the sendings before */
+    int64_t uploaded, uploaded_before; /* bytes of its body: this sending's, and those before */
     struct ip_addr peer; /* whom it was about to be sent to */
     uint16_t peer_port;
     int os_errno;       /* why no socket could be opened */

@@ -81,11 +81,6 @@ static void mark_sending(struct transfer *t)
 
 void transfer_note_upload(struct transfer *t, int64_t bytes)
 {
-    if (t->uploads != t->sends) {
-        t->uploads = t->sends;
-        t->uploaded_before += t->uploaded;
-        t->uploaded = 0;
-    }
     if (t->uploaded < bytes) /* it forgets the last sending's before the next one begins */
         t->uploaded = bytes;
 }

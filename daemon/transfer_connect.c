@@ -60,13 +60,34 @@ static bool is_unverified(const struct transfer *t)
     return t->kind == KIND_HTTP1_UNVERIFIED || t->kind == KIND_HTTP2_UNVERIFIED;
 }
 
+static bool is_idempotent(const char *method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    return false;
+}
+
+/* libcurl sends it again, because a kept connection died, or because an HTTP/2 stream was refused or
+ * is to be asked for by HTTP/1.1: a second POST would be a second order. That last one libcurl does
+ * also when some of the answer has come, which would be put before the other one. */
+static bool may_send_again(struct transfer *t)
+{
+    if (!is_idempotent(t->method))
+        t->cut = CUT_RESENT;
+    else if (t->head_bytes > 0)
+        t->cut = CUT_BROKEN_OFF;
+    return t->cut == CUT_NONE;
+}
+
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct transfer *t = arg;
     struct ip_addr ip;
     uint16_t port = 0;
     (void)purpose;
-    if (t->cut == CUT_CLOSED)
+    if (t->cut == CUT_CLOSED || (t->sends > 0 && !may_send_again(t)))
         return CURL_SOCKET_BAD;
     if (!ip_from_sockaddr(&address->addr, &ip, &port))
         ip = (struct ip_addr){0};
@@ -112,15 +133,6 @@ static CURLcode on_tls(CURL *easy, void *ssl_ctx, void *arg)
     if (t->cut != CUT_CLOSED) /* else its origin may be gone */
         tls_sessions_attach(t->env->sessions, ssl_ctx, t->target.origin);
     return CURLE_OK;
-}
-
-static bool is_idempotent(const char *method)
-{
-    static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
-    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
-        if (strcmp(method, methods[i]) == 0)
-            return true;
-    return false;
 }
 
 static bool may_be_http2(const struct transfer *t)
@@ -204,18 +216,18 @@ static bool begin_use(struct transfer *t)
     return http2 || !may_be_http2(t) || is_alone(t, opened, fd);
 }
 
-/* libcurl sends it again, because a kept connection died, or because an HTTP/2 stream was refused or
- * is to be asked for by HTTP/1.1: a second POST would be a second order. That last one libcurl does
- * also when some of the answer has come, which would be put before the other one; and it does not
- * read the body from its beginning then. */
-static bool may_send_again(struct transfer *t)
+static void begin_sending(struct transfer *t)
 {
-    if (!is_idempotent(t->method))
-        t->cut = CUT_RESENT;
-    else if (t->head_bytes > 0)
-        t->cut = CUT_BROKEN_OFF;
-    t->body_read = 0;
-    return t->cut == CUT_NONE;
+    if (t->sends > 0) {
+        t->uploaded_before += t->uploaded;
+        t->uploaded = 0;
+        t->body_read = 0; /* libcurl does not go back when HTTP/1.1 is asked for instead of HTTP/2 */
+    }
+    t->mute |= t->message[0] != '\0';
+    t->message[0] = '\0'; /* of what was tried before; libcurl writes one only, the first */
+    t->ready_us = clock_us();
+    t->sends++;
+    transfer_stream_begin(t);
 }
 
 /* Called when libcurl is about to look up a host whose addresses it does not have. A name's are
@@ -259,11 +271,7 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
         t->cut = CUT_SHARED;
         return CURL_PREREQFUNC_ABORT;
     }
-    t->ready_us = clock_us();
-    t->mute |= t->message[0] != '\0';
-    t->message[0] = '\0'; /* of the sending before; libcurl writes one only, the first */
-    t->sends++;
-    transfer_stream_begin(t);
+    begin_sending(t);
     return CURL_PREREQFUNC_OK;
 }
 

@@ -82,6 +82,17 @@ def test_bodies_of_all_sendings_are_counted(gatherd, origin, url, name):
     check(result, name)
 
 
+@pytest.mark.parametrize("first", ["rst", "fin", "cut"])
+def test_what_is_not_sent_again_was_sent(gatherd, origin, url, first):
+    """A POST, whose body had gone out whole: what was waited for is the answer."""
+    assert gatherd.one(url("/size/1"))["ok"] is True
+    path = "/first/%s/size/9" % first
+    result = gatherd.one({"url": url(path), "method": "POST", "body": "0123456789"})
+    error = result["error"]
+    assert (error["type"], error["phase"], error["sent"]) == ("connection_terminated", "wait", True)
+    assert origin.count(path) == 1 and result["size_upload"] == 10 and result["num_retries"] == 0
+
+
 @pytest.mark.parametrize("answer", [b"", HALF])
 def test_tls_that_breaks(gatherd, origin, tls_origin, answer):
     """Bytes that are no TLS in the place of a record: no lost connection, and no HTTP."""
