@@ -1,36 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_front - see http_front.h, and http_exchange.c for what happens to a request. Called by
- * gatherd (life, turn) on the loop's thread.
+ * http_front - see http_front.h; http_clients.c for the connections, http_exchange.c for what
+ * happens to a request. Called by gatherd (life, turn) on the loop's thread.
  *
- * Owns one MHD daemon a listening socket and one `client` a connection. MHD's epoll descriptor is
+ * Owns one MHD daemon a listening socket. MHD's epoll descriptor is
  * polled by the loop; MHD_run() is called in front_turn() only, whenever something marked the front
  * dirty: an event, a timer, a resume, and a connection that closed, because a full server accepts
  * the next one only in another run.
- *
- * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never
- * end for a client that sends one byte at a time: head, body, idle, and for the next part of the
- * answer. A deadline that passes shuts the socket down; libmicrohttpd sees the end and cleans up. A
- * client changes its deadline four times a request, nearly always to a later one, so the heap is
- * only told of an earlier one: it wakes the client at the first that there was, to find the one
- * that counts.
- *
- * Much of an answer waits in the kernel, so that only the kernel knows of who takes it slowly: while
- * one is sent, it is asked a few times in each send_timeout.
- *
- * A client that leaves right behind some bytes of a request is not seen to: libmicrohttpd polls by
- * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of
- * the connection still in the kernel. So who is waited for is looked at after a second, and each
- * time after as long again as it has been waited for.
  */
 #include "http_internal.h"
 
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -38,14 +21,8 @@
 
 enum {
     IDLE_RUNS_MAX = 16, /* of MHD_run() in a row, before something is wrong */
-    STUCK_LOOKS = 4,
     POOL_OVER_HEAD = 2560, /* connection memory beyond limits.head_bytes; see pool_bytes() */
     POOL_LEAST = 9216,
-    DEADLINES_A_TURN = 256,
-    LOOK_AFTER_US = 1000000, /* whether a client that is waited for has left */
-    LOOK_TAKEN_US = 500000,  /* what a client has taken of its answer: each time after so long, */
-    LOOKS_A_TIMEOUT = 8,     /* but so often in a send_timeout */
-    TAKEN_STEP = 32768,      /* bytes, that it has to take in one */
     SUSPENDED_MANY = 1000, /* exchanges; from there on resumes are bundled */
     LINGER_TICK_MS = 1,
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
@@ -54,134 +31,13 @@ enum {
     BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
 };
 
-#define NOT_SEEN INT64_MIN
-
 void front_wake_loop(struct front *f)
 {
     f->dirty = true;
     f->params.wake(f->params.arg);
 }
 
-/* --- deadlines --- */
-
-static bool is_sent_to(const struct client *c)
-{
-    return c->exchange != NULL && c->exchange->queued;
-}
-
-static int64_t look_after_us(const struct client *c)
-{
-    if (is_sent_to(c)) {
-        int64_t part = c->server->conf->send_timeout_us / LOOKS_A_TIMEOUT;
-        return part < LOOK_TAKEN_US ? part : LOOK_TAKEN_US;
-    }
-    int64_t waited = c->front->now_us - c->waits_since_us;
-    return waited > LOOK_AFTER_US ? waited : LOOK_AFTER_US;
-}
-
-/* To be looked at, and at its deadline at the latest. */
-static int64_t next_wake_us(const struct client *c)
-{
-    int64_t look = c->front->now_us + look_after_us(c);
-    return look < c->deadline_us ? look : c->deadline_us;
-}
-
-void client_set_deadline(struct client *c, int64_t after_us)
-{
-    c->waits_since_us = c->front->now_us;
-    c->deadline_us = c->front->now_us + after_us;
-    c->taken_bytes = NOT_SEEN;
-    int64_t wake_us = next_wake_us(c);
-    if (c->wake.place > 0 && c->wake.key <= wake_us)
-        return;
-    if (heap_set(&c->front->deadlines, &c->wake, wake_us))
-        return;
-    LOG_WARN("front", "client=%s closed=\"no memory for its deadline\"", c->address);
-    shutdown(c->fd, SHUT_RDWR);
-}
-
-void client_clear_deadline(struct client *c)
-{
-    c->deadline_us = INT64_MAX;
-}
-
-static enum metric cut_reason(const struct client *c)
-{
-    const struct exchange *ex = c->exchange;
-    if (ex == NULL)
-        return c->requests > 0 ? METRIC_CLIENTS_CUT_IDLE : METRIC_CLIENTS_CUT_HEAD;
-    if (!ex->head_seen)
-        return METRIC_CLIENTS_CUT_HEAD;
-    return ex->queued ? METRIC_CLIENTS_CUT_ANSWER : METRIC_CLIENTS_CUT_BODY;
-}
-
-/* libmicrohttpd sees the end in its next run. What the client did not take of an answer is not kept
- * for it by the kernel either. */
-static void client_cut(struct client *c)
-{
-    static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-    enum metric reason = cut_reason(c);
-    LOG_DEBUG("front", "client=%s closed=deadline", c->address);
-    metrics_add(c->front->params.metrics, reason, 1);
-    if (reason == METRIC_CLIENTS_CUT_ANSWER)
-        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    shutdown(c->fd, SHUT_RDWR);
-    c->front->dirty = true;
-}
-
-/* Whether it has closed its side while a request, or the rest of one, is waited for. */
-static bool has_left(const struct client *c)
-{
-    const struct exchange *ex = c->exchange;
-    struct pollfd look = {.fd = c->fd, .events = POLLRDHUP};
-    int unread = 0;
-    if (ex != NULL && (ex->asked_handler || ex->answered))
-        return false;
-    return poll(&look, 1, 0) > 0 && ioctl(c->fd, FIONREAD, &unread) == 0 && unread == 0;
-}
-
-/* Who has taken a step of what is in the kernel has the whole time for the next. */
-static void look_at_taken(struct client *c)
-{
-    int64_t bytes;
-    if (!is_sent_to(c) || c->deadline_us == INT64_MAX ||
-        !http_socket_taken(&c->server->socket, c->fd, &bytes))
-        return;
-    if (c->taken_bytes != NOT_SEEN && bytes - c->taken_bytes < TAKEN_STEP)
-        return;
-    if (c->taken_bytes != NOT_SEEN)
-        c->deadline_us = c->front->now_us + c->server->conf->send_timeout_us;
-    c->taken_bytes = bytes;
-}
-
-static void client_wake(struct client *c)
-{
-    struct front *f = c->front;
-    look_at_taken(c);
-    bool wait = c->deadline_us > f->now_us && c->deadline_us != INT64_MAX;
-    bool left = wait && has_left(c);
-    if (wait && !left && heap_set(&f->deadlines, &c->wake, next_wake_us(c))) /* never fails here */
-        return;
-    heap_remove(&f->deadlines, &c->wake);
-    if (left)
-        shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees that */
-    else if (c->deadline_us <= f->now_us)
-        client_cut(c);
-    f->dirty |= left;
-}
-
-/* True while more are due. */
-static bool run_deadlines(struct front *f)
-{
-    struct heap_node *first;
-    for (int i = 0; i < DEADLINES_A_TURN; i++) {
-        first = heap_min(&f->deadlines);
-        if (first == NULL || first->key > f->now_us)
-            return false;
-        client_wake(LIST_CONTAINER(first, struct client, wake));
-    }
-    return true;
-}
+/* --- timers --- */
 
 static void on_front_timer(uv_timer_t *timer)
 {
@@ -238,72 +94,19 @@ void front_freed(struct front *f)
         uv_timer_start(&f->idle_timer, on_idle_timer, IDLE_TICK_MS, 0);
 }
 
-/* --- clients --- */
-
-struct client *client_of(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info != NULL ? info->socket_context : NULL;
-}
-
-static void client_name(struct client *c, struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    struct ip_addr ip;
-    uint16_t port;
-    struct ucred peer;
-    socklen_t n = sizeof peer;
-    c->uid = (uid_t)-1;
-    if (info != NULL && info->client_addr != NULL && ip_from_sockaddr(info->client_addr, &ip, &port)) {
-        char text[IP_TEXT_MAX];
-        snprintf(c->address, sizeof c->address, "%s", ip_format(&ip, text));
-    } else if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0) {
-        snprintf(c->address, sizeof c->address, "uid:%ld", (long)peer.uid);
-        c->uid = peer.uid;
-    }
-}
-
-static void client_open(struct server *s, struct MHD_Connection *connection, void **context)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct client *c = calloc(1, sizeof *c);
-    *context = c;
-    if (c == NULL) { /* it could stay for ever */
-        LOG_WARN("front", "closed=\"no memory for a client\"");
-        shutdown(info->connect_fd, SHUT_RDWR);
-        return;
-    }
-    c->front = s->front;
-    c->server = s;
-    c->fd = info->connect_fd;
-    client_name(c, connection);
-    list_append(&s->front->clients, &c->node);
-    s->front->client_count++;
-    client_set_deadline(c, s->conf->head_timeout_us);
-}
-
-static void client_close(struct server *s, struct client *c)
-{
-    if (c == NULL)
-        return;
-    heap_remove(&s->front->deadlines, &c->wake);
-    list_remove(&c->node);
-    free(c);
-    s->front->client_count--;
-    front_freed(s->front);
-    front_wake_loop(s->front); /* a full server takes the next one only in another MHD_run() */
-}
+/* --- what libmicrohttpd calls --- */
 
 static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
                           enum MHD_ConnectionNotificationCode what)
 {
-    if (what == MHD_CONNECTION_NOTIFY_STARTED)
-        client_open(arg, connection, context);
-    else
-        client_close(arg, *context);
+    struct server *s = arg;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        client_open(s, connection, context);
+        return;
+    }
+    client_close(s, *context);
+    front_freed(s->front);
+    front_wake_loop(s->front); /* a full server takes the next one only in another MHD_run() */
 }
 
 static size_t on_unescape(void *arg, struct MHD_Connection *connection, char *text)
@@ -543,30 +346,6 @@ static bool server_timeout(struct server *s, uint64_t *ms)
 #endif
 }
 
-/* Whether the kernel has bytes of a chunked body that libmicrohttpd leaves there. */
-static bool is_stuck(const struct client *c)
-{
-    const struct exchange *ex = c->exchange;
-    int waiting = 0;
-    return ex != NULL && ex->chunked && ex->head_seen && !ex->answered && !ex->asked_handler &&
-           ioctl(c->fd, FIONREAD, &waiting) == 0 && waiting > 0;
-}
-
-/* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a
- * chunk does not fit its buffer. A client found so in several looks in a row, with a run between
- * them, is cut. */
-static void cut_stuck(struct server *s)
-{
-    struct list *node, *next;
-    LIST_FOREACH_SAFE(node, next, &s->front->clients) {
-        struct client *c = LIST_CONTAINER(node, struct client, node);
-        if (c->server != s || !is_stuck(c))
-            continue;
-        if (++c->exchange->stuck == STUCK_LOOKS)
-            client_cut(c);
-    }
-}
-
 /* When a run moved nothing, another one at once would not either; in a millisecond, in case that
  * the rest of a long head waits. That is so while an exchange lingers; without one, only after
  * several. */
@@ -574,7 +353,7 @@ static bool should_wait(struct server *s)
 {
     s->idle_runs = s->front->moved ? 0 : s->idle_runs + 1;
     if (s->idle_runs >= IDLE_RUNS_MAX)
-        cut_stuck(s);
+        clients_cut_stuck(s);
     return s->idle_runs >= IDLE_RUNS_MAX || (s->front->lingering > 0 && !s->front->moved);
 }
 
@@ -642,7 +421,7 @@ static void run_resumes(struct front *f)
 bool front_turn(struct front *f)
 {
     f->now_us = clock_us();
-    bool overdue = run_deadlines(f);
+    bool overdue = clients_run_deadlines(f);
     run_resumes(f);
     bool again = false;
     if (f->dirty) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_internal - what the two halves of the front share: http_front.c has sockets, connections,
- * deadlines and the turn; http_exchange.c has one request, from its first line to the end of its
- * answer. Private to them.
+ * http_internal - what the parts of the front share: http_front.c has sockets, timers and the turn;
+ * http_clients.c the connections and their deadlines; http_exchange.c one request, from its first
+ * line to the end of its answer. Private to them.
  */
 #ifndef GATHERD_HTTP_INTERNAL_H
 #define GATHERD_HTTP_INTERNAL_H
@@ -112,14 +112,28 @@ void front_wake_loop(struct front *f);     /* MHD_run() is wanted in this turn's
 void front_handle_closed(struct front *f); /* a uv handle counted in open_handles is gone */
 void front_freed(struct front *f); /* memory became free: in a while, when idle, it is given back */
 
+/* An answer of that status goes out, ours or libmicrohttpd's own. */
+void front_count_answer(struct front *f, int status);
+
+/* --- http_clients.c --- */
+
+/* libmicrohttpd has taken a connection, or is done with one: *context is what client_of() returns. */
+void client_open(struct server *s, struct MHD_Connection *connection, void **context);
+void client_close(struct server *s, struct client *c); /* NULL: nothing */
+struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not accounted for */
+
 /* The connection is shut down when after_us have passed and nobody set another deadline or cleared
  * it. */
 void client_set_deadline(struct client *c, int64_t after_us);
 void client_clear_deadline(struct client *c);
-struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not accounted for */
 
-/* An answer of that status goes out, ours or libmicrohttpd's own. */
-void front_count_answer(struct front *f, int status);
+/* Wakes the clients whose time has come. True while more are due than one turn does. */
+bool clients_run_deadlines(struct front *f);
+
+/* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a
+ * chunk does not fit its buffer. A client found so in several calls, with a run between them, is
+ * cut. */
+void clients_cut_stuck(struct server *s);
 
 /* --- http_exchange_head.c --- */
 
