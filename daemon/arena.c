@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * arena - bump allocation for a batch: its members, their strings, what was parsed for them, and
- * the texts of its results. Called by request and target on the thread that reads the body, by fetch
- * on its own, and by resolve for servers and hosts; owns its chunks until arena_fini().
+ * the texts of its results. Called by request and target on the thread that reads the body, by
+ * fetch on its own, and by resolve for servers and hosts; owns its chunks until arena_fini().
  *
  * The first chunk of the list is the one that is bumped: aligned memory from its front, texts,
  * which need no alignment, from its end. A request that would waste half a new chunk gets one of

@@ -32,7 +32,7 @@ int bell_init(struct bell *b, uv_loop_t *loop, void (*rung)(void *arg), void *ar
         return rc;
     }
     b->poll.data = b;
-    return uv_poll_start(&b->poll, UV_READABLE, on_readable); /* fails for handles that are closing only */
+    return uv_poll_start(&b->poll, UV_READABLE, on_readable); /* fails for closing handles only */
 }
 
 /* EAGAIN would mean that 2^64 - 2 rings were not heard yet: one more adds nothing. */

@@ -36,8 +36,8 @@ static bool read_certificates(FILE *file, const char *path, struct buf *errors)
     const char *why = ERR_reason_error_string(ERR_peek_error());
     if (items == NULL)
         buf_printf(errors,
-                   "fetch.ca_file: %s: a certificate in it cannot be read (%s); take it out or write "
-                   "it anew, in PEM\n",
+                   "fetch.ca_file: %s: a certificate in it cannot be read (%s); take it out or "
+                   "write it anew, in PEM\n",
                    path, why != NULL ? why : "out of memory");
     else if (count == 0)
         buf_printf(errors,

@@ -181,9 +181,9 @@ static void put_v4(struct ip_addr *out, uint8_t a, uint8_t b, uint8_t c, uint8_t
 }
 
 /* 64:ff9b:1::/48 is for each network to divide (RFC 8215): its translator's prefix is all of it, or
- * a /56, /64 or /96 within. Where the address is then (RFC 6052) leaves byte 8 out, and what follows
- * the address is ignored, so that no byte tells which one is meant. Only 0.0.0.0/8, which no
- * translator sends to, is not; but for an address that has nothing else. */
+ * a /56, /64 or /96 within. Where the address is then (RFC 6052) leaves byte 8 out, and what
+ * follows the address is ignored, so that no byte tells which one is meant. Only 0.0.0.0/8, which
+ * no translator sends to, is not; but for an address that has nothing else. */
 static int embedded_in_local_nat64(const uint8_t *b, struct ip_addr out[IP_EMBEDDED_MAX])
 {
     static const uint8_t layouts[][4] = {{6, 7, 9, 10}, {7, 9, 10, 11}, {9, 10, 11, 12}};

@@ -425,8 +425,8 @@ static void report_unix_only(struct config_loader *l, int slot, const char *key,
                       advice);
 }
 
-/* Who writes a rule of a Unix socket down means it to hold: for a mode or a group there must be one,
- * and no way around peers. -T writes the default mode for each listener. */
+/* Who writes a rule of a Unix socket down means it to hold: for a mode or a group there must be
+ * one, and no way around peers. -T writes the default mode for each listener. */
 static void check_unix_only(struct config_loader *l, int slot,
                             const struct config_listener *listener)
 {

@@ -40,7 +40,7 @@ enum config_http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2 }
 #define CONFIG_AUTO (-1) /* a number that is left to gatherd */
 
 struct config_daemon {
-    int64_t loops;            /* fetch threads; 0 = none, all on one. Default auto: one a processor */
+    int64_t loops;            /* fetch threads; 0 = all on one. Default auto: one a processor */
     int64_t log_level;        /* enum log_level: error warn info debug. Default info */
     int64_t log_format;       /* enum log_format: text json. Default text */
     int64_t drain_timeout_us; /* 30s: how long SIGTERM waits for running batches */
@@ -48,7 +48,7 @@ struct config_daemon {
 
 struct config_listener {
     char *name;             /* "default" for the built-in one */
-    struct str_list bind;   /* ADDRESS:PORT, [v6]:PORT, unix:PATH. Default 127.0.0.1:4284 [::1]:4284 */
+    struct str_list bind;   /* ADDRESS:PORT, [v6]:PORT, unix:PATH. 127.0.0.1:4284 [::1]:4284 */
     bool bind_is_default;   /* nobody set bind: an address the machine lacks is only a warning */
     struct str_list hosts;  /* further names that Host may carry */
     char *token_file;       /* NULL = no token asked; a file of `name:token` lines */
@@ -56,16 +56,16 @@ struct config_listener {
     int64_t mode;           /* permission bits of a Unix socket, octal in the file. Default 0660 */
     char *group;            /* of a Unix socket, name or number; NULL = the process's own */
     struct str_list peers; /* users, names or numbers, that may ask on a Unix socket; empty = all */
-    int64_t head_timeout_us; /* 10s: whole request head, from accept; a later one from its first line */
+    int64_t head_timeout_us; /* 10s: whole request head, from accept; a later one, its first line */
     int64_t body_timeout_us; /* 30s: whole request body */
     int64_t send_timeout_us; /* 30s: for each 32 KiB of the answer that the client takes */
-    int64_t keep_alive_us;   /* 30s: idle connection, from an answer's end to the next request line */
+    int64_t keep_alive_us;   /* 30s: idle, from an answer's end to the next request line */
 };
 
 struct config_policy {
     char *name;
     int64_t base;           /* enum config_base: public private unsafe-any. Default public */
-    struct str_list allow;  /* ADDRESS or PREFIX, with optional :PORT or :PORT-PORT, v6 bracketed then */
+    struct str_list allow;  /* ADDRESS or PREFIX, maybe :PORT or :PORT-PORT, v6 bracketed then */
     struct str_list deny;
     struct str_list ports;      /* PORT or LOW-HIGH that may be asked for; empty = all */
     struct str_list allow_host; /* "PATTERN -> ADDRESS-OR-PREFIX ...", one a line */
@@ -142,8 +142,8 @@ bool config_policy_equal(const struct config_policy *a, const struct config_poli
 /* For a reload: appends the options that differ between the two and that only a restart takes, as
  * "limits.clients listener.default.bind", separated by blanks; a listener that only one of them has
  * is "listener.NAME". One of which a reload takes lower values (lower_at_once in config_table.h) is
- * among them only if `next` has more of it; so now has what is in force. Nothing when a reload takes
- * all. */
+ * among them only if `next` has more of it; so now has what is in force. Nothing when a reload
+ * takes all. */
 void config_needs_restart(const struct config *now, const struct config *next, struct buf *out);
 
 struct config_bind { /* one item of config_listener.bind */

@@ -9,8 +9,8 @@
  *
  * When libcurl says CURLM_OUT_OF_MEMORY while it runs, it has forgotten a socket, or worse: 7.88
  * keeps an entry of its table that it destroyed, and divides by its zero slots when the socket is
- * next used. Such a multi runs nothing any more: its transfers are taken out with an error and it is
- * made anew.
+ * next used. Such a multi runs nothing any more: its transfers are taken out with an error and it
+ * is made anew.
  *
  * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
  * only moved to an earlier time, and judged again when it fires.
@@ -277,7 +277,7 @@ static size_t mend(struct curl_uv *m, void (*done)(void *arg, CURL *easy, CURLco
 {
     size_t n = m->transfers;
     sweep_end(m);
-    for (size_t at = n; at-- > 0;) /* done() may take out this one, in whose place comes a later one */
+    for (size_t at = n; at-- > 0;) /* done() may take this one out; a later one moves in */
         done(arg, m->easies[at], CURLE_FAILED_INIT);
     if (m->transfers == 0 && handle_renew(m))
         LOG_WARN("curl_uv", "error=\"libcurl ran out of memory\" ended=%zu", n);

@@ -22,7 +22,7 @@ struct curl_uv;
 struct curl_uv_params {
     uv_loop_t *loop;
     bool few;      /* descriptors: max_idle bounds all that are not in use */
-    long max_idle;             /* connections kept beyond those that transfers used since the last sweep */
+    long max_idle;             /* connections kept beyond those used since the last sweep */
     void (*wake)(void *arg);   /* curl_uv_turn() has work */
     void (*socket_closed)(void *arg, void *tag); /* of a socket that was opened with a tag */
     void *arg;
@@ -76,8 +76,8 @@ size_t curl_uv_turn(struct curl_uv *m, size_t max,
 void curl_uv_sweep(struct curl_uv *m, long max_age_s);
 bool curl_uv_sweep_is_due(const struct curl_uv *m);
 
-/* Descriptors have run out: connections that nobody uses are closed, at once where no transfer runs,
- * else those that were idle for a second, when libcurl looks the next time. */
+/* Descriptors have run out: connections that nobody uses are closed, at once where no transfer
+ * runs, else those that were idle for a second, when libcurl looks the next time. */
 void curl_uv_make_room(struct curl_uv *m);
 
 /* Whether curl_uv_turn() has something to do now. */

@@ -14,10 +14,10 @@
 #include "config.h"
 
 /* How many the configuration may have open at once, with room to spare. open: how many listening
- * addresses are, whatever the configuration says; 0 = before the start, those of it. Each policy has idle
- * connections of its own in each loop, for http, https and HTTP/2; those that were busy a moment ago
- * are not counted as idle yet. Should it be more for that, or for what still runs under the rules of
- * before a reload, idle ones give theirs up and members wait (fetch_hold_starts()). */
+ * addresses are, whatever the configuration says; 0 = before the start, those of it. Each policy
+ * has idle connections of its own in each loop, for http, https and HTTP/2; those that were busy a
+ * moment ago are not counted as idle yet. Should it be more for that, or for what still runs under
+ * the rules of before a reload, idle ones give theirs up and members wait (fetch_hold_starts()). */
 int64_t descriptors_wanted(const struct config *config, int64_t open);
 
 /* The fewest with which it works at all: what its loops and policies cost, one client of each
@@ -30,8 +30,8 @@ int64_t descriptors_limit(void);
 /* Fits the configuration into `available`: lowers limits.clients (which holds for each listening
  * address), limits.in_flight, fetch.idle_connections, and loops where they are `auto`, and marks
  * fetch.few_descriptors. True when something was lowered; nothing goes below 1, so of very few the
- * budget may still be more than there is. open: as above; where it is not 0, clients and loops are in
- * use already, and stay: the configuration has those, not what a file says of them. */
+ * budget may still be more than there is. open: as above; where it is not 0, clients and loops are
+ * in use already, and stay: the configuration has those, not what a file says of them. */
 bool descriptors_fit(struct config *config, int64_t available, int64_t open);
 
 /* Raises RLIMIT_NOFILE to what is wanted as far as that may be, and fits the configuration into it,

@@ -21,7 +21,7 @@
 #include "cidr.h"
 #include "put.h"
 
-#define RUN_MAX 1536 /* the longest that is written, between two strings of a member, is under 1,000 bytes */
+#define RUN_MAX 1536 /* the longest written between two strings of a member has under 1,000 bytes */
 
 struct run {
     struct buf *out;

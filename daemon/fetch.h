@@ -68,7 +68,7 @@ struct fetch_part {
     bool paused;
     struct arena memory;       /* strings of results; goes with the group */
     atomic_llong *text_held;   /* limits.answer_bytes' count, once long texts are charged to it */
-    long long text_bytes;      /* of this part; less than 0 when another part's text was freed here */
+    long long text_bytes;      /* of this part; below 0 when another part's was freed here */
     struct {
         const char *text;
         size_t len;
@@ -87,7 +87,7 @@ struct fetch_group {
     int pool;                /* of fetch_pool_open() */
     unsigned include;        /* enum include bits */
     int64_t queued_us;       /* where the first queue phase of each job starts */
-    int64_t cut_us;          /* when what is unfinished is cancelled (deadline_exceeded); at first never */
+    int64_t cut_us;          /* when the unfinished is cancelled (deadline_exceeded); first never */
     bool stop_on_error;      /* the first result that is not ok sets `stopped` */
     atomic_bool stopped;     /* starts nothing any more, in no engine; the owner cancels the rest */
     void *owner;             /* the caller's */
@@ -137,8 +137,8 @@ struct fetch_params {
     struct metrics *metrics;            /* borrowed until closed; of this loop */
     struct slots *slots;                /* the daemon's; shared */
     struct resolve_cache *names;        /* shared */
-    atomic_llong *answer_held;          /* bytes held for answers, see limits.answer_bytes; shared; until
-                                         * the last group is gone */
+    atomic_llong *answer_held;          /* bytes held for answers, see limits.answer_bytes; shared;
+                                         * until the last group is gone */
 
     void *arg;
     void (*wake)(void *arg); /* fetch_turn() has work; called from callbacks of the loop */
@@ -147,7 +147,7 @@ struct fetch_params {
      * engine) and returns true, or false: it stays here. */
     bool (*moves)(void *arg, struct fetch_job *job, const struct origin *origin);
     void (*rested)(void *arg); /* the last idle connection is closed, and what was kept is freed */
-    void (*starved)(void *arg); /* no descriptor was left for a connection: fetch_make_room(), everywhere */
+    void (*starved)(void *arg); /* no descriptor for a connection: fetch_make_room(), everywhere */
     void (*wake_others)(void *arg, uint64_t engines); /* slots came free that these wait for */
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * fetch_hop - one hop of one job: begun with its slots in hand, named, launched, and ended in one
- * of five ways: done, failed, denied, on to the next hop of a redirect, or to be begun once more (on
- * a connection of its own, or when there is a descriptor for it). Called by the turn of fetch.c; the
- * resolver and curl_uv call back within that turn.
+ * of five ways: done, failed, denied, on to the next hop of a redirect, or to be begun once more
+ * (on a connection of its own, or when there is a descriptor for it). Called by the turn of
+ * fetch.c; the resolver and curl_uv call back within that turn.
  *
  * Each end goes through fetch_account_hop() exactly once, so the hop's time is in the result before
  * anything else is decided; the next hop begins to wait at that same microsecond.
@@ -502,8 +502,8 @@ static int launch_answer(struct fetch *f, struct fetch_job *job,
     return deny(f, job, &v, PHASE_DNS);
 }
 
-/* A policy that a reload has changed or taken away while the job waited may have no multi for it any
- * more: that is to be a denial, not a want of memory. */
+/* A policy that a reload has changed or taken away while the job waited may have no multi for it
+ * any more: that is to be a denial, not a want of memory. */
 static int launch_literal(struct fetch *f, struct fetch_job *job)
 {
     const struct policy_hop hop = fetch_policy_hop(job);

@@ -255,8 +255,8 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 
 /* --- the turn --- */
 
-/* For a while each transfer that starts closes what is idle beside it, too. What a reload has retired
- * keeps what it has until its last transfer ends. */
+/* For a while each transfer that starts closes what is idle beside it, too. What a reload has
+ * retired keeps what it has until its last transfer ends. */
 static void make_room(struct fetch_pool *p, int64_t until_us)
 {
     p->env.starved_until_us = until_us;

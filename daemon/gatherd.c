@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * gatherd - the front's loop: stages of the start and stop, run modes, the turn. Called by main(). One
- * struct holds all, see gatherd_internal.h; a reload is gatherd_reload.c.
+ * gatherd - the front's loop: stages of the start and stop, run modes, the turn. Called by main().
+ * One struct holds all, see gatherd_internal.h; a reload is gatherd_reload.c.
  *
  * In a turn of this loop (see turn.h) the front is served (MHD_run, new batches), batches hand
  * their members over and end, the fetch loops' mail goes out and comes in; again while one of them
@@ -71,7 +71,8 @@ static void enter(struct gatherd *g, enum mode mode)
     LOG_INFO("gatherd", "mode=%s batches=%zu", mode_name(mode), batches_running(g->batches));
     g->mode = mode;
     if (mode == MODE_DRAIN) {
-        notify_send(&g->notify, "STOPPING=1\nSTATUS=Draining %zu batches", batches_running(g->batches));
+        notify_send(&g->notify, "STOPPING=1\nSTATUS=Draining %zu batches",
+                    batches_running(g->batches));
         routes_drain(g->routes);
         front_drain(g->front);
         uv_timer_start(&g->mode_timer, on_mode_timer,
@@ -189,9 +190,9 @@ static void on_turn_ended(void *arg, int64_t now_us, int64_t busy_us)
         step_down(g);
 }
 
-/* Four times in its interval. That this timer fires says that the front turns; a fetch loop that was
- * asked half an interval ago and has not turned since is stuck: without a beat the manager starts
- * another gatherd. */
+/* Four times in its interval. That this timer fires says that the front turns; a fetch loop that
+ * was asked half an interval ago and has not turned since is stuck: without a beat the manager
+ * starts another gatherd. */
 static void on_watchdog(uv_timer_t *timer)
 {
     struct gatherd *g = timer->data;

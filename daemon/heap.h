@@ -24,7 +24,8 @@ struct heap {
 void heap_fini(struct heap *h); /* frees the array; nodes are the caller's. {0} is an empty heap. */
 
 /* Adds (or, when it is in already, moves) node under key. False when memory runs out. */
-bool heap_set(struct heap *h, struct heap_node *node, int64_t key) __attribute__((warn_unused_result));
+bool heap_set(struct heap *h, struct heap_node *node, int64_t key)
+    __attribute__((warn_unused_result));
 
 void heap_remove(struct heap *h, struct heap_node *node); /* a node in no heap is left alone */
 

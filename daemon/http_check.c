@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * http_check - see http_check.h. The checks are called by http_exchange_head, when a request's head
- * has been read and its body has not; http_find() and http_content_length() by it, http_exchange and
- * http_routes, too. Pure, any thread.
+ * has been read and its body has not; http_find() and http_content_length() by it, http_exchange
+ * and http_routes, too. Pure, any thread.
  *
  * libmicrohttpd 0.9.75 takes two Content-Length fields, Content-Length beside Transfer-Encoding,
  * folded lines, NUL bytes and bare LF. The last three are visible only in where its strings lie in
@@ -199,8 +199,8 @@ bool http_check_host(const struct http_head *head, const struct str_list *hosts,
         known = parse_equal_nocase(f->value, n, hosts->items[i]);
     if (good && known)
         return true;
-    problem_set(p, 421, "this service does not go by the name in Host; use localhost, an IP address, or "
-                        "add the name to `hosts` of the listener");
+    problem_set(p, 421, "this service does not go by the name in Host; use localhost, an IP "
+                        "address, or add the name to `hosts` of the listener");
     return false;
 }
 

@@ -26,8 +26,9 @@ struct http_head {
     const struct http_field *fields;
     size_t count;
     size_t head_bytes; /* of the whole head as it was on the wire */
-    bool in_place;     /* method, version, names and values lie where they came in, in one buffer: what
-                          stood between them on the wire can be measured (libmicrohttpd before 1.0) */
+    bool in_place;     /* method, version, names and values lie where they came in, in one buffer:
+                        * what stood between them on the wire can be measured (libmicrohttpd before
+                        * 1.0) */
 };
 
 /* The first field of that name (any case), or NULL. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_clients - see http_internal.h: one `client` a connection, from accept() to its end, and until
- * when it is waited for. Called by http_front.c and the exchanges, on the loop's thread.
+ * http_clients - see http_internal.h: one `client` a connection, from accept() to its end, and
+ * until when it is waited for. Called by http_front.c and the exchanges, on the loop's thread.
  *
  * Deadlines are absolute and ours, because libmicrohttpd's count from the last byte and so never
  * end for a client that sends one byte at a time: head, body, idle, and for the next part of the
@@ -10,8 +10,8 @@
  * only told of an earlier one: it wakes the client at the first that there was, to find the one
  * that counts.
  *
- * Much of an answer waits in the kernel, so that only the kernel knows of who takes it slowly: while
- * one is sent, it is asked a few times in each send_timeout.
+ * Much of an answer waits in the kernel, so that only the kernel knows of who takes it slowly:
+ * while one is sent, it is asked a few times in each send_timeout.
  *
  * A client that leaves right behind some bytes of a request is not seen to: libmicrohttpd polls by
  * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of
@@ -198,7 +198,8 @@ static void client_name(struct client *c, struct MHD_Connection *connection)
     struct ucred peer;
     socklen_t n = sizeof peer;
     c->uid = (uid_t)-1;
-    if (info != NULL && info->client_addr != NULL && ip_from_sockaddr(info->client_addr, &ip, &port)) {
+    if (info != NULL && info->client_addr != NULL &&
+        ip_from_sockaddr(info->client_addr, &ip, &port)) {
         char text[IP_TEXT_MAX];
         snprintf(c->address, sizeof c->address, "%s", ip_format(&ip, text));
     } else if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0) {

@@ -299,8 +299,9 @@ static enum MHD_Result queue_answer(struct exchange *ex)
     return rc;
 }
 
-/* What refuses a head that left no room for it: libmicrohttpd would drop the answer, and with it the
- * connection. Few bytes, and before them the kernel has taken all; what it does not take now is lost. */
+/* What refuses a head that left no room for it: libmicrohttpd would drop the answer, and with it
+ * the connection. Few bytes, and before them the kernel has taken all; what it does not take now is
+ * lost. */
 static enum MHD_Result send_past(struct exchange *ex, const char *method)
 {
     struct answer *a = &ex->answer;
@@ -389,8 +390,8 @@ static void split_target(struct exchange *ex)
         *mark = '\0';
 }
 
-/* A "100 Continue" is asked for, and nothing is to come after it: RFC 9110, 10.1.1 lets no client do
- * that, some do. libmicrohttpd 0.9.75 says it then, and takes for a body, of no length, whatever
+/* A "100 Continue" is asked for, and nothing is to come after it: RFC 9110, 10.1.1 lets no client
+ * do that, some do. libmicrohttpd 0.9.75 says it then, and takes for a body, of no length, whatever
  * comes: the next request. */
 static bool expects_for_nothing(const struct exchange *ex)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_exchange_head - what is made of a request's head before its body is read: its fields, whether
- * it may be asked at all (http_check, tokens, peers), who asks, and whether there is room for it.
- * Called by http_exchange, inside MHD_run().
+ * http_exchange_head - what is made of a request's head before its body is read: its fields,
+ * whether it may be asked at all (http_check, tokens, peers), who asks, and whether there is room
+ * for it. Called by http_exchange, inside MHD_run().
  */
 #include "http_internal.h"
 
@@ -129,8 +129,8 @@ static bool check_room(struct exchange *ex, struct problem *p)
 {
     if (has_room(ex, ANSWER_HEAD_BYTES))
         return true;
-    problem_set(p, 431, "the request's head has %zu bytes and %d header fields and cookies, each of "
-                        "which takes %d bytes more: that is too much together",
+    problem_set(p, 431, "the request's head has %zu bytes and %d header fields and cookies, each "
+                        "of which takes %d bytes more: that is too much together",
                 ex->head.head_bytes, count_values(ex), VALUE_BYTES);
     return false;
 }

@@ -28,7 +28,7 @@ enum {
     IDLE_TICK_MS = 1000, /* after the last thing was freed, memory is given back */
     RESUME_WAIT_MAX_US = 5000,
     ACCEPT_PAUSE_MS = 100, /* after an accept() that found no descriptor */
-    BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest that can be configured (1 d) */
+    BACKSTOP_S = 86402, /* libmicrohttpd's own time-out: beyond the longest of ours (1 d) */
 };
 
 void front_wake_loop(struct front *f)
@@ -116,7 +116,9 @@ static size_t on_unescape(void *arg, struct MHD_Connection *connection, char *te
     return strlen(text); /* the path stays raw: /v1%2fbatch is not /v1/batch */
 }
 
-static void on_mhd_log(void *arg, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
+static void on_mhd_log(void *arg, const char *fmt, va_list args)
+    __attribute__((format(printf, 2, 0)));
+
 static void on_mhd_log(void *arg, const char *fmt, va_list args)
 {
     static const char own_answer[] = "Error processing request (HTTP response code is %u";
@@ -190,7 +192,8 @@ static struct MHD_Daemon *start_daemon(struct server *s)
 {
     const struct config_limits *l = s->front->params.limits;
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, exchange_on_access, s,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+        NULL, NULL, exchange_on_access, s,
         MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s,
         MHD_OPTION_LISTEN_SOCKET, s->socket.fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)l->clients,
@@ -486,8 +489,8 @@ static void resume_all_as_gone(struct front *f)
 }
 
 /* libmicrohttpd aborts the process when it is stopped with a suspended connection: all are resumed
- * as gone first, and run once, which also takes the last answers along. That run may suspend others,
- * so they are resumed, too; no run is needed for that. */
+ * as gone first, and run once, which also takes the last answers along. That run may suspend
+ * others, so they are resumed, too; no run is needed for that. */
 void front_close(struct front *f, void (*closed)(void *arg), void *arg)
 {
     f->closed = closed;

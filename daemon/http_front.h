@@ -157,15 +157,16 @@ const struct http_head *exchange_head(const struct exchange *ex); /* during on_h
 const char *exchange_path(const struct exchange *ex);  /* raw, without query */
 const char *exchange_query(const struct exchange *ex); /* raw, after '?', or "" */
 const char *exchange_body(const struct exchange *ex, size_t *n);
-const char *exchange_identity(const struct exchange *ex); /* TOKEN, uid:N, ip:ADDRESS, ip:loopback */
+/* TOKEN, uid:N, ip:ADDRESS or ip:loopback */
+const char *exchange_identity(const struct exchange *ex);
 void *exchange_listener_data(const struct exchange *ex);
 void exchange_drop_body(struct exchange *ex); /* frees it early */
 
 /* The body is the caller's from now on; it counts as held until the exchange is over. */
 void exchange_take_body(struct exchange *ex, struct buf *body);
 
-/* During on_finished, or before an answer, for a body that was taken and lives on: so many bytes stay
- * counted, until the caller says front_uncharge(). */
+/* During on_finished, or before an answer, for a body that was taken and lives on: so many bytes
+ * stay counted, until the caller says front_uncharge(). */
 size_t exchange_leave_charge(struct exchange *ex);
 
 void exchange_set_data(struct exchange *ex, void *data);

@@ -71,7 +71,8 @@ static bool open_tcp(const char *text, const struct config_bind *bind_to,
     if (s->fd < 0)
         return fail_tcp(conf, "socket", text);
     setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent); /* clients inherit it */
+    /* clients inherit it */
+    setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     if (s->family == AF_INET6)
         setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
     if (bind(s->fd, (struct sockaddr *)&to, n) != 0)
@@ -159,7 +160,8 @@ static bool open_one(const struct config_listener *conf, const char *text, struc
     return ok;
 }
 
-int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n)
+int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max,
+                     size_t *n)
 {
     bool excused = false;
     for (size_t i = 0; i < conf->bind.count; i++) {

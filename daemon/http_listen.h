@@ -25,7 +25,8 @@ struct http_socket {
 /* Opens what `bind` of the listener names, in order. With the built-in default an address the
  * machine lacks is a warning while another opened. Returns 0, EX_UNAVAILABLE (69) or EX_OSERR (71),
  * the reason logged; *n sockets are open also on failure and are the caller's to close. */
-int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max, size_t *n);
+int http_listen_open(const struct config_listener *conf, struct http_socket *out, size_t max,
+                     size_t *n);
 
 /* Whether `bind` of the listener names the address; port 0 is any of it. */
 bool http_socket_is_named(const struct http_socket *s, const struct config_listener *conf);
@@ -33,9 +34,10 @@ bool http_socket_is_named(const struct http_socket *s, const struct config_liste
 /* Closes; a Unix socket's path goes too. */
 void http_socket_close(struct http_socket *s);
 
-/* What the client behind fd, a connection to s, has taken: its kernel of what was sent, or by a Unix
- * socket it of what was written. Counted from anywhere, so that only the difference of two calls says
- * something, and by a Unix socket only where nothing was written in between. False: not known. */
+/* What the client behind fd, a connection to s, has taken: its kernel of what was sent, or by a
+ * Unix socket it of what was written. Counted from anywhere, so that only the difference of two
+ * calls says something, and by a Unix socket only where nothing was written in between. False: not
+ * known. */
 bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes);
 
 #endif

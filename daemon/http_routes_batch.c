@@ -145,8 +145,9 @@ static void say_quota(const struct call *c, const struct quota_answer *a, struct
         p->retry_after_s = retry_after_s(c->routes, 1);
     } else if (a->verdict == QUOTA_MEMBERS) {
         problem_set(p, 429,
-                    "%s would have %zu members more than limits.per_client_members: %lld; they count "
-                    "until their answer is read", who, a->excess, (long long)l->per_client_members);
+                    "%s would have %zu members more than limits.per_client_members: %lld; they "
+                    "count until their answer is read",
+                    who, a->excess, (long long)l->per_client_members);
         p->retry_after_s = retry_after_s(c->routes, a->excess);
     } else {
         problem_set(p, 429, "%s has used up limits.per_client_rate: %lld members a %s", who,
@@ -330,7 +331,7 @@ static void answer_whole(struct call *c)
     if (fill_whole(c, &a.body) == FILL_MORE)
         a.fill = fill_whole;
     else if (a.body.len > 2 * PIECE_BYTES)
-        a.fill = fill_nothing; /* what a member has beside bodies may be large: send_timeout is for a part */
+        a.fill = fill_nothing; /* members may be large: send_timeout is for a part */
     a.arg = c;
     routes_answer(c, &a);
 }
@@ -446,8 +447,8 @@ static bool answers_are_read(struct call *c, struct problem *p)
     size_t unread = batches_unread(r->params.batches);
     if (unread < (size_t)r->params.config->limits.queued)
         return true;
-    problem_set(p, 503, "the answers of %zu members are not read yet, limits.queued is %lld", unread,
-                (long long)r->params.config->limits.queued);
+    problem_set(p, 503, "the answers of %zu members are not read yet, limits.queued is %lld",
+                unread, (long long)r->params.config->limits.queued);
     p->retry_after_s = 1;
     metrics_add(r->params.metrics, METRIC_BATCHES_REFUSED_UNREAD, 1);
     return false;

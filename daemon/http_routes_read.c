@@ -5,14 +5,14 @@
  * begins, on the loop's thread; request_parse() itself may run on a thread of its own.
  *
  * One byte of a body that was made to be dear takes up to 0.2 us, so 4 MiB would hold up everybody
- * for most of a second. Short bodies are read at once. Long ones are read aside, one at a time, and so
- * are those of middling length while others have taken their part of this turn. Identities take
+ * for most of a second. Short bodies are read at once. Long ones are read aside, one at a time, and
+ * so are those of middling length while others have taken their part of this turn. Identities take
  * turns at that, so that who sends many long ones makes others wait for one of them only.
  *
  * What is read aside belongs to a `reading` with copies of all it needs: its call may end or be
  * refused, and the configuration be replaced meanwhile. A body is read by the configuration of when
- * that begins; it is admitted, and its batch started, by that of when it ends. The call learns of it
- * only here, on the loop.
+ * that begins; it is admitted, and its batch started, by that of when it ends. The call learns of
+ * it only here, on the loop.
  */
 #include "http_routes_internal.h"
 
@@ -36,7 +36,7 @@ struct query { /* a copy, cut into parameters */
 };
 
 struct queue { /* of an identity that has bodies to be read aside */
-    struct list node;  /* routes->unread, the next one first; none while one of its bodies is read */
+    struct list node;  /* routes->unread, the next one first; none while a body is read */
     struct list calls; /* in the order in which they came */
     char identity[];
 };

@@ -17,13 +17,13 @@ struct local { /* of one thread */
     uint32_t asked; /* how often */
 };
 
-/* Opens the descriptor that it keeps, so that none is needed for a question; without one it is tried
- * again at the next. */
+/* Opens the descriptor that it keeps, so that none is needed for a question; without one it is
+ * tried again at the next. */
 void local_init(struct local *l);
 void local_fini(struct local *l);
 
-/* Some 50 us, without waiting. Also true when the kernel cannot be asked. A v4-mapped address is its
- * IPv4 one. */
+/* Some 50 us, without waiting. Also true when the kernel cannot be asked. A v4-mapped address is
+ * its IPv4 one. */
 bool local_is_here(struct local *l, const struct ip_addr *ip);
 
 #endif

@@ -53,7 +53,9 @@ int64_t memory_resident(void)
     text[n] = '\0';
     parse_word(&rest);
     const char *word = parse_word(&rest);
-    return word != NULL && parse_int(word, 0, INT64_MAX, &pages) ? pages * sysconf(_SC_PAGESIZE) : 0;
+    if (word == NULL || !parse_int(word, 0, INT64_MAX, &pages))
+        return 0;
+    return pages * sysconf(_SC_PAGESIZE);
 }
 
 bool memory_is_slack(struct memory *m, int64_t resident_bytes, size_t clients)

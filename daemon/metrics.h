@@ -109,7 +109,7 @@ struct metrics {
     int64_t value[METRIC_COUNT];
     int64_t errors[ERR_COUNT]; /* gatherd_member_errors_total{type="..."} */
     struct {
-        int64_t bucket[METRICS_TURN_BUCKETS]; /* each turn is in one; they are added up when printed */
+        int64_t bucket[METRICS_TURN_BUCKETS]; /* each turn is in one; added up when printed */
         int64_t sum_us;
     } turn; /* gatherd_loop_turn_seconds */
 };

@@ -7,11 +7,12 @@
  * most. Resolvers of several loops may share one: a name that two of them want at the same moment
  * is asked for twice, no more.
  *
- * At most `lookups` names are in flight; one that is older than 1 s no longer counts, but 10,000
- * of a resolver are the end of it. Names beyond wait in order. A waiter may leave at any time; the
- * look-up runs out by itself (c-ares cannot cancel one: 7 s with one silent server, up to 15 s since
- * 1.32). A name whose answer is too long for UDP is asked for over TCP, 16 of them at a time; the
- * others wait for that until they are 7 s old, and TCP takes 2 s, 6 s since 1.32, if it is silent.
+ * At most `lookups` names are in flight; one that is older than 1 s no longer counts, but 10,000 of
+ * a resolver are the end of it. Names beyond wait in order. A waiter may leave at any time; the
+ * look-up runs out by itself (c-ares cannot cancel one: 7 s with one silent server, up to 15 s
+ * since 1.32). A name whose answer is too long for UDP is asked for over TCP, 16 of them at a time;
+ * the others wait for that until they are 7 s old, and TCP takes 2 s, 6 s since 1.32, if it is
+ * silent.
  *
  * /etc/hosts comes first, then the servers. It and resolv.conf are looked at at most once a second
  * before a look-up; when one changed, the cache is emptied (once, whoever shares it), new look-ups

@@ -21,10 +21,10 @@
  * hangs up, would end the look-ups of all others, as often as they are asked again. So the channel
  * is for UDP alone (resolve_udp), and a name whose answer is truncated gets one of its own, a
  * "stream", that asks over TCP and goes with the answer. There are a few of them at a time; names
- * beyond wait, no longer than a silent server is waited for; the oldest and the youngest in turn get
- * the place of one that is silent, so that a crowd of those delays a single name by one try. EDNS
- * would make such answers rare, but with 1.18 a server that does not know it fails what else it was
- * asked at that moment.
+ * beyond wait, no longer than a silent server is waited for; the oldest and the youngest in turn
+ * get the place of one that is silent, so that a crowd of those delays a single name by one try.
+ * EDNS would make such answers rare, but with 1.18 a server that does not know it fails what else
+ * it was asked at that moment.
  *
  * A UDP socket breaks when nobody listens at the server's port, and all that is in flight by it has
  * failed within a millisecond: what failed after a socket was closed is asked once more, a moment

@@ -34,8 +34,8 @@ struct member_opts {
     const char *method; /* NUL-terminated token, upper or lower case as given */
     const struct spec_header *headers;
     size_t header_count;
-    const char *authorization; /* of the URL's user name and password: the field's value, secret, not
-                                  among headers; never leaves the first origin. NULL = none */
+    const char *authorization; /* of the URL's user name and password: the field's value, secret,
+                                * not among headers; never leaves the first origin. NULL = none */
     const char *body; /* NULL = none (an empty body is not NULL) */
     size_t body_len;
     bool body_is_json; /* came from `json`: Content-Type: application/json unless set */

@@ -27,8 +27,8 @@
 
 #define CARRY_MAX 16
 
-/* iconv() stops at each of them, for 60 to 100 ns: ten megabytes would be most of a second. What has
- * more is no text in that charset. */
+/* iconv() stops at each of them, for 60 to 100 ns: ten megabytes would be most of a second. What
+ * has more is no text in that charset. */
 #define ILL_FORMED_MAX 65536
 
 /* TEXT_SNIFF: no charset was given and the first bytes are not all there. */

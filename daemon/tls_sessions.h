@@ -20,10 +20,10 @@
 
 struct tls_sessions;
 
-/* Keeps at most max sessions (one or more), those used last; each without certificates that a server
- * sent for nothing, or with the server's own only, and none with a ticket or a certificate that is
- * very long: 4 to 20 KB of memory each. NULL when memory runs out. A destroyed
- * cache may be outlived by the connections that it was attached to. */
+/* Keeps at most max sessions (one or more), those used last; each without certificates that a
+ * server sent for nothing, or with the server's own only, and none with a ticket or a certificate
+ * that is very long: 4 to 20 KB of memory each. NULL when memory runs out. A destroyed cache may be
+ * outlived by the connections that it was attached to. */
 struct tls_sessions *tls_sessions_create(size_t max);
 void tls_sessions_destroy(struct tls_sessions *s);
 

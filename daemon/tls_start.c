@@ -35,8 +35,8 @@ static bool fill_certificate(const struct identity *id)
            ASN1_INTEGER_set(X509_get_serialNumber(x), 1) == 1 &&
            X509_gmtime_adj(X509_getm_notBefore(x), -60) != NULL &&
            X509_gmtime_adj(X509_getm_notAfter(x), 3600) != NULL &&
-           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"gatherd", -1,
-                                      -1, 0) == 1 &&
+           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+                                      (const unsigned char *)"gatherd", -1, -1, 0) == 1 &&
            X509_set_issuer_name(x, name) == 1 && X509_set_pubkey(x, id->key) == 1 &&
            X509_sign(x, id->key, EVP_sha256()) > 0;
 }

@@ -42,7 +42,8 @@ struct tokens {
 
 static bool name_is_good(const char *s, size_t n)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                  "0123456789._-";
     return n >= 1 && n <= NAME_MAX_BYTES && strspn(s, allowed) >= n;
 }
 

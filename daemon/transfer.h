@@ -55,7 +55,7 @@ struct transfer_env {
     struct local *local;
     const struct config_fetch *fetch;
     const struct config_limits *limits;
-    unsigned generation; /* changes with policy, fetch and limits: what was derived from them is void */
+    unsigned generation; /* changes with policy, fetch and limits: what they led to is void */
     int64_t starved_until_us; /* descriptors ran out: until then idle connections give theirs up */
     atomic_llong *answer_held; /* bytes of bodies and headers held for answers, all members */
 };
@@ -64,7 +64,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_NONE,
     CUT_HEAD,     /* head and trailers over limits.upstream_head_bytes */
     CUT_BODY,     /* decoded body over max_response_bytes: no error, truncated */
-    CUT_REDIRECT, /* the body of a redirect that is followed anyway is too long to be worth reading */
+    CUT_REDIRECT, /* the body of a redirect that is followed is too long to be worth reading */
     CUT_WHOLE,    /* an answer to HEAD that libcurl would wait for the body of: no error */
     CUT_POLICY,   /* the address dialled or reused is denied; see verdict */
     CUT_RESENT,   /* libcurl wanted to send a non-idempotent request twice */
@@ -119,7 +119,7 @@ struct transfer_shape {
 struct fetch_group;
 
 struct transfer {
-    struct list node;   /* the pool's idle list; the engine's `named` or `closing` while it is owned */
+    struct list node;   /* the pool's idle list; the engine's `named` or `closing` while owned */
     void *owner;        /* the engine's job; NULL while pooled, and when abandoned */
     void *engine;       /* whose job it is */
     struct sched_entry slots;  /* while abandoned: those of the job that was cut */
@@ -128,7 +128,7 @@ struct transfer {
     const struct transfer_env *env;
     CURL *easy;
     enum transfer_kind kind; /* of the hop */
-    struct curl_uv *multi; /* of env, its kind's when the hop was launched; a reload may retire it */
+    struct curl_uv *multi; /* of env, its kind's at the hop's launch; a reload may retire it */
     bool added;         /* is in the multi */
     struct transfer_shape shape; /* what the handle's options were set for */
 
@@ -136,7 +136,7 @@ struct transfer {
     struct target target;
     const struct member_opts *opts;
     unsigned include;
-    bool first_hop_origin; /* caller's credentials may be sent: still the origin they were given for */
+    bool first_hop_origin; /* caller's credentials may be sent: still the origin they are for */
     bool send_body;        /* false after a redirect turned POST into GET */
     const char *method;
     const char *traceparent; /* NULL = none */
@@ -187,7 +187,7 @@ struct transfer {
     bool last_kept;     /* it is the last of the result's headers */
     bool body_started;
     char *location;     /* owned */
-    char *type;         /* owned: a Content-Type whose first line, which libcurl takes, is not all of it */
+    char *type;         /* owned: the Content-Type, where libcurl has its first line only */
     char retry_after[TRANSFER_RETRY_AFTER_MAX];
     int64_t retry_after_us;
     struct result *result; /* borrowed: where headers and body go */
@@ -245,8 +245,8 @@ enum phase transfer_account(struct transfer *t, int64_t end_us);
 /* Whether its answer is a redirect that is to be followed. */
 bool transfer_redirects(const struct transfer *t);
 
-/* libcurl says that all is well: whether that is not so, because the answer's HTTP/2 stream broke off
- * and nothing but its end says where the body ends. */
+/* libcurl says that all is well: whether that is not so, because the answer's HTTP/2 stream broke
+ * off and nothing but its end says where the body ends. */
 bool transfer_is_cut_short(const struct transfer *t);
 
 /* Finishes digest, text length, headers and body of the final hop into the result. Returns the

@@ -43,7 +43,8 @@ static void mark_connection(struct transfer *t)
 {
     if (t->opened_us == TIME_NULL) {
         /* parked until another hop's connection could be shared: that was the connecting */
-        const int64_t named = t->marks.dns_end != TIME_NULL ? t->marks.dns_end : t->marks.dispatched;
+        const struct hop_marks *m = &t->marks;
+        const int64_t named = m->dns_end != TIME_NULL ? m->dns_end : m->dispatched;
         if (t->multiplex && t->ready_us - named > US_PER_MS)
             t->marks.connect_end = t->ready_us;
     } else if (t->tls_us != TIME_NULL) {

@@ -30,8 +30,8 @@
 #define REDIRECT_BODY_MAX 65536
 
 /* What one read of a packed body shall come to unpacked (some 0.7 ms of zlib), and the bounds of
- * such a read: in the worst case zlib takes 0.35 us a byte, and brotli, of which 92 bytes can be tables
- * for one letter, 6. */
+ * such a read: in the worst case zlib takes 0.35 us a byte, and brotli, of which 92 bytes can be
+ * tables for one letter, 6. */
 #define UNPACKED_BYTES 262144
 #define PACKED_READ_MIN 512
 #define PACKED_READ_MAX 8192
@@ -307,8 +307,8 @@ static bool extend_type(struct transfer *t, const char *more, size_t n)
 }
 
 /* The bounds on reading are a connection's. On HTTP/2 libcurl keeps for a stream what it has read
- * for others of the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of brotli.
- * So brotli and layers are for HTTP/1.1 only. */
+ * for others of the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of
+ * brotli. So brotli and layers are for HTTP/1.1 only. */
 static bool take_codings(struct transfer *t, const char *value, size_t n)
 {
     t->last = FIELD_FRAMING;

@@ -69,9 +69,9 @@ static bool is_idempotent(const char *method)
     return false;
 }
 
-/* libcurl sends it again, because a kept connection died, or because an HTTP/2 stream was refused or
- * is to be asked for by HTTP/1.1: a second POST would be a second order. That last one libcurl does
- * also when some of the answer has come, which would be put before the other one. */
+/* libcurl sends it again, because a kept connection died, or because an HTTP/2 stream was refused
+ * or is to be asked for by HTTP/1.1: a second POST would be a second order. That last one libcurl
+ * does also when some of the answer has come, which would be put before the other one. */
 static bool may_send_again(struct transfer *t)
 {
     if (!is_idempotent(t->method))
@@ -221,7 +221,7 @@ static void begin_sending(struct transfer *t)
     if (t->sends > 0) {
         t->uploaded_before += t->uploaded;
         t->uploaded = 0;
-        t->body_read = 0; /* libcurl does not go back when HTTP/1.1 is asked for instead of HTTP/2 */
+        t->body_read = 0; /* libcurl does not go back when HTTP/1.1 is wanted for HTTP/2 */
     }
     t->mute |= t->message[0] != '\0';
     t->message[0] = '\0'; /* of what was tried before; libcurl writes one only, the first */

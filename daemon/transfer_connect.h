@@ -11,8 +11,8 @@
 /* Sets the callbacks after curl_easy_reset(); the hop's target is set. */
 void transfer_set_connect_callbacks(struct transfer *t);
 
-/* Whether the hop's connection is HTTP/2: a server may choose HTTP/1.1 where both are on offer. In a
- * callback of libcurl only, which knows the connection then. */
+/* Whether the hop's connection is HTTP/2: a server may choose HTTP/1.1 where both are on offer. In
+ * a callback of libcurl only, which knows the connection then. */
 bool transfer_is_http2(const struct transfer *t);
 
 /* The hop's HTTP/2 connection is closed after it, unless others use it. (HTTP/1.1's is closed where

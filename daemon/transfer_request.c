@@ -37,7 +37,8 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct transfer *t = arg;
-    if (t->cut == CUT_CLOSED || origin != SEEK_SET || offset < 0 || (size_t)offset > t->opts->body_len)
+    if (t->cut == CUT_CLOSED || origin != SEEK_SET || offset < 0 ||
+        (size_t)offset > t->opts->body_len)
         return CURL_SEEKFUNC_FAIL;
     t->body_read = (size_t)offset;
     return CURL_SEEKFUNC_OK;

@@ -16,8 +16,8 @@ int utf8_sequence(const char *s, size_t n);
 /* Whether all of s is well-formed. */
 bool utf8_valid(const char *s, size_t n);
 
-/* How many characters begin in s, an ill-formed subpart being one; *state is 0 for the first piece of
- * a text and then handed on from piece to piece. Whatever the bytes are, 1 ns each. */
+/* How many characters begin in s, an ill-formed subpart being one; *state is 0 for the first piece
+ * of a text and then handed on from piece to piece. Whatever the bytes are, 1 ns each. */
 size_t utf8_count(const char *s, size_t n, unsigned *state);
 
 /* The longest prefix of at most `max` bytes that does not cut a code point. */
