@@ -276,8 +276,8 @@ static const struct {
     [CUT_SHARED_CODINGS] = {ERR_HTTP_RESPONSE_CONTENT_CODING,
                             "brotli, or more than one content coding, is not taken over HTTP/2"},
     [CUT_RESENT] = {ERR_CONNECTION_TERMINATED,
-                    "the connection died after the request was sent; it is not idempotent, so it "
-                    "was not sent again"},
+                    "the connection died when the request, or some of it, was sent; it is not "
+                    "idempotent, so it was not sent again"},
     [CUT_BROKEN_OFF] = {ERR_HTTP_RESPONSE_INCOMPLETE,
                         "the upstream broke the answer off, and it is not asked for again"},
     [CUT_LOST] = {ERR_CONNECTION_TERMINATED,

@@ -34,7 +34,7 @@ static enum phase phase_of(const struct transfer *t)
         return PHASE_RECEIVE;
     if (t->ready_us == TIME_NULL)
         return t->tls_us != TIME_NULL ? PHASE_TLS : PHASE_CONNECT;
-    if (t->send_body && t->body_read < t->opts->body_len)
+    if (t->send_body && t->opts->body_len > 0 && t->body_sent_us == TIME_NULL)
         return PHASE_SEND;
     return PHASE_WAIT;
 }

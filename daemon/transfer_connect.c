@@ -221,7 +221,8 @@ static void begin_sending(struct transfer *t)
     if (t->sends > 0) {
         t->uploaded_before += t->uploaded;
         t->uploaded = 0;
-        t->body_read = 0; /* libcurl does not go back when HTTP/1.1 is wanted for HTTP/2 */
+        t->body_sent_us = TIME_NULL;
+        t->body_read = 0; /* libcurl does not see to it where HTTP/1.1 is asked for after HTTP/2 */
     }
     t->mute |= t->message[0] != '\0';
     t->message[0] = '\0'; /* of what was tried before; libcurl writes one only, the first */

@@ -82,10 +82,12 @@ def test_bodies_of_all_sendings_are_counted(gatherd, origin, url, name):
     check(result, name)
 
 
+@pytest.mark.parametrize("idle", [1, 3])
 @pytest.mark.parametrize("first", ["rst", "fin", "cut"])
-def test_what_is_not_sent_again_was_sent(gatherd, origin, url, first):
-    """A POST, whose body had gone out whole: what was waited for is the answer."""
-    assert gatherd.one(url("/size/1"))["ok"] is True
+def test_what_is_not_sent_again_was_sent(gatherd, origin, url, first, idle):
+    """A POST, whose body had gone out whole: what was waited for is the answer, also where another kept
+    connection is there, for which libcurl has gone back to the body's beginning."""
+    assert gatherd.batch([url("/delay/50/size/%d" % n) for n in range(idle)])["ok"] is True
     path = "/first/%s/size/9" % first
     result = gatherd.one({"url": url(path), "method": "POST", "body": "0123456789"})
     error = result["error"]
