@@ -13,8 +13,7 @@
 #include "buf.h"
 
 /* True when it is a regular file with one certificate or more that can all be read; NULL and "",
- * the system's, are not looked at. Else false with a line in *errors. 0.2 ms for each
- * certificate. */
+ * the system's, are not looked at. Else false with a line in *errors. 0.2 ms a certificate. */
 bool ca_file_check(const char *path, struct buf *errors);
 
 /* False when it is there and no regular file: opening it could hold the caller up. One stat(2). */

@@ -48,7 +48,7 @@ struct config_daemon {
 
 struct config_listener {
     char *name;             /* "default" for the built-in one */
-    struct str_list bind;   /* ADDRESS:PORT, [v6]:PORT, unix:PATH. 127.0.0.1:4284 [::1]:4284 */
+    struct str_list bind;   /* ADDRESS:PORT or unix:PATH. Default 127.0.0.1:4284 [::1]:4284 */
     bool bind_is_default;   /* nobody set bind: an address the machine lacks is only a warning */
     struct str_list hosts;  /* further names that Host may carry */
     char *token_file;       /* NULL = no token asked; a file of `name:token` lines */
@@ -56,7 +56,7 @@ struct config_listener {
     int64_t mode;           /* permission bits of a Unix socket, octal in the file. Default 0660 */
     char *group;            /* of a Unix socket, name or number; NULL = the process's own */
     struct str_list peers; /* users, names or numbers, that may ask on a Unix socket; empty = all */
-    int64_t head_timeout_us; /* 10s: whole request head, from accept; a later one, its first line */
+    int64_t head_timeout_us; /* 10s: whole head, from accept; a later one from its first line */
     int64_t body_timeout_us; /* 30s: whole request body */
     int64_t send_timeout_us; /* 30s: for each 32 KiB of the answer that the client takes */
     int64_t keep_alive_us;   /* 30s: idle, from an answer's end to the next request line */

@@ -210,7 +210,7 @@ static enum err_type answer_error(CURLcode code, const struct curl_err_facts *fa
         return read_error(facts);
     case CURLE_HTTP2_STREAM:
         return stream_error(facts);
-    case CURLE_HTTP2: /* with words: bad frames; without: the connection ended, or by GOAWAY */
+    case CURLE_HTTP2: /* with words: bad frames; without: the connection ended, also by GOAWAY */
         return facts->message[0] == '\0' ? given_up(facts) : ERR_HTTP_PROTOCOL_ERROR;
     case CURLE_PARTIAL_FILE:
         return given_up(facts);

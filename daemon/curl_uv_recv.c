@@ -133,8 +133,7 @@ static bool may_read(int fd)
     return bound.begun;
 }
 
-/* What was said of one socket's bytes says nothing of the next one's; negative = not known
- * which. */
+/* What was said of one socket's bytes says nothing of the next one's; negative = unknown. */
 static void turn_to(int fd)
 {
     if (bound.read < 0 || bound.read == fd)

@@ -35,8 +35,8 @@ struct curl_uv_recv_told {
     /* EAGAIN was said for it although its TLS has bytes, of which no watcher tells. */
     void (*held_back)(void *arg, int fd);
 
-    /* libcurl looks at a connection that it is about to use again, and there are bytes in it. True
-     * = it is to take it for closed: on HTTP/1.1 they would be its next answer. */
+    /* libcurl looks at a connection that it is about to use again, and there are bytes in it.
+     * True = it is to take it for closed: on HTTP/1.1 they would be its next answer. */
     bool (*speaks)(void *arg, int fd);
 
     /* Whether the connection's TLS is read without a bound in bytes: it is HTTP/2. libcurl does not

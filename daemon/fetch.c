@@ -447,8 +447,7 @@ bool fetch_is_starved(const struct fetch *f)
     return f->starved_us != 0 && clock_us() - f->starved_us < US_PER_S;
 }
 
-/* Those that are looked up already wait in the queue meanwhile, where no time-out of theirs
- * runs. */
+/* Those looked up already wait in the queue meanwhile, where no time-out of theirs runs. */
 static void put_named_back(struct fetch *f)
 {
     while (!list_empty(&f->named)) { /* each before the others of its origin: the last one first */

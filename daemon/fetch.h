@@ -68,7 +68,7 @@ struct fetch_part {
     bool paused;
     struct arena memory;       /* strings of results; goes with the group */
     atomic_llong *text_held;   /* limits.answer_bytes' count, once long texts are charged to it */
-    long long text_bytes;      /* of this part; below 0 when another part's was freed here */
+    long long text_bytes;      /* of this part; below 0 when another part's text was freed */
     struct {
         const char *text;
         size_t len;
@@ -87,7 +87,7 @@ struct fetch_group {
     int pool;                /* of fetch_pool_open() */
     unsigned include;        /* enum include bits */
     int64_t queued_us;       /* where the first queue phase of each job starts */
-    int64_t cut_us;          /* when the unfinished is cancelled (deadline_exceeded); first never */
+    int64_t cut_us;          /* when the rest is cancelled (deadline_exceeded); at first never */
     bool stop_on_error;      /* the first result that is not ok sets `stopped` */
     atomic_bool stopped;     /* starts nothing any more, in no engine; the owner cancels the rest */
     void *owner;             /* the caller's */

@@ -23,7 +23,7 @@ struct gatherd_size { /* what needs a restart, and descriptors */
     int64_t clients, loops;
 };
 
-struct gatherd_slot { /* a policy by name; no longer named by a reload, it stays, and denies all */
+struct gatherd_slot { /* a policy by name; one that a reload takes away stays, and denies all */
     char name[64];
     bool removed;
     struct policy *policy;
@@ -40,7 +40,7 @@ struct gatherd {
     uv_signal_t sigterm, sigint, sighup;
     enum mode mode;
     struct gatherd_size in_force; /* since the start */
-    struct gatherd_size asked;    /* by the configuration, before it was fitted in */
+    struct gatherd_size asked;    /* by the configuration; descriptors may allow less */
     bool loop_open, engine_closing;
     struct metrics metrics;
     struct lag lag;

@@ -300,8 +300,7 @@ static enum MHD_Result queue_answer(struct exchange *ex)
 }
 
 /* What refuses a head that left no room for it: libmicrohttpd would drop the answer, and with it
- * the connection. Few bytes, and before them the kernel has taken all; what it does not take now is
- * lost. */
+ * the connection. Few bytes, and before them the kernel has taken all; what it leaves is lost. */
 static enum MHD_Result send_past(struct exchange *ex, const char *method)
 {
     struct answer *a = &ex->answer;

@@ -3,10 +3,10 @@
  * http_front - see http_front.h; http_clients.c for the connections, http_exchange.c for what
  * happens to a request. Called by gatherd (life, turn) on the loop's thread.
  *
- * Owns one MHD daemon a listening socket. MHD's epoll descriptor is
- * polled by the loop; MHD_run() is called in front_turn() only, whenever something marked the front
- * dirty: an event, a timer, a resume, and a connection that closed, because a full server accepts
- * the next one only in another run.
+ * Owns one MHD daemon a listening socket. MHD's epoll descriptor is polled by the loop; MHD_run()
+ * is called in front_turn() only, whenever something marked the front dirty: an event, a timer, a
+ * resume, and a connection that closed, because a full server accepts the next one only in another
+ * run.
  */
 #include "http_internal.h"
 
@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "clock.h"
 #include "log.h"

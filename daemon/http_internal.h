@@ -70,7 +70,7 @@ struct exchange {
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
     bool head_seen, told_handler, asked_handler, answered, queued, gone;
-    bool cramped; /* its head leaves no room for an answer's: refused past libmicrohttpd */
+    bool cramped; /* its head leaves no room for an answer's, which is sent past libmicrohttpd */
     bool suspended, lingers; /* while it waits for its answer, or for more of it */
     int64_t waits_since_us;
     struct watch *watch;
@@ -117,8 +117,7 @@ void front_count_answer(struct front *f, int status);
 
 /* --- http_clients.c --- */
 
-/* libmicrohttpd has taken a connection, or is done with one: *context is what client_of()
- * returns. */
+/* libmicrohttpd took a connection, or is done with one: *context is what client_of() returns. */
 void client_open(struct server *s, struct MHD_Connection *connection, void **context);
 void client_close(struct server *s, struct client *c); /* NULL: nothing */
 struct client *client_of(struct MHD_Connection *connection); /* NULL: it was not accounted for */
@@ -146,8 +145,7 @@ void exchange_collect_head(struct exchange *ex, struct http_field *fields, const
  * body is, and ex->cramped. False with *p. */
 bool exchange_check_head(struct exchange *ex, struct problem *p);
 
-/* Whether n more bytes of bodies may be held, of all clients together; else: 503, and it is
- * counted. */
+/* Whether n more bytes of bodies may be held, of all clients together; else 503, and a count. */
 bool front_has_memory(const struct front *f, size_t n);
 void exchange_refuse_memory(const struct exchange *ex, struct problem *p);
 

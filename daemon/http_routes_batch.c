@@ -331,7 +331,7 @@ static void answer_whole(struct call *c)
     if (fill_whole(c, &a.body) == FILL_MORE)
         a.fill = fill_whole;
     else if (a.body.len > 2 * PIECE_BYTES)
-        a.fill = fill_nothing; /* members may be large: send_timeout is for a part */
+        a.fill = fill_nothing; /* large without bodies, too: send_timeout is for a part */
     a.arg = c;
     routes_answer(c, &a);
 }

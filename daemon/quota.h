@@ -43,8 +43,7 @@ struct quota_answer quota_check(struct quotas *all, const char *identity,
                                 const struct config_limits *limits, int64_t now_us);
 
 /* Takes the batch that quota_check() found free: returns what quota_give_back() is to be given in
- * the end, or NULL with *ok = true when no quota is set, or with *ok = false when memory ran
- * out. */
+ * the end, or NULL with *ok = true when no quota is set, or *ok = false when memory ran out. */
 struct quota *quota_take(struct quotas *all, const char *identity,
                          const struct config_limits *limits, int64_t now_us, bool *ok);
 
