@@ -16,9 +16,9 @@
  * who began this is told that it was refused, and comes back to it. Several sockets may be read in
  * one call: what is found out about one is told before the next one's turn.
  *
- * Before libcurl (7.88) uses a kept connection again it looks whether it was closed, and takes one
- * byte or more for a sign of life; on HTTP/1.1 that is somebody else's answer. It is the last look
- * at it before the request is sent. On HTTP/2 it reads then, and takes EAGAIN for the end: that
+ * Before libcurl (7.88) uses a kept connection again it looks whether it was closed, and takes for a
+ * sign of life a reset, which the kernel tells of once, and one byte or more; on HTTP/1.1 that is
+ * somebody else's answer. It is the last look at it before the request is sent. On HTTP/2 it reads then, and takes EAGAIN for the end: that
  * read is not refused, nor is what follows the head of a record of TLS.
  */
 #include "curl_uv_recv.h"
@@ -112,13 +112,18 @@ void curl_uv_recv_forget(int fd)
         last.lost = false;
 }
 
+static bool is_loss(ssize_t got)
+{
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
 static void take_note(int fd, ssize_t n)
 {
     last.fd = fd;
     bound.taken += n > 0 && !bound.in_tls ? (size_t)n : 0;
     bound.read = fd;
     last.os_errno = n < 0 ? errno : 0;
-    last.lost = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    last.lost = is_loss(n);
 }
 
 /* libcurl (8.14) first runs other transfers that it has read from before, and they would spend the
@@ -149,8 +154,10 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags) __asm__("recv");
 static ssize_t look(int fd, void *buf, size_t n, int flags)
 {
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
-    if (got <= 0 || bound.until_ns == 0)
+    if (bound.until_ns == 0)
         return got;
+    if (got <= 0)
+        return is_loss(got) ? 0 : got;
     if (bound.told->speaks(bound.told->arg, fd))
         return 0;
     bound.looked = fd;

@@ -484,7 +484,6 @@ static void serve_two(struct test *t, int first, int second)
     assert_int_equal(t->served_count, 2);
 }
 
-/* Who is in a handshake comes last, whoever was ready first. */
 /* What comes while nobody uses the connection is no answer, also when nobody has seen it before the
  * next request is about to be sent. */
 static void test_a_word_on_an_idle_connection(void **state)
@@ -504,6 +503,26 @@ static void test_a_word_on_an_idle_connection(void **state)
     assert_int_equal(t->connections, 2);
 }
 
+/* Connections that were reset, and that nobody has looked at since: none is taken for alive. libcurl
+ * 7.88 tries five and gives up. */
+static void test_many_were_reset(void **state)
+{
+    enum { COUNT = 8 };
+    struct test *t = *state;
+    start_held(t, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        release(t, i, 3);
+    run_until(t, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(uv_tcp_close_reset(&t->held[i]->tcp, on_client_closed), 0);
+    const struct fetch *next = start(t, COUNT, "5", 0);
+    run_until(t, COUNT + 1); /* its first turn comes before a poll */
+    assert_int_equal(next->code, CURLE_OK);
+    assert_int_equal(next->read, 5);
+    assert_int_equal(t->connections, COUNT + 1);
+}
+
+/* Who is in a handshake comes last, whoever was ready first. */
 static void check_handshake_waits(struct test *t, int first, int second)
 {
     t->fetches[0].handshaking = true;
@@ -588,6 +607,7 @@ int main(void)
         TEST(test_many_share),          TEST(test_gone),     TEST(test_timers),
         TEST(test_close_while_running),
         TEST(test_a_word_on_an_idle_connection),
+        TEST(test_many_were_reset),
         TEST(test_handshake_is_served_last),
         TEST(test_handshake_is_served_last_in_any_order),
         TEST(test_handshake_done),
