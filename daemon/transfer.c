@@ -154,6 +154,9 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
         t->shape.plain = false; /* half set */
         return false;
     }
+    if (t->renews)
+        curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, t->fresh ? 1L : 0L);
+    t->renews = false;
     curl_easy_setopt(t->easy, CURLOPT_URL, t->target.text);
     return transfer_set_addresses(t, addresses, count);
 }

@@ -146,6 +146,7 @@ struct transfer {
     bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
     bool fresh;         /* no open connection is taken */
     bool once;          /* its connection is closed after it */
+    bool renews;        /* CURLOPT_FRESH_CONNECT is set in case that it is sent again */
     struct curl_slist *headers, *resolve;
     struct resolve_query query;
 

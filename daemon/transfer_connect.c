@@ -216,8 +216,21 @@ static bool begin_use(struct transfer *t)
     return http2 || !may_be_http2(t) || is_alone(t, opened, fd);
 }
 
+/* On a kept connection, which may be dead: if so, it is sent again on a new one. libcurl would take
+ * the next kept one, which may have died of the same cause, and gives up after five. Streams have a
+ * connection in common, and it is not made anew for each of them. */
+static void renew_if_dead(struct transfer *t)
+{
+    if (t->fresh || t->opened_us != TIME_NULL || transfer_is_http2(t))
+        return;
+    curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
+    t->renews = true;
+}
+
 static void begin_sending(struct transfer *t)
 {
+    if (t->sends == 0)
+        renew_if_dead(t);
     if (t->sends > 0) {
         t->uploaded_before += t->uploaded;
         t->uploaded = 0;

@@ -4,6 +4,8 @@ import json
 import threading
 import time
 
+import pytest
+
 from lib import contract, proc
 
 
@@ -49,6 +51,25 @@ def test_post_is_never_sent_twice(gatherd, origin):
         )
         assert len(origin.requests("/close-after/reset?turn=%d" % turn)) == 1
         assert result["state"] == "failed" and result["error"]["sent"] is True
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("end", ["rst", "fin", "cut"])
+def test_all_kept_connections_are_dead(spawn, origin, authority, end, tls):
+    """More of them than libcurl tries: it is sent again once, on a new one."""
+    port = origin.listen(tls=authority.context("good")) if tls else origin.port
+    daemon = spawn("daemon.loops=1", "fetch.ca_file=" + authority.ca_file)
+
+    def member(path):
+        url = origin.url(path, port=port, scheme="https" if tls else "http")
+        return {"url": url, "http_version": "1.1"}
+
+    filling = daemon.batch([member("/delay/100/size/%d" % n) for n in range(9)])
+    assert [r["num_connects"] for r in filling["results"]] == [1] * 9
+    doc = daemon.batch([member("/kept/%s/size/%d" % (end, n)) for n in range(3)])
+    assert [(r["status"], r["num_retries"], r["num_connects"]) for r in doc["results"]] == [(200, 1, 1)] * 3
+    again = daemon.one(member("/size/5"))  # the handle is as it was: it takes a kept one
+    assert (again["status"], again["num_connects"]) == (200, 0)
 
 
 def test_dead_kept_connections_are_counted_for_each_member(spawn, origin):

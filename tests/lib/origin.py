@@ -283,6 +283,8 @@ class Connection(asyncio.Protocol):
             await asyncio.sleep(script.delay)
         if script.first and self.origin.count(seen.target) == 1:
             script.kind = {"rst": "reset"}.get(script.first, script.first)
+        if script.kept and self.requests > 1:
+            script.kind = {"rst": "reset"}.get(script.kept, script.kept)
         if script.kind == "gate":
             await self.origin.gate(script.arg).wait()
             script.kind = "reply"

@@ -109,6 +109,7 @@ class Script:
         "known",
         "content_type",
         "first",
+        "kept",
     )
 
     def __init__(self):
@@ -117,7 +118,7 @@ class Script:
         self.close, self.drip, self.declared, self.codings = False, None, None, []
         self.reset_after = self.cut_after = self.stall_after = None
         self.kind, self.arg, self.known, self.content_type = "reply", None, True, "text/plain"
-        self.first = None
+        self.first = self.kept = None
 
     def simple(self):
         """May be kept as bytes: no waiting, no special end, nothing of the request in it."""
@@ -128,6 +129,7 @@ class Script:
             and not self.close
             and self.known
             and not self.first
+            and not self.kept
             and self.reset_after is None
             and self.cut_after is None
             and self.stall_after is None
@@ -167,10 +169,15 @@ def _delay(script, ms):
     script.delay += int(ms) / 1000
 
 
-def _first(script, end):
-    if end not in ("rst", "fin", "cut"):
-        raise ValueError(end)
-    script.first = end
+def _ends(field):
+    """How a request may end in place of an answer."""
+
+    def apply(script, end):
+        if end not in ("rst", "fin", "cut"):
+            raise ValueError(end)
+        setattr(script, field, end)
+
+    return apply
 
 
 def _status(script, code):
@@ -263,7 +270,8 @@ VERBS = {
     "http10": (0, _set(version="HTTP/1.0", framing="close", close=True)),
     "never": (0, _set(kind="never")),  # read the request, say nothing
     "reset": (0, _set(kind="reset")),  # RST in place of an answer
-    "first": (1, _first),  # /first/rst/..., fin, cut: so ends the first request for this target
+    "first": (1, _ends("first")),  # /first/rst/..., fin, cut: so ends the first request for this target
+    "kept": (1, _ends("kept")),  # so ends one on a connection that has had another before
     "close": (0, _set(kind="fin")),  # FIN in place of an answer (also /close/before-head)
     "endless-head": (0, _set(kind="weird", arg="endless-head")),
     "infinite": (0, _set(kind="weird", arg="infinite-body")),
