@@ -16,10 +16,11 @@
  * who began this is told that it was refused, and comes back to it. Several sockets may be read in
  * one call: what is found out about one is told before the next one's turn.
  *
- * Before libcurl (7.88) uses a kept connection again it looks whether it was closed, and takes for a
- * sign of life a reset, which the kernel tells of once, and one byte or more; on HTTP/1.1 that is
- * somebody else's answer. It is the last look at it before the request is sent. On HTTP/2 it reads then, and takes EAGAIN for the end: that
- * read is not refused, nor is what follows the head of a record of TLS.
+ * Before libcurl (7.88) uses a kept connection again it looks whether it was closed, and takes for
+ * signs of life a reset, which the kernel tells of once, and one byte or more; on HTTP/1.1 that is
+ * somebody else's answer. It is the last look at it before the request is sent. On HTTP/2 it reads
+ * then, and takes EAGAIN for the end: that read is not refused, nor is what follows the head of a
+ * record of TLS.
  */
 #include "curl_uv_recv.h"
 
