@@ -220,11 +220,13 @@ static enum err_type answer_error(CURLcode code, const struct curl_err_facts *fa
 }
 
 /* The handshake failed: by what was said in it, or because the other side left. What a write that
- * failed says stands in the message alone. */
+ * failed says stands in the message alone, unless it was reset before it could be asked for its
+ * address: only the first message is written. */
 static enum err_type handshake_error(const struct curl_err_facts *facts)
 {
-    static const char unsent[] = "Send failure:";
-    bool lost = facts->lost || strncmp(facts->message, unsent, sizeof unsent - 1) == 0;
+    static const char unsent[] = "Send failure:", unnamed[] = "getpeername() failed";
+    bool lost = facts->lost || strncmp(facts->message, unsent, sizeof unsent - 1) == 0 ||
+                strncmp(facts->message, unnamed, sizeof unnamed - 1) == 0;
     return lost ? ERR_CONNECTION_TERMINATED : ERR_TLS_PROTOCOL_ERROR;
 }
 

@@ -237,6 +237,9 @@ static void test_handshake_errors(void **state)
     assert_int_equal(type_of_handshake(true, "SSL_ERROR_SYSCALL"), ERR_CONNECTION_TERMINATED);
     assert_int_equal(type_of_handshake(false, "Send failure: Connection reset by peer"),
                      ERR_CONNECTION_TERMINATED);
+    assert_int_equal(type_of_handshake(false, "getpeername() failed with errno 107: Transport "
+                                              "endpoint is not connected"),
+                     ERR_CONNECTION_TERMINATED);
 }
 
 int main(void)
