@@ -4,12 +4,12 @@
  * and by transfer from inside of it.
  *
  * The trick: a program's own definition of a function comes before the C library's for every shared
- * library in it, so libcurl calls the recv() below. Outside of begin and end, in other threads, and
- * for a look that takes nothing (MSG_PEEK) it is the system call and nothing else. Where it does
- * not get between (a static libcurl, another C library) nothing is bounded and no connection is
- * known to be lost; tests/unit/test_curl_uv says whether it does. TLS reads come this way, too:
- * libcurl gives OpenSSL a BIO that reads as it does itself. inflate(), which libcurl calls for gzip
- * and deflate, is got between in the same way; the real one is the next of that name.
+ * library in it, so libcurl calls the recv() below. Outside of begin and end and in other threads
+ * it is the system call and nothing else. Where it does not get between (a static libcurl, another
+ * C library) nothing is bounded and no connection is known to be lost; tests/unit/test_curl_uv says
+ * whether it does. TLS reads come this way, too: libcurl gives OpenSSL a BIO that reads as it does
+ * itself. inflate(), which libcurl calls for gzip and deflate, is got between in the same way; the
+ * real one is the next of that name.
  *
  * So are SSL_read() and SSL_get_error(): what a read takes of TLS is bounded where it comes out,
  * because OpenSSL reads whole records, of 16 KB. What is left of one no watcher tells of; the one

@@ -87,7 +87,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
     t->sends = t->connects = t->os_errno = t->lost_errno = 0;
     t->uploaded = t->uploaded_before = 0;
-    t->opening = false;
+    t->opening = t->was_stream = false;
     t->lost = t->has_more = false;
     t->opened_count = 0;
     t->cut = CUT_NONE;

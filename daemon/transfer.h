@@ -162,6 +162,7 @@ struct transfer {
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
     enum transfer_stream stream;
     int sends;          /* times the request was about to be sent */
+    bool was_stream;    /* one of them was over HTTP/2 */
     int64_t uploaded, uploaded_before; /* bytes of its body: this sending's, and those before */
     struct ip_addr peer; /* whom it was about to be sent to */
     uint16_t peer_port;

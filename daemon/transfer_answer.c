@@ -116,7 +116,7 @@ static int64_t parse_retry_after(const char *value)
  * as well, as long as that connection is kept. */
 static void forbid_downgrade(struct transfer *t, const char *line, size_t n)
 {
-    if (t->sends > 1 && n > 6 && memcmp(line, "HTTP/1", 6) == 0)
+    if (t->was_stream && n > 6 && memcmp(line, "HTTP/1", 6) == 0)
         transfer_forbid_reuse(t);
 }
 

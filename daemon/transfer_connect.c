@@ -217,11 +217,11 @@ static bool begin_use(struct transfer *t)
 }
 
 /* On a kept connection, which may be dead: if so, it is sent again on a new one. libcurl would take
- * the next kept one, which may have died of the same cause, and gives up after five. Streams have a
- * connection in common, and it is not made anew for each of them. */
+ * the next kept one, which may have died of the same cause, and gives up when a sixth is dead, too.
+ * Streams have a connection in common, which is not made anew for each of them. */
 static void renew_if_dead(struct transfer *t)
 {
-    if (t->fresh || t->opened_us != TIME_NULL || transfer_is_http2(t))
+    if (t->fresh || (t->sends == 0 && t->opened_us != TIME_NULL))
         return;
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
     t->renews = true;
@@ -229,7 +229,9 @@ static void renew_if_dead(struct transfer *t)
 
 static void begin_sending(struct transfer *t)
 {
-    if (t->sends == 0)
+    if (transfer_is_http2(t))
+        t->was_stream = true;
+    else
         renew_if_dead(t);
     if (t->sends > 0) {
         t->uploaded_before += t->uploaded;

@@ -511,6 +511,32 @@ def test_a_connection_ends_under_many(gatherd, origin, url, path):
         assert path_of_one not in again or result["num_retries"] >= 1
 
 
+def test_dead_connections_behind_a_refused_stream(spawn, origin, authority):
+    """HTTP/1.1 is asked for, of which nine connections are kept, and dead: it goes to a new one."""
+    daemon = spawn("daemon.loops=1", "fetch.ca_file=" + authority.ca_file)
+    context = authority.context(alpn=ALPN)
+    port = origin.listen(tls=context, protocol=http2.Http2)
+
+    def one(path, **more):
+        return member(origin.url(path, port=port, scheme="https"), **more)
+
+    assert daemon.one(one("/size/1", fresh_connection=True))["http_version"] == "2"
+    context.set_alpn_protocols(["http/1.1"])
+    members = [one("/delay/200/size/%d" % n, fresh_connection=True) for n in range(9)]
+    assert {r["http_version"] for r in daemon.batch(members)["results"]} == {"1.1"}
+    result = daemon.one(one("/h2/once/13/kept/cut/size/6"))
+    assert (result["status"], result["num_connects"]) == (200, 1), result["error"]
+    assert 1 <= result["num_retries"] <= 2
+
+
+def test_a_new_connection_for_a_dead_one_is_kept(gatherd, origin, authority, url):
+    """Of a server without HTTP/2: nothing was downgraded."""
+    port = origin.listen(tls=authority.context(alpn=("http/1.1",)))
+    for path in ("/size/1", "/kept/cut/size/3", "/size/2"):
+        assert gatherd.one(member(url(path, port=port)))["ok"] is True
+    assert origin.seen[-1].conn == origin.seen[-2].conn != origin.seen[0].conn
+
+
 def test_goaway_lets_the_last_streams_end(gatherd, origin, url):
     """What was asked is answered; the next member has a new connection."""
     gatherd.one(member(url("/size/1")))

@@ -504,7 +504,7 @@ static void test_a_word_on_an_idle_connection(void **state)
 }
 
 /* Connections that were reset, and that nobody has looked at since: none is taken for alive. libcurl
- * 7.88 tries five and gives up. */
+ * 7.88 would try six of them and give up. */
 static void test_many_were_reset(void **state)
 {
     enum { COUNT = 8 };
