@@ -112,9 +112,6 @@ void front_wake_loop(struct front *f);     /* MHD_run() is wanted in this turn's
 void front_handle_closed(struct front *f); /* a uv handle counted in open_handles is gone */
 void front_freed(struct front *f); /* memory became free: in a while, when idle, it is given back */
 
-/* An answer of that status goes out, ours or libmicrohttpd's own. */
-void front_count_answer(struct front *f, int status);
-
 /* --- http_clients.c --- */
 
 /* libmicrohttpd took a connection, or is done with one: *context is what client_of() returns. */
@@ -158,6 +155,9 @@ enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection,
                                    size_t *upload_size, void **con_cls);
 void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
                            enum MHD_RequestTerminationCode why);
+
+/* An answer of that status goes out, ours or libmicrohttpd's own. */
+void front_count_answer(struct front *f, int status);
 
 /* Its answer, or more of it, is there, or its client has left: a suspended exchange goes on
  * front->resuming, one that lingers is seen to by the next MHD_run(); any other is left alone. */
