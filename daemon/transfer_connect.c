@@ -207,11 +207,11 @@ static bool is_alone(struct transfer *t, bool opened, curl_socket_t fd)
 }
 
 /* A connection is about to be used. False when it is another's. */
-static bool begin_use(struct transfer *t)
+static bool begin_use(struct transfer *t, bool http2)
 {
     if (!t->target.origin->https)
         return true;
-    const bool opened = t->opened_count > 0, http2 = transfer_is_http2(t);
+    const bool opened = t->opened_count > 0;
     const curl_socket_t fd = opened ? end_handshake(t, http2) : CURL_SOCKET_BAD;
     return http2 || !may_be_http2(t) || is_alone(t, opened, fd);
 }
@@ -227,9 +227,9 @@ static void renew_if_dead(struct transfer *t)
     t->renews = true;
 }
 
-static void begin_sending(struct transfer *t)
+static void begin_sending(struct transfer *t, bool http2)
 {
-    if (transfer_is_http2(t))
+    if (http2)
         t->was_stream = true;
     else
         renew_if_dead(t);
@@ -283,11 +283,12 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     }
     if (!may_connect(t, &t->peer, t->peer_port))
         return CURL_PREREQFUNC_ABORT;
-    if (!begin_use(t)) {
+    const bool http2 = transfer_is_http2(t);
+    if (!begin_use(t, http2)) {
         t->cut = CUT_SHARED;
         return CURL_PREREQFUNC_ABORT;
     }
-    begin_sending(t);
+    begin_sending(t, http2);
     return CURL_PREREQFUNC_OK;
 }
 
