@@ -34,7 +34,9 @@ enum {
     LOOK_TAKEN_US = 500000,  /* what a client has taken of its answer: each time after so long, */
     LOOKS_A_TIMEOUT = 8,     /* but so often in a send_timeout */
     TAKEN_STEP = 32768,      /* bytes, that it has to take in one */
-    STUCK_LOOKS = 4,
+    STUCK_LOOK_US = 10000,   /* from one look for stuck clients to the next */
+    STUCK_LOOKS = 4,         /* so many in a row that found bytes left in the kernel; */
+    STUCK_LOOKS_UNIX = 100,  /* where they may have been others each time */
 };
 
 #define NOT_SEEN INT64_MIN
@@ -159,23 +161,33 @@ bool clients_run_deadlines(struct front *f)
     return true;
 }
 
-/* Whether the kernel has bytes of a chunked body that libmicrohttpd leaves there. */
-static bool is_stuck(const struct client *c)
+/* Whether libmicrohttpd left bytes of a chunked body in the kernel since the last look. That some
+ * are there says nothing: they may have come after it read. */
+static bool were_left(struct client *c)
 {
-    const struct exchange *ex = c->exchange;
-    int waiting = 0;
-    return ex != NULL && ex->chunked && ex->head_seen && !ex->answered && !ex->asked_handler &&
-           ioctl(c->fd, FIONREAD, &waiting) == 0 && waiting > 0;
+    struct exchange *ex = c->exchange;
+    int64_t unread, read_bytes, before = ex->read_bytes;
+    if (!ex->chunked || !ex->head_seen || ex->answered || ex->asked_handler ||
+        !http_socket_read(&c->server->socket, c->fd, &unread, &read_bytes))
+        return false;
+    ex->read_bytes = read_bytes;
+    return unread > 0 && read_bytes <= before;
 }
 
 void clients_cut_stuck(struct server *s)
 {
+    struct front *f = s->front;
+    unsigned enough = s->socket.family == AF_UNIX ? STUCK_LOOKS_UNIX : STUCK_LOOKS;
     struct list *node, *next;
-    LIST_FOREACH_SAFE(node, next, &s->front->clients) {
+    if (f->now_us < s->stuck_looks_from_us)
+        return;
+    s->stuck_looks_from_us = f->now_us + STUCK_LOOK_US;
+    LIST_FOREACH_SAFE(node, next, &f->clients) {
         struct client *c = LIST_CONTAINER(node, struct client, node);
-        if (c->server != s || !is_stuck(c))
+        if (c->server != s || c->exchange == NULL)
             continue;
-        if (++c->exchange->stuck == STUCK_LOOKS)
+        c->exchange->stuck = were_left(c) ? c->exchange->stuck + 1 : 0;
+        if (c->exchange->stuck == enough)
             client_cut(c);
     }
 }

@@ -354,8 +354,7 @@ static bool server_timeout(struct server *s, uint64_t *ms)
 static bool should_wait(struct server *s)
 {
     s->idle_runs = s->front->moved ? 0 : s->idle_runs + 1;
-    if (s->idle_runs >= IDLE_RUNS_MAX)
-        clients_cut_stuck(s);
+    clients_cut_stuck(s);
     return s->idle_runs >= IDLE_RUNS_MAX || (s->front->lingering > 0 && !s->front->moved);
 }
 

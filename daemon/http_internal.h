@@ -29,6 +29,7 @@ struct server { /* one listening socket */
     char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
     unsigned idle_runs; /* in a row that asked for another one at once, and moved nothing */
+    int64_t stuck_looks_from_us; /* not before */
     bool busy_waits; /* libmicrohttpd has no connection and no descriptor for one */
 };
 
@@ -65,7 +66,8 @@ struct exchange {
     struct buf body;
     int64_t body_bytes; /* as announced; -1 = chunked, or none */
     bool chunked;
-    unsigned stuck; /* how often bytes of its body were found that libmicrohttpd does not take */
+    int64_t read_bytes; /* of http_socket_read(), at the last look for stuck clients */
+    unsigned stuck;     /* looks in a row that found bytes of its body left in the kernel */
     size_t charged; /* of the body, to front->request_bytes */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
@@ -128,8 +130,8 @@ void client_clear_deadline(struct client *c);
 bool clients_run_deadlines(struct front *f);
 
 /* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a
- * chunk does not fit its buffer. A client found so in several calls, with a run between them, is
- * cut. */
+ * chunk does not fit its buffer. A client found so is cut after 40 ms, by a Unix socket after a
+ * second. To be called after each run that asks for another one at once. */
 void clients_cut_stuck(struct server *s);
 
 /* --- http_exchange_head.c --- */
