@@ -17,6 +17,11 @@
  * edges, and takes a read that did not fill its buffer for the last of this edge, with the end of
  * the connection still in the kernel. So who is waited for is looked at after a second, and each
  * time after as long again as it has been waited for.
+ *
+ * libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, while a line between the
+ * chunks of a body fills the last of a connection's memory. It does not say of which one, and the
+ * kernel need not have a byte of it. So while it asks, whose chunked body has not moved in several
+ * looks is parked: suspended, until it is tried again.
  */
 #include "http_internal.h"
 
@@ -34,14 +39,25 @@ enum {
     LOOK_TAKEN_US = 500000,  /* what a client has taken of its answer: each time after so long, */
     LOOKS_A_TIMEOUT = 8,     /* but so often in a send_timeout */
     TAKEN_STEP = 32768,      /* bytes, that it has to take in one */
-    STUCK_LOOK_US = 10000,   /* from one look for stuck clients to the next */
-    STUCK_LOOKS = 4,         /* so many in a row that found bytes left in the kernel; */
-    STUCK_LOOKS_UNIX = 100,  /* where they may have been others each time */
+    IDLE_LOOK_US = 10000,    /* from one look for idle bodies to the next */
+    IDLE_LOOKS = 4,          /* so many in a row, and it is parked: */
+    PARK_MIN_US = 100000,    /* at first for so long, */
+    PARK_DOUBLINGS = 4,      /* then for twice as long, and so on */
 };
 
 #define NOT_SEEN INT64_MIN
 
 /* --- deadlines --- */
+
+/* libmicrohttpd sees the end in its next run; where it has no memory left to read it into, by its
+ * own time-out in a second. */
+static void client_end(struct client *c)
+{
+    heap_remove(&c->front->deadlines, &c->wake);
+    MHD_set_connection_option(c->connection, MHD_CONNECTION_OPTION_TIMEOUT, 1U);
+    shutdown(c->fd, SHUT_RDWR);
+    c->front->dirty = true;
+}
 
 static bool is_sent_to(const struct client *c)
 {
@@ -76,7 +92,7 @@ void client_set_deadline(struct client *c, int64_t after_us)
     if (heap_set(&c->front->deadlines, &c->wake, wake_us))
         return;
     LOG_WARN("front", "client=%s closed=\"no memory for its deadline\"", c->address);
-    shutdown(c->fd, SHUT_RDWR);
+    client_end(c);
 }
 
 void client_clear_deadline(struct client *c)
@@ -94,8 +110,7 @@ static enum metric cut_reason(const struct client *c)
     return ex->queued ? METRIC_CLIENTS_CUT_ANSWER : METRIC_CLIENTS_CUT_BODY;
 }
 
-/* libmicrohttpd sees the end in its next run. What the client did not take of an answer is not kept
- * for it by the kernel either. */
+/* What the client did not take of an answer is not kept for it by the kernel either. */
 static void client_cut(struct client *c)
 {
     static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
@@ -104,19 +119,23 @@ static void client_cut(struct client *c)
     metrics_add(c->front->params.metrics, reason, 1);
     if (reason == METRIC_CLIENTS_CUT_ANSWER)
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    shutdown(c->fd, SHUT_RDWR);
-    c->front->dirty = true;
+    client_end(c);
+}
+
+static bool has_closed(const struct client *c)
+{
+    struct pollfd look = {.fd = c->fd, .events = POLLRDHUP};
+    return poll(&look, 1, 0) > 0;
 }
 
 /* Whether it has closed its side while a request, or the rest of one, is waited for. */
 static bool has_left(const struct client *c)
 {
     const struct exchange *ex = c->exchange;
-    struct pollfd look = {.fd = c->fd, .events = POLLRDHUP};
     int unread = 0;
     if (ex != NULL && (ex->asked_handler || ex->answered))
         return false;
-    return poll(&look, 1, 0) > 0 && ioctl(c->fd, FIONREAD, &unread) == 0 && unread == 0;
+    return has_closed(c) && ioctl(c->fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
 /* Who has taken a step of what is in the kernel has the whole time for the next. */
@@ -133,9 +152,22 @@ static void look_at_taken(struct client *c)
     c->taken_bytes = bytes;
 }
 
+static void unpark(struct exchange *ex)
+{
+    struct front *f = ex->front;
+    ex->parked = false;
+    ex->idle_looks = 0;
+    list_remove(&ex->node);
+    f->suspended_count--;
+    f->dirty = true;
+    MHD_resume_connection(ex->connection);
+}
+
 static void client_wake(struct client *c)
 {
     struct front *f = c->front;
+    if (c->exchange != NULL && c->exchange->parked)
+        unpark(c->exchange);
     look_at_taken(c);
     bool wait = c->deadline_us > f->now_us && c->deadline_us != INT64_MAX;
     bool left = wait && has_left(c);
@@ -143,10 +175,9 @@ static void client_wake(struct client *c)
         return;
     heap_remove(&f->deadlines, &c->wake);
     if (left)
-        shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees that */
+        client_end(c);
     else if (c->deadline_us <= f->now_us)
         client_cut(c);
-    f->dirty |= left;
 }
 
 bool clients_run_deadlines(struct front *f)
@@ -161,35 +192,58 @@ bool clients_run_deadlines(struct front *f)
     return true;
 }
 
-/* Whether libmicrohttpd left bytes of a chunked body in the kernel since the last look. That some
- * are there says nothing: they may have come after it read. */
-static bool were_left(struct client *c)
+/* --- parking --- */
+
+/* Not of a client that was ended: nothing would wake it. */
+static bool waits_for_chunks(const struct client *c)
 {
-    struct exchange *ex = c->exchange;
-    int64_t unread, read_bytes, before = ex->read_bytes;
-    if (!ex->chunked || !ex->head_seen || ex->answered || ex->asked_handler ||
-        !http_socket_read(&c->server->socket, c->fd, &unread, &read_bytes))
-        return false;
-    ex->read_bytes = read_bytes;
-    return unread > 0 && read_bytes <= before;
+    const struct exchange *ex = c->exchange;
+    return ex != NULL && ex->chunked && ex->head_seen && !ex->asked_handler && !ex->answered &&
+           !ex->parked && c->wake.place > 0;
 }
 
-void clients_cut_stuck(struct server *s)
+/* What is left of a client that has closed, and was tried again with nothing to come of it, is the
+ * beginning of a request. */
+static void park(struct exchange *ex)
+{
+    struct front *f = ex->front;
+    struct client *c = ex->client;
+    if (ex->parkings > 0 && has_closed(c)) {
+        client_end(c);
+        return;
+    }
+    int64_t until_us = f->now_us + (PARK_MIN_US << ex->parkings);
+    if (until_us > c->deadline_us)
+        until_us = c->deadline_us;
+    if (!heap_set(&f->deadlines, &c->wake, until_us)) /* never fails: it is there */
+        return;
+    if (ex->parkings < PARK_DOUBLINGS)
+        ex->parkings++;
+    ex->parked = true;
+    list_append(&f->parked, &ex->node);
+    f->suspended_count++;
+    MHD_suspend_connection(ex->connection);
+}
+
+void clients_park_idle(struct server *s)
 {
     struct front *f = s->front;
-    unsigned enough = s->socket.family == AF_UNIX ? STUCK_LOOKS_UNIX : STUCK_LOOKS;
     struct list *node, *next;
-    if (f->now_us < s->stuck_looks_from_us)
+    if (f->now_us < s->idle_looks_from_us)
         return;
-    s->stuck_looks_from_us = f->now_us + STUCK_LOOK_US;
-    LIST_FOREACH_SAFE(node, next, &f->clients) {
+    s->idle_looks_from_us = f->now_us + IDLE_LOOK_US;
+    LIST_FOREACH_SAFE(node, next, &f->clients)
+    {
         struct client *c = LIST_CONTAINER(node, struct client, node);
-        if (c->server != s || c->exchange == NULL)
-            continue;
-        c->exchange->stuck = were_left(c) ? c->exchange->stuck + 1 : 0;
-        if (c->exchange->stuck == enough)
-            client_cut(c);
+        if (c->server == s && waits_for_chunks(c) && ++c->exchange->idle_looks == IDLE_LOOKS)
+            park(c->exchange);
     }
+}
+
+void clients_unpark(struct front *f)
+{
+    while (!list_empty(&f->parked))
+        unpark(LIST_CONTAINER(f->parked.next, struct exchange, node));
 }
 
 /* --- from accept() to the end --- */
@@ -233,6 +287,7 @@ void client_open(struct server *s, struct MHD_Connection *connection, void **con
     }
     c->front = s->front;
     c->server = s;
+    c->connection = connection;
     c->fd = info->connect_fd;
     client_name(c, connection);
     list_append(&s->front->clients, &c->node);

@@ -337,7 +337,7 @@ static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
     struct front *f = ex->front;
     size_t limit = (size_t)f->params.limits->body_bytes;
     f->moved |= ex->body_bytes < 0 || ex->body.len + n < (size_t)ex->body_bytes;
-    ex->stuck = 0;
+    ex->idle_looks = ex->parkings = 0;
     if (ex->body_refused != 0) {
         ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
         return ex->unread_from > limit + OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;

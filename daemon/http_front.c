@@ -354,7 +354,7 @@ static bool server_timeout(struct server *s, uint64_t *ms)
 static bool should_wait(struct server *s)
 {
     s->idle_runs = s->front->moved ? 0 : s->idle_runs + 1;
-    clients_cut_stuck(s);
+    clients_park_idle(s);
     return s->idle_runs >= IDLE_RUNS_MAX || (s->front->lingering > 0 && !s->front->moved);
 }
 
@@ -449,6 +449,7 @@ struct front *front_create(const struct front_params *params)
     list_init(&f->suspended);
     list_init(&f->watched);
     list_init(&f->resuming);
+    list_init(&f->parked);
     uv_timer_init(params->loop, &f->deadline_timer);
     uv_timer_init(params->loop, &f->watch_timer);
     uv_timer_init(params->loop, &f->idle_timer);
@@ -477,6 +478,7 @@ static void server_close(struct server *s)
 static void resume_all_as_gone(struct front *f)
 {
     struct list *node;
+    clients_unpark(f);
     list_splice(&f->suspended, &f->watched);
     while ((node = f->suspended.next) != &f->suspended) {
         struct exchange *ex = LIST_CONTAINER(node, struct exchange, node);

@@ -29,7 +29,7 @@ struct server { /* one listening socket */
     char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
     unsigned idle_runs; /* in a row that asked for another one at once, and moved nothing */
-    int64_t stuck_looks_from_us; /* not before */
+    int64_t idle_looks_from_us; /* not before */
     bool busy_waits; /* libmicrohttpd has no connection and no descriptor for one */
 };
 
@@ -40,6 +40,7 @@ struct client { /* one connection */
     int64_t deadline_us;    /* INT64_MAX = none */
     int64_t waits_since_us; /* when it was set */
     struct heap_node wake;  /* in front->deadlines, with a key of at most deadline_us */
+    struct MHD_Connection *connection;
     int64_t taken_bytes; /* of its answer, when last looked at since then; NOT_SEEN = not yet */
     int fd;
     char address[48]; /* IP_TEXT_MAX, or uid:N */
@@ -56,7 +57,7 @@ struct watch { /* of a suspended exchange's client */
 };
 
 struct exchange {
-    struct list node;    /* front->suspended, ->watched, ->resuming or none */
+    struct list node;    /* front->suspended, ->watched, ->resuming, ->parked or none */
     struct front *front;
     struct client *client;
     struct MHD_Connection *connection;
@@ -66,14 +67,14 @@ struct exchange {
     struct buf body;
     int64_t body_bytes; /* as announced; -1 = chunked, or none */
     bool chunked;
-    int64_t read_bytes; /* of http_socket_read(), at the last look for stuck clients */
-    unsigned stuck;     /* looks in a row that found bytes of its body left in the kernel */
+    unsigned idle_looks, parkings; /* since something of the body came */
     size_t charged; /* of the body, to front->request_bytes */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
     bool head_seen, told_handler, asked_handler, answered, queued, gone;
     bool cramped; /* its head leaves no room for an answer's, which is sent past libmicrohttpd */
     bool suspended, lingers; /* while it waits for its answer, or for more of it */
+    bool parked; /* suspended in libmicrohttpd in the midst of its body */
     int64_t waits_since_us;
     struct watch *watch;
     struct answer answer;
@@ -90,10 +91,11 @@ struct front {
     struct list suspended; /* exchanges without a watch, in order of time */
     struct list watched;   /* and with one */
     struct list resuming;
+    struct list parked;
     size_t client_count, exchange_count, lingering;
     int64_t head_bytes; /* limits.head_bytes: of the start, or lower since */
     size_t request_bytes; /* bodies of exchanges; a batch keeps about as much until they end */
-    size_t suspended_count;   /* as libmicrohttpd has it: resuming ones are still in it */
+    size_t suspended_count; /* as libmicrohttpd has it: resuming and parked ones are in it */
     int64_t resumes_from_us;  /* none before */
     struct heap deadlines;
     int64_t now_us;   /* the clock of this turn, for everything that MHD_run() calls */
@@ -129,10 +131,13 @@ void client_clear_deadline(struct client *c);
 /* Wakes the clients whose time has come. True while more are due than one turn does. */
 bool clients_run_deadlines(struct front *f);
 
-/* libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, when the line before a
- * chunk does not fit its buffer. A client found so is cut after 40 ms, by a Unix socket after a
- * second. To be called after each run that asks for another one at once. */
-void clients_cut_stuck(struct server *s);
+/* To be called after each run of libmicrohttpd that asks for another one at once: clients whose
+ * chunked body has not moved for 40 ms of that are parked for 100 ms, and for longer each time, up
+ * to 1.6 s, until something of the body comes or their deadline has passed. */
+void clients_park_idle(struct server *s);
+
+/* All are tried again; needs a run of libmicrohttpd, or its end, to take effect. */
+void clients_unpark(struct front *f);
 
 /* --- http_exchange_head.c --- */
 

@@ -149,6 +149,7 @@ HELD = {
     "chunk-line": CHUNKED + b"1;" + b"x" * 30000,
     "chunk-line-no-extension": CHUNKED + b"0" * 30000,
     "chunk-trailers": CHUNKED + b"2\r\n[]\r\n0\r\n" + b"a" * 30000,
+    "chunk-line-that-fits": CHUNKED + b"1;" + b"x" * 30000,
     "tiny-chunks": CHUNKED + b"1;x\r\n \r\n" * 5000,
     "half-a-head": b"GET / HTTP/1.1\r\nX-A: " + b"a" * 9000,
     "half-a-body": POST % (b"", 100000) + b" " * 50000,
@@ -157,7 +158,24 @@ HELD = {
 }
 
 
-WORST = ("chunk-line", "chunk-trailers", "pipelined-behind-a-batch", "tiny-chunks")
+WORST = ("chunk-line", "chunk-line-that-fits", "chunk-trailers", "pipelined-behind-a-batch")
+
+
+def held(daemon, name):
+    """HELD[name]; what fits does so to the last byte: as much as libmicrohttpd reads of too much."""
+    data = HELD[name]
+    if not name.endswith("that-fits"):
+        return data
+    with daemon.connect() as sock:
+        sock.sendall(data)
+        time.sleep(0.3 * proc.scale())
+        ours, theirs = (":%04X" % at[1] for at in (sock.getsockname(), sock.getpeername()))
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            rows = [line.split() for line in file]
+    unread = [int(r[4][9:], 16) for r in rows if r[1].endswith(theirs) and r[2].endswith(ours)]
+    assert len(unread) == 1 and 0 < unread[0] < len(data), unread
+    wait(lambda: daemon.metrics()["gatherd_clients"] == 1, "a client stays")
+    return data[: len(data) - unread[0]]
 
 
 @pytest.mark.parametrize("name", proc.form(WORST, sorted(HELD)))
@@ -165,7 +183,7 @@ def test_no_client_makes_the_loop_spin(spawn, origin, name):
     """Whatever a client leaves open costs next to no time: measured for a second with 200 of them,
     after half a second, beside 100 requests a second of others."""
     daemon = spawn()
-    data = HELD[name]
+    data = held(daemon, name)
     if data is None:
         data = posting([origin.url("/never")]) + READY * 400
     socks = [daemon.connect() for _ in range(200)]
@@ -185,10 +203,13 @@ def test_no_client_makes_the_loop_spin(spawn, origin, name):
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_a_trickled_chunk_line_is_no_stuck_one(spawn, tmp_path, kind):
-    """Beside clients whose chunk lines are too long, and are cut for it, those whose lines come byte by
-    byte have their answers: what of theirs is not read yet came after the last reading."""
-    path, rounds = str(tmp_path / "s"), proc.form(5, 25)
-    daemon = spawn("listener.unix.bind=unix:" + path)
+    """Beside clients whose chunk lines are too long, those whose lines come byte by byte, or late, have
+    their answers; the others end at their deadline."""
+    path, rounds = str(tmp_path / "s"), proc.form(2, 10)
+    patience = "%gs" % (3 * proc.scale())
+    daemon = spawn("listener.unix.bind=unix:" + path, "listener.default.body_timeout=" + patience,
+                   "listener.unix.body_timeout=" + patience)  # fmt: skip
+    greedy = [held(daemon, name) for name in ("chunk-line", "chunk-line-that-fits")] * 2
     line = b"a;" + b"x" * 400 + b'\r\n["no-url"]\r\n0\r\n\r\n'
 
     def connect():
@@ -199,28 +220,66 @@ def test_a_trickled_chunk_line_is_no_stuck_one(spawn, tmp_path, kind):
         sock.connect(path)
         return sock
 
-    def trickle(_):
+    def trickle(number):
         with connect() as sock:
             sock.sendall(CHUNKED)
             try:
                 for n in range(len(line)):
+                    if n in (100, 415) and number % 8 == 0:
+                        time.sleep(0.3)
                     sock.sendall(line[n : n + 1])
             except (BrokenPipeError, ConnectionResetError):
                 return b"was cut"
             return proc.read_all(sock)
 
     for _ in range(rounds):
-        stuck = [connect() for _ in range(2)]
-        for sock in stuck:
-            sock.sendall(HELD["chunk-line"])
+        stuck = [connect() for _ in greedy]
+        for sock, data in zip(stuck, greedy):
+            sock.sendall(data)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             got = list(pool.map(trickle, range(64)))
         assert [answer[:12] for answer in got] == [b"HTTP/1.1 200"] * len(got)
         for sock in stuck:
             assert proc.read_all(sock) == b""
             sock.close()
-    cut = daemon.metrics()['gatherd_clients_cut_total{reason="body"}']
-    assert cut == 2 * rounds
+    assert daemon.metrics()['gatherd_clients_cut_total{reason="body"}'] == 4 * rounds
+
+
+@pytest.mark.parametrize("name", ["chunk-line", "chunk-line-that-fits", "chunk-trailer"])
+def test_a_client_without_memory_left_ends(spawn, name):
+    """libmicrohttpd does not see the end of a connection that it has no memory to read into: at its
+    deadline it ends all the same, also when it has left, and when gatherd stops. Of the trailers, one
+    takes the last byte, after what is kept of it."""
+    daemon = spawn("listener.default.body_timeout=%gs" % proc.scale())
+    if name == "chunk-trailer":
+        most = len(held(daemon, "chunk-line-that-fits")) - len(CHUNKED) - 7
+        sent = [CHUNKED + b"0\r\na:" + b"x" * (most - n) + b"\r\n" for n in range(150)]
+    else:
+        sent = [held(daemon, name)] * 50
+
+    def open_ones():
+        socks = [daemon.connect() for _ in sent]
+        for sock, data in zip(socks, sent):
+            sock.sendall(data)
+        return socks
+
+    def all_gone():
+        return daemon.metrics()["gatherd_clients"] == 1
+
+    for sock in open_ones():
+        proc.read_all(sock)
+        sock.close()
+    wait(all_gone, "clients stay")
+    assert daemon.metrics()['gatherd_clients_cut_total{reason="body"}'] >= 50
+    for sock in open_ones():
+        sock.close()
+    wait(all_gone, "clients that left stay")
+    socks = open_ones()
+    begun = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - begun < 5 * proc.scale()
+    for sock in socks:
+        sock.close()
 
 
 # limits
