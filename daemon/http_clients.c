@@ -19,9 +19,10 @@
  * time after as long again as it has been waited for.
  *
  * libmicrohttpd 0.9.75 asks to be run again and again, and does nothing, while a line between the
- * chunks of a body fills the last of a connection's memory. It does not say of which one, and the
- * kernel need not have a byte of it. So while it asks, whose chunked body has not moved in several
- * looks is parked: suspended, until it is tried again.
+ * chunks of a body fills the last of a connection's memory; it does not say of which one. So while
+ * it asks, those are looked at of whose chunked body it has read nothing in several looks. Where
+ * the kernel has more of it, there is no memory for that: the client is cut. Where it has nothing,
+ * it may be that the client has sent nothing: it is parked, suspended until more comes.
  */
 #include "http_internal.h"
 
@@ -40,9 +41,9 @@ enum {
     LOOKS_A_TIMEOUT = 8,     /* but so often in a send_timeout */
     TAKEN_STEP = 32768,      /* bytes, that it has to take in one */
     IDLE_LOOK_US = 10000,    /* from one look for idle bodies to the next */
-    IDLE_LOOKS = 4,          /* so many in a row, and it is parked: */
-    PARK_MIN_US = 100000,    /* at first for so long, */
-    PARK_DOUBLINGS = 4,      /* then for twice as long, and so on */
+    IDLE_LOOKS = 4,          /* so many in a row after the first */
+    PARK_MIN_US = 100000,    /* what is not watched is tried again after so long, */
+    PARK_DOUBLINGS = 4,      /* then after twice as long, and so on */
 };
 
 #define NOT_SEEN INT64_MIN
@@ -111,11 +112,11 @@ static enum metric cut_reason(const struct client *c)
 }
 
 /* What the client did not take of an answer is not kept for it by the kernel either. */
-static void client_cut(struct client *c)
+static void client_cut(struct client *c, const char *why)
 {
     static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     enum metric reason = cut_reason(c);
-    LOG_DEBUG("front", "client=%s closed=deadline", c->address);
+    LOG_DEBUG("front", "client=%s closed=\"%s\"", c->address, why);
     metrics_add(c->front->params.metrics, reason, 1);
     if (reason == METRIC_CLIENTS_CUT_ANSWER)
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -155,12 +156,13 @@ static void look_at_taken(struct client *c)
 static void unpark(struct exchange *ex)
 {
     struct front *f = ex->front;
+    exchange_stop_watch(ex);
     ex->parked = false;
     ex->idle_looks = 0;
     list_remove(&ex->node);
     f->suspended_count--;
-    f->dirty = true;
     MHD_resume_connection(ex->connection);
+    front_wake_loop(f);
 }
 
 static void client_wake(struct client *c)
@@ -177,7 +179,7 @@ static void client_wake(struct client *c)
     if (left)
         client_end(c);
     else if (c->deadline_us <= f->now_us)
-        client_cut(c);
+        client_cut(c, "deadline");
 }
 
 bool clients_run_deadlines(struct front *f)
@@ -202,21 +204,27 @@ static bool waits_for_chunks(const struct client *c)
            !ex->parked && c->wake.place > 0;
 }
 
-/* What is left of a client that has closed, and was tried again with nothing to come of it, is the
- * beginning of a request. */
-static void park(struct exchange *ex)
+static void on_more(uv_poll_t *poll, int status, int events)
+{
+    struct watch *w = poll->data;
+    (void)status;
+    (void)events;
+    unpark(w->exchange);
+}
+
+/* Until more comes; where that cannot be watched, or something is there already, for a while. */
+static void park(struct exchange *ex, int64_t unread)
 {
     struct front *f = ex->front;
     struct client *c = ex->client;
-    if (ex->parkings > 0 && has_closed(c)) {
-        client_end(c);
+    int64_t until_us = f->now_us + (PARK_MIN_US << ex->parkings);
+    bool watched = unread == 0 && exchange_start_watch(ex, UV_READABLE, on_more);
+    if (watched || until_us > c->deadline_us)
+        until_us = c->deadline_us;
+    if (!heap_set(&f->deadlines, &c->wake, until_us)) { /* never: it is there */
+        exchange_stop_watch(ex);
         return;
     }
-    int64_t until_us = f->now_us + (PARK_MIN_US << ex->parkings);
-    if (until_us > c->deadline_us)
-        until_us = c->deadline_us;
-    if (!heap_set(&f->deadlines, &c->wake, until_us)) /* never fails: it is there */
-        return;
     if (ex->parkings < PARK_DOUBLINGS)
         ex->parkings++;
     ex->parked = true;
@@ -225,18 +233,37 @@ static void park(struct exchange *ex)
     MHD_suspend_connection(ex->connection);
 }
 
-void clients_park_idle(struct server *s)
+static void look_at_idle(struct client *c)
+{
+    struct exchange *ex = c->exchange;
+    int64_t unread, read_bytes, before = ex->read_bytes;
+    if (!http_socket_read(&c->server->socket, c->fd, &unread, &read_bytes))
+        return;
+    ex->read_bytes = read_bytes;
+    if (read_bytes > before || ex->looked_in_spin != c->server->spin)
+        ex->idle_looks = 0;
+    ex->looked_in_spin = c->server->spin;
+    if (++ex->idle_looks <= IDLE_LOOKS)
+        return;
+    if (unread > 0 && c->server->socket.family != AF_UNIX)
+        client_cut(c, "a chunk line that does not fit");
+    else if (ex->parkings > 0 && has_closed(c))
+        client_end(c);
+    else
+        park(ex, unread);
+}
+
+void clients_look_at_idle(struct server *s)
 {
     struct front *f = s->front;
     struct list *node, *next;
     if (f->now_us < s->idle_looks_from_us)
         return;
     s->idle_looks_from_us = f->now_us + IDLE_LOOK_US;
-    LIST_FOREACH_SAFE(node, next, &f->clients)
-    {
+    LIST_FOREACH_SAFE(node, next, &f->clients) {
         struct client *c = LIST_CONTAINER(node, struct client, node);
-        if (c->server == s && waits_for_chunks(c) && ++c->exchange->idle_looks == IDLE_LOOKS)
-            park(c->exchange);
+        if (c->server == s && waits_for_chunks(c))
+            look_at_idle(c);
     }
 }
 

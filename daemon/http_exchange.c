@@ -82,25 +82,26 @@ static void on_hang_up(uv_poll_t *poll, int status, int events)
     exchange_resume(ex);
 }
 
-static void watch_start(struct exchange *ex)
+bool exchange_start_watch(struct exchange *ex, int events, uv_poll_cb on_event)
 {
     struct front *f = ex->front;
     struct watch *w = calloc(1, sizeof *w);
     if (w == NULL)
-        return;
+        return false;
     w->fd = fcntl(ex->client->fd, F_DUPFD_CLOEXEC, 0);
     if (w->fd < 0 || uv_poll_init(f->params.loop, &w->poll, w->fd) != 0) {
         if (w->fd >= 0)
             close(w->fd);
         free(w);
-        return;
+        return false;
     }
     w->front = f;
     w->exchange = ex;
     w->poll.data = w;
     ex->watch = w;
     f->open_handles++;
-    uv_poll_start(&w->poll, UV_DISCONNECT, on_hang_up);
+    uv_poll_start(&w->poll, events, on_event);
+    return true;
 }
 
 /* Those that are old enough stand in front. Where no watch can be had, it is tried again later. */
@@ -115,9 +116,7 @@ static void on_watch_timer(uv_timer_t *timer)
             uv_timer_start(timer, on_watch_timer, enough ? 1 : WATCH_AFTER_US / 1000, 0);
             return;
         }
-        if (ex->watch == NULL)
-            watch_start(ex);
-        if (ex->watch == NULL)
+        if (ex->watch == NULL && !exchange_start_watch(ex, UV_DISCONNECT, on_hang_up))
             ex->waits_since_us = clock_us();
         list_remove(&ex->node);
         list_append(ex->watch != NULL ? &f->watched : &f->suspended, &ex->node);

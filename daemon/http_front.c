@@ -354,8 +354,15 @@ static bool server_timeout(struct server *s, uint64_t *ms)
 static bool should_wait(struct server *s)
 {
     s->idle_runs = s->front->moved ? 0 : s->idle_runs + 1;
-    clients_park_idle(s);
+    clients_look_at_idle(s);
     return s->idle_runs >= IDLE_RUNS_MAX || (s->front->lingering > 0 && !s->front->moved);
+}
+
+/* It does not ask for another run at once. */
+static void spin_ended(struct server *s)
+{
+    s->idle_runs = 0;
+    s->spin++;
 }
 
 /* Runs it and asks when it wants to be run again; true = at once. */
@@ -368,11 +375,11 @@ static bool server_run(struct server *s)
         return false;
     if (!server_timeout(s, &ms)) {
         uv_timer_stop(&s->timer);
-        s->idle_runs = 0;
+        spin_ended(s);
         return false;
     }
     if (ms > 0)
-        s->idle_runs = 0;
+        spin_ended(s);
     else if (should_wait(s))
         ms = LINGER_TICK_MS;
     if (ms > 0)

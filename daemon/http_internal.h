@@ -29,6 +29,7 @@ struct server { /* one listening socket */
     char listener[64]; /* its name; the configuration it stands in may be replaced */
     bool open;
     unsigned idle_runs; /* in a row that asked for another one at once, and moved nothing */
+    unsigned spin;      /* a number for the runs in a row that asked for another one at once */
     int64_t idle_looks_from_us; /* not before */
     bool busy_waits; /* libmicrohttpd has no connection and no descriptor for one */
 };
@@ -67,7 +68,9 @@ struct exchange {
     struct buf body;
     int64_t body_bytes; /* as announced; -1 = chunked, or none */
     bool chunked;
-    unsigned idle_looks, parkings; /* since something of the body came */
+    unsigned idle_looks, parkings; /* since something of the body came; see http_clients.c */
+    unsigned looked_in_spin;       /* server->spin of the last look */
+    int64_t read_bytes;            /* of http_socket_read() at the last look */
     size_t charged; /* of the body, to front->request_bytes */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
@@ -131,10 +134,11 @@ void client_clear_deadline(struct client *c);
 /* Wakes the clients whose time has come. True while more are due than one turn does. */
 bool clients_run_deadlines(struct front *f);
 
-/* To be called after each run of libmicrohttpd that asks for another one at once: clients whose
- * chunked body has not moved for 40 ms of that are parked for 100 ms, and for longer each time, up
- * to 1.6 s, until something of the body comes or their deadline has passed. */
-void clients_park_idle(struct server *s);
+/* To be called after each run of libmicrohttpd that asks for another one at once: clients of whose
+ * chunked body it has read nothing for 40 ms of that are cut, when more is there, or else parked
+ * until more comes. By a Unix socket, where what is read is not told from what comes, they are
+ * parked for 100 ms instead of cut, and for longer each time, up to 1.6 s. */
+void clients_look_at_idle(struct server *s);
 
 /* All are tried again; needs a run of libmicrohttpd, or its end, to take effect. */
 void clients_unpark(struct front *f);
@@ -170,7 +174,11 @@ void front_count_answer(struct front *f, int status);
  * front->resuming, one that lingers is seen to by the next MHD_run(); any other is left alone. */
 void exchange_resume(struct exchange *ex);
 
-/* Ends the hang-up watch that a timer of the front begins for exchanges suspended for 30 ms. */
+/* Watches the client of an exchange that is suspended; false: no descriptor, or no memory. A timer
+ * of the front begins one for hang-ups, of exchanges suspended for 30 ms. */
+bool exchange_start_watch(struct exchange *ex, int events, uv_poll_cb on_event);
+
+/* Ends the watch, if there is one. */
 void exchange_stop_watch(struct exchange *ex);
 
 #endif

@@ -217,6 +217,21 @@ bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes)
     return ok;
 }
 
+bool http_socket_read(const struct http_socket *s, int fd, int64_t *unread, int64_t *read_bytes)
+{
+    struct tcp_info info = {.tcpi_bytes_received = 0};
+    socklen_t n = sizeof info;
+    int before = 0, after = 0;
+    bool ok = ioctl(fd, FIONREAD, &before) == 0;
+    if (s->family != AF_UNIX)
+        ok = ok && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 &&
+             info.tcpi_bytes_received > 0;
+    ok = ok && ioctl(fd, FIONREAD, &after) == 0 && before == after;
+    *unread = before;
+    *read_bytes = (int64_t)info.tcpi_bytes_received - before;
+    return ok;
+}
+
 void http_socket_close(struct http_socket *s)
 {
     int saved = errno;

@@ -40,4 +40,10 @@ void http_socket_close(struct http_socket *s);
  * known. */
 bool http_socket_taken(const struct http_socket *s, int fd, int64_t *bytes);
 
+/* Bytes of the client behind fd that wait to be read, and those that were read, counted from
+ * anywhere: two calls with the same count and unread ones in between mean that nobody reads. By a
+ * Unix socket the count falls by what comes in, so that it can stay the same although somebody
+ * does. False: not known, as in the moment in which bytes come. */
+bool http_socket_read(const struct http_socket *s, int fd, int64_t *unread, int64_t *read_bytes);
+
 #endif
