@@ -437,15 +437,16 @@ static enum method next_method(struct span *in)
     return got == READ_VAGUE ? LOST : head ? MAY_BE_HEAD : IS_OTHER;
 }
 
-/* libmicrohttpd 0.9.75 refuses a Content-Length that is no number by itself, before anybody is
- * asked, and its head goes out twice: it builds the answer, forgets that it did, and builds it
- * again. It says `Connection: close`, and does. */
+/* libmicrohttpd 0.9.75 refuses a Content-Length that is no number, and some cookies, by itself,
+ * before anybody is asked, and its head goes out twice: it builds the answer, forgets that it did,
+ * and builds it again. It says `Connection: close`, and does. */
 static void skip_repeated_head(struct span *in)
 {
     const char *end = memmem(in->at, in->n, "\r\n\r\n", 4);
     size_t n = end != NULL ? (size_t)(end - in->at) + 4 : 0;
     bool refusal = n > 0 && memmem(in->at, n, "Connection: close", 17) != NULL &&
-                   (memcmp(in->at + 8, " 400", 4) == 0 || memcmp(in->at + 8, " 413", 4) == 0);
+                   (memcmp(in->at + 8, " 400", 4) == 0 || memcmp(in->at + 8, " 413", 4) == 0 ||
+                    memcmp(in->at + 8, " 431", 4) == 0);
     if (refusal && in->n >= 2 * n && memcmp(in->at, in->at + n, n) == 0) {
         in->at += n;
         in->n -= n;
