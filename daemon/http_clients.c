@@ -153,16 +153,13 @@ static void look_at_taken(struct client *c)
     c->taken_bytes = bytes;
 }
 
+/* It is parked until run_resumes() is done with it. */
 static void unpark(struct exchange *ex)
 {
-    struct front *f = ex->front;
     exchange_stop_watch(ex);
-    ex->parked = false;
-    ex->idle_looks = 0;
     list_remove(&ex->node);
-    f->suspended_count--;
-    MHD_resume_connection(ex->connection);
-    front_wake_loop(f);
+    list_append(&ex->front->resuming, &ex->node);
+    front_wake_loop(ex->front);
 }
 
 static void client_wake(struct client *c)
@@ -212,15 +209,17 @@ static void on_more(uv_poll_t *poll, int status, int events)
     unpark(w->exchange);
 }
 
-/* Until more comes; where that cannot be watched, or something is there already, for a while. */
+/* Until more comes; where that cannot be watched, for a while, and where something is there, for
+ * longer each time. */
 static void park(struct exchange *ex, int64_t unread)
 {
     struct front *f = ex->front;
     struct client *c = ex->client;
-    int64_t until_us = f->now_us + (PARK_MIN_US << ex->parkings);
-    bool watched = unread == 0 && exchange_start_watch(ex, UV_READABLE, on_more);
-    if (watched || until_us > c->deadline_us)
+    int64_t until_us = f->now_us + (unread > 0 ? PARK_MIN_US << ex->parkings : PARK_MIN_US);
+    if (unread == 0 && exchange_start_watch(ex, UV_READABLE, on_more))
         until_us = c->deadline_us;
+    else if (until_us >= c->deadline_us)
+        return;
     if (!heap_set(&f->deadlines, &c->wake, until_us)) { /* never: it is there */
         exchange_stop_watch(ex);
         return;
@@ -233,21 +232,32 @@ static void park(struct exchange *ex, int64_t unread)
     MHD_suspend_connection(ex->connection);
 }
 
+/* Nothing is to come, and what came is not read, or is no whole request. */
+static bool has_ended(const struct client *c, int64_t unread)
+{
+    return unread > 0 ? c->exchange->parkings > 1 && has_closed(c)
+                      : c->exchange->parkings > 0 && has_left(c);
+}
+
+/* Bytes that came since the last look, when there were none, may have come after libmicrohttpd
+ * read. */
 static void look_at_idle(struct client *c)
 {
     struct exchange *ex = c->exchange;
-    int64_t unread, read_bytes, before = ex->read_bytes;
+    int64_t unread, read_bytes;
     if (!http_socket_read(&c->server->socket, c->fd, &unread, &read_bytes))
         return;
-    ex->read_bytes = read_bytes;
-    if (read_bytes > before || ex->looked_in_spin != c->server->spin)
+    if (read_bytes > ex->read_bytes || (unread > 0) != ex->had_unread ||
+        ex->looked_in_spin != c->server->spin)
         ex->idle_looks = 0;
+    ex->read_bytes = read_bytes;
+    ex->had_unread = unread > 0;
     ex->looked_in_spin = c->server->spin;
     if (++ex->idle_looks <= IDLE_LOOKS)
         return;
     if (unread > 0 && c->server->socket.family != AF_UNIX)
         client_cut(c, "a chunk line that does not fit");
-    else if (ex->parkings > 0 && has_closed(c))
+    else if (has_ended(c, unread))
         client_end(c);
     else
         park(ex, unread);

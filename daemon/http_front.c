@@ -417,6 +417,8 @@ static void run_resumes(struct front *f)
         if (ex->gone && ex->told_handler && !ex->queued)
             f->params.handler.on_gone(f->params.handler.arg, ex);
         exchange_stop_watch(ex);
+        ex->parked = false;
+        ex->idle_looks = 0;
         MHD_resume_connection(ex->connection);
         f->suspended_count--;
         f->dirty = true;

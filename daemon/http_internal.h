@@ -71,6 +71,7 @@ struct exchange {
     unsigned idle_looks, parkings; /* since something of the body came; see http_clients.c */
     unsigned looked_in_spin;       /* server->spin of the last look */
     int64_t read_bytes;            /* of http_socket_read() at the last look */
+    bool had_unread;               /* and whether it found something */
     size_t charged; /* of the body, to front->request_bytes */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */

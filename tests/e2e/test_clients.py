@@ -216,8 +216,8 @@ def test_no_client_makes_the_loop_spin(spawn, origin, name):
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_chunk_lines_that_come_slowly_have_their_answers(spawn, tmp_path, kind):
     """Beside clients whose chunk lines are too long, and end at once or at their deadline, those whose
-    lines come byte by byte, late, or long and with the end of what they have to say, have their
-    answers."""
+    lines come byte by byte, late, in pieces, or are long, have their answers, also while the loop is
+    busy."""
     path, rounds = str(tmp_path / "s"), proc.form(2, 10)
     patience = 3 * proc.scale()
     daemon = spawn("listener.unix.bind=unix:" + path, "listener.default.body_timeout=%gs" % patience,
@@ -242,14 +242,24 @@ def test_chunk_lines_that_come_slowly_have_their_answers(spawn, tmp_path, kind):
             sock.sendall(part)
             time.sleep(0.2)
 
+    def in_pieces(sock):
+        for byte in b'["no-url"]':
+            sock.sendall(b"1\r\n%c\r\n" % byte)
+            time.sleep(random.uniform(0.04, 0.08))
+        sock.sendall(b"0\r\n\r\n")
+
+    def beside_much(sock):
+        for _ in range(10):  # keeps the loop busy in between
+            assert daemon.post(b"[" + b'"no-url",' * 200000 + b'"no-url"]').status == 400
+        sock.sendall(body % b"")
+
     def at_the_end(sock):
         time.sleep(0.8 * patience)
         sock.sendall(body % b"")
 
-    def long_and_closed(sock):
+    def long(sock):
         time.sleep(0.3)
         sock.sendall(body % (b"x" * 17000))
-        sock.shutdown(socket.SHUT_WR)
 
     def answer_to(how):
         with connect() as sock:
@@ -260,7 +270,8 @@ def test_chunk_lines_that_come_slowly_have_their_answers(spawn, tmp_path, kind):
                 return b"was cut"
             return proc.read_all(sock)
 
-    ways = [bytewise] * 40 + [pausing, at_the_end, long_and_closed] * 8
+    ways = [bytewise] * 20 + [in_pieces] * 40 + [pausing, at_the_end, long] * 8
+    ways += [beside_much] * 2
     for _ in range(rounds):
         stuck = [connect() for _ in greedy]
         for sock, data in zip(stuck, greedy):
