@@ -18,10 +18,10 @@ struct span {
 
 /* VAGUE: not as RFC 9112 writes it, in a way that libmicrohttpd does not show us: line ends and
  * extensions between chunks; a NUL at the end of a line, which with one bare LF near it looks as CR
- * LF does; a field of a colon and blanks (to it all up to ' ', as a signed char), which it takes for
- * the end of the head, with a bare LF near it;
- * a line before the request that begins with a NUL, which it takes for an empty one. What follows is
- * not compared. */
+ * LF does; with a bare LF near it, a field that begins with a colon or a NUL, and is no longer than
+ * two bytes or goes on with blanks (to it all up to ' ', as a signed char), which it takes for the
+ * end of the head; a line before the request that begins with a NUL, which it takes for an empty
+ * one. What follows is not compared. */
 enum reading { READ_WHOLE, READ_PART, READ_BAD, READ_VAGUE };
 
 struct framing {
@@ -114,10 +114,12 @@ static inline void note_field(struct framing *f, struct span name, struct span v
     }
 }
 
-static inline bool is_bare_colon(struct span line)
+static inline bool seems_empty(struct span line)
 {
-    if (line.n == 0 || line.at[0] != ':')
+    if (line.n == 0 || (line.at[0] != ':' && line.at[0] != '\0'))
         return false;
+    if (line.n <= 2)
+        return true;
     for (size_t i = 1; i < line.n; i++)
         if ((signed char)line.at[i] > ' ')
             return false;
@@ -131,7 +133,7 @@ static inline enum reading read_after_bare_lf(struct span *in)
     bool strict;
     if (!take_line(in, &line, &strict))
         return READ_BAD;
-    return ends_in_nul(line) || is_bare_colon(line) ? READ_VAGUE : READ_BAD;
+    return ends_in_nul(line) || seems_empty(line) ? READ_VAGUE : READ_BAD;
 }
 
 static inline enum reading read_fields(struct span *in, struct framing *f)
@@ -139,7 +141,7 @@ static inline enum reading read_fields(struct span *in, struct framing *f)
     struct span line, name, value;
     bool strict;
     while (take_line(in, &line, &strict)) {
-        if (ends_in_nul(line) || (!strict && is_bare_colon(line)))
+        if (ends_in_nul(line) || (!strict && seems_empty(line)))
             return READ_VAGUE;
         if (!strict)
             return read_after_bare_lf(in);
