@@ -102,7 +102,7 @@ class Http2(Connection):
         self.goaway = None  # the client's error code
         self.parts = 0  # of answers that go on
         self.pongs = 0
-        self.resets = []  # the client's error codes
+        self.resets = {}  # the client's error code, by stream
         self.h2 = H2Connection(
             H2Configuration(
                 client_side=False,
@@ -159,7 +159,7 @@ class Http2(Connection):
         elif isinstance(event, StreamEnded):
             self._begin(self.streams[event.stream_id])
         elif isinstance(event, StreamReset):
-            self.resets.append(event.error_code)
+            self.resets[event.stream_id] = event.error_code
             stream = self.streams[event.stream_id]
             if stream.task is not None:
                 stream.task.cancel()
