@@ -234,8 +234,9 @@ def test_chunk_lines_that_come_slowly_have_their_answers(spawn, tmp_path, kind):
         return sock
 
     def bytewise(sock):
-        for n in range(len(body % (b"x" * 400))):
-            sock.sendall((body % (b"x" * 400))[n : n + 1])
+        data = body % (b"x" * 400)
+        for n in range(len(data)):
+            sock.sendall(data[n : n + 1])
 
     def pausing(sock):
         for part in (b"a;", b'x\r\n["no', b'-url"]\r\n', b"0\r\n\r\n"):
