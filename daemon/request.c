@@ -107,10 +107,10 @@ static int find_word(const char *const *words, const char *s)
 
 static bool fail_include(struct reader *r, const struct place *at, const json_t *value)
 {
-    char got[REQUEST_QUOTE_MAX + 16];
+    char room[REQUEST_QUOTE_MAX + 16];
     const char *s = json_string_value(value);
     const char *near = s ? request_nearest(include_words, s) : NULL;
-    request_describe(got, value);
+    const char *got = request_describe(room, value);
     if (s && find_word(include_later, s) >= 0)
         return request_fail(r, at, "\"include\" of \"%s\" is not supported yet by this version", s);
     if (near)

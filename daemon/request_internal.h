@@ -203,8 +203,10 @@ bool request_fail(struct reader *r, const struct place *at, const char *fmt, ...
  * is long. Returns out. */
 const char *request_quote(char out[REQUEST_QUOTE_MAX], const char *text, size_t text_len);
 
-/* A value in words: `null`, `17`, `the string "abc"`, `an array`. Returns out. */
-const char *request_describe(char out[REQUEST_QUOTE_MAX + 16], const struct json_t *value);
+/* A value in words: `null`, `17`, `the string "abc"`, `an array`. The words are what it returns, a
+ * literal or in out, which has nothing in it then. */
+const char *request_describe(char out[REQUEST_QUOTE_MAX + 16], const struct json_t *value)
+    __attribute__((warn_unused_result));
 
 /* A key that is in no table, or in the wrong one. at: of the key itself. */
 bool request_fail_unknown(struct reader *r, const struct field_table *table,

@@ -350,6 +350,8 @@ U = "http://127.0.0.1:1/"
         ({"requests": [U], "include": "body"}, "/include"),
         ({"requests": [U], "include": ["nothing"]}, "/include/0"),
         ({"requests": [U], "include": ["body", 5]}, "/include/1"),
+        ({"requests": [U], "include": [None]}, "/include/0"),
+        ({"requests": [U], "include": [["body"]]}, "/include/0"),
         ({"requests": [U], "defaults": []}, "/defaults"),
         ({"requests": [U], "defaults": {"url": U}}, "/defaults/url"),
         ({"requests": [U], "defaults": {"id": "x"}}, "/defaults/id"),

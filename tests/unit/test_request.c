@@ -686,6 +686,27 @@ static void test_credentials_are_not_said(void **state)
     }
 }
 
+/* What include takes is not; each in words, with nothing of the stack in them. */
+static void test_refused_includes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value, *said;
+    } cases[] = {{"null", "not null"}, {"true", "not true"}, {"false", "not false"},
+                 {"[]", "not an array"}, {"{}", "not an object"}, {"5", "not 5"},
+                 {"1.5", "not 1.5"}, {"\"zzz\"", "not the string \"zzz\""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct request_error e;
+        char body[80];
+        (void)snprintf(body, sizeof body, "{\"requests\":[],\"include\":[%s]}", cases[i].value);
+        assert_null(parse_bytes(body, strlen(body), REQUEST_JSON, &e));
+        assert_string_equal(e.pointer, "/include/0");
+        size_t n = strlen(e.detail), tail = strlen(cases[i].said);
+        assert_true(n > tail);
+        assert_string_equal(e.detail + n - tail, cases[i].said);
+    }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -1411,6 +1432,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_taken, setup),
         cmocka_unit_test_setup(test_refused, setup),
+        cmocka_unit_test_setup(test_refused_includes, setup),
         cmocka_unit_test_setup(test_credentials_are_not_said, setup),
         cmocka_unit_test_setup(test_refused_headers, setup),
         cmocka_unit_test_setup(test_content_types, setup),
