@@ -196,17 +196,33 @@ static inline bool ends_authority(char c)
     return c == '/' || c == '?' || c == '#' || c == '\\';
 }
 
-/* The userinfo of an authority that starts at url[from] or behind the slashes there: the bytes up
- * to the last @ before the next delimiter. */
-static size_t authority_userinfo(const char *url, size_t n, size_t from, size_t *at)
+/* Whether host:what_is_no_port, so that what follows the colon may be a password. */
+static bool has_no_port(const char *authority, size_t n)
 {
-    size_t length = 0;
+    const char *colon = memchr(authority, ':', n);
+    for (const char *c = colon ? colon + 1 : authority + n; c < authority + n; c++) {
+        if (*c < '0' || *c > '9')
+            return true;
+    }
+    return false;
+}
+
+/* The userinfo of an authority that starts at url[from] or behind the slashes there: the bytes up
+ * to the last @ before the next delimiter. In an ill-formed URL the delimiter may be one of a
+ * password that should have been percent-encoded: up to `last` then, the text's last @ (NULL: the
+ * URL is well-formed). */
+static size_t authority_userinfo(const char *url, size_t n, size_t from, const char *last,
+                                 size_t *at)
+{
+    size_t length = 0, i;
     while (from < n && (url[from] == '/' || url[from] == '\\' || (unsigned char)url[from] <= ' '))
         from++;
-    for (size_t i = from; i < n && !ends_authority(url[i]); i++) {
+    for (i = from; i < n && !ends_authority(url[i]); i++) {
         if (url[i] == '@')
             length = i + 1 - from;
     }
+    if (length == 0 && last > url + i && has_no_port(url + from, i - from))
+        length = (size_t)(last + 1 - url) - from;
     *at = from;
     return length;
 }
@@ -223,7 +239,7 @@ static size_t find_slashes(const char *url, size_t n)
 }
 
 /* There is an @ somewhere. */
-static size_t first_userinfo(const char *url, size_t n, size_t *at)
+static size_t first_userinfo(const char *url, size_t n, const char *last, size_t *at)
 {
     size_t i = 0;
     while (i < n && url[i] != ':' && url[i] != '@' && !ends_authority(url[i]))
@@ -234,11 +250,11 @@ static size_t first_userinfo(const char *url, size_t n, size_t *at)
         i++;
     else
         i = 0;
-    size_t length = authority_userinfo(url, n, i, at);
+    size_t length = authority_userinfo(url, n, i, last, at);
     if (length > 0)
         return length;
     size_t slashes = find_slashes(url, n);
-    return slashes < n ? authority_userinfo(url, n, slashes, at) : 0;
+    return slashes < n ? authority_userinfo(url, n, slashes, last, at) : 0;
 }
 
 /* What is no URL may have several places that look like a userinfo: all is cut from the first to
@@ -248,12 +264,13 @@ size_t encode_userinfo(const char *url, size_t n, bool well_formed, size_t *at)
     const char *last = n > 0 ? memrchr(url, '@', n) : NULL;
     if (last == NULL)
         return 0;
-    size_t length = first_userinfo(url, n, at), next = 0, more = length;
+    const char *within = well_formed ? NULL : last;
+    size_t length = first_userinfo(url, n, within, at), next = 0, more = length;
     for (int n_found = 1; more > 0 && !well_formed && url + *at + length <= last; n_found++) {
         if (n_found == USERINFOS_MAX)
             return (size_t)(last + 1 - url) - *at;
         const size_t from = *at + length;
-        more = first_userinfo(url + from, n - from, &next);
+        more = first_userinfo(url + from, n - from, within, &next);
         if (more > 0)
             length += next + more;
     }

@@ -140,6 +140,36 @@ static void test_every_limit(void **state)
     }
 }
 
+/* In what is no URL a delimiter may be one of the password. A port and an @ behind it are none. */
+static void test_userinfo_with_delimiters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *left;
+    } cases[] = {
+        {"https://u:a/bs3cret@h/", "https://h/"},
+        {"https://u:a#s3cret@h/", "https://h/"},
+        {"https://u:a?s3cret@h/", "https://h/"},
+        {"http://u:s3cret\\@h/", "http://h/"},
+        {"http://u:1a/s3@cret@h/", "http://h/"},
+        {"u:a/s3cret@h", "h"},
+        {"//u:a/s3cret@h", "//h"},
+        {"x http://u:a/s3cret@h", "x http://h"},
+        {"http://u:a/s3cret@h http://v:b/s3cret@g", "http://g"},
+        {"http://h/who?mail=a@b c", "http://h/who?mail=a@b c"},
+        {"http://h:80/who?mail=a@b c", "http://h:80/who?mail=a@b c"},
+        {"http://h:8o/who", "http://h:8o/who"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *text = cases[i].text;
+        char left[80];
+        size_t at = 0, n = strlen(text), length = encode_userinfo(text, n, false, &at);
+        (void)snprintf(left, sizeof left, "%.*s%s", length > 0 ? (int)at : 0, text,
+                       text + (length > 0 ? at + length : 0));
+        assert_string_equal(left, cases[i].left);
+    }
+}
+
 /* What is no URL may be full of them: all is cut to the last, however many there are. */
 static void test_many_userinfos(void **state)
 {
@@ -167,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_pick_by_accept),
+        TEST(test_userinfo_with_delimiters),
         TEST(test_pick_by_format),
         TEST(test_media_types),
         TEST(test_many_userinfos),
