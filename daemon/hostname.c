@@ -37,11 +37,14 @@ static bool labels_are_good(const char *s)
     return label > 0;
 }
 
-/* The URL parser takes a host whose last label is a number for an address, or refuses it. */
+/* The URL parser takes a host whose last label is a number, also a hexadecimal one, for an address,
+ * or refuses it. */
 static bool is_numeric(const char *s)
 {
     const char *dot = strrchr(s, '.');
     const char *last = dot ? dot + 1 : s;
+    if (last[0] == '0' && last[1] == 'x')
+        return last[2 + strspn(last + 2, DIGITS "abcdef")] == '\0';
     return last[strspn(last, DIGITS)] == '\0';
 }
 
