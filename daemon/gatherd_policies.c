@@ -89,8 +89,8 @@ bool gatherd_install_policies(struct gatherd *g, struct access_set *access,
         bool changed = renew || was == NULL || !config_policy_equal(was, now);
         if (now->mode == POLICY_MODE_REPORT)
             LOG_WARN("policy",
-                     "policy=%s mode=report: it denies own listeners and metadata addresses, "
-                     "and nothing else",
+                     "policy=%s mode=report: it denies own listeners, metadata addresses and "
+                     "insecure members, and nothing else",
                      now->name);
         if (policy_set_own(access->policies[i], g->own, g->own_count) &&
             install_policy(g, access->policies[i], changed))

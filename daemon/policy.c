@@ -497,8 +497,11 @@ static bool check_address(const struct policy *p, const struct policy_hop *hop,
     clear(v);
     if (denies_outright(p, hop, v))
         return false;
-    if (soft && !check_hop(p, hop, v))
+    f.hop_denied = !check_hop(p, hop, v);
+    if (soft && f.hop_denied)
         return finish(p, v);
+    if (!soft)
+        clear(v);
     if (f.worst->judgement != ALLOWED)
         policy_say_denied(v, p, hop, &f);
     else if (explain)

@@ -64,6 +64,7 @@ struct policy_findings {
     struct policy_finding all[1 + IP_EMBEDDED_MAX]; /* the address itself, then what it embeds */
     size_t count;
     const struct policy_finding *worst;
+    bool hop_denied; /* whatever its address: no line that allows that would be enough */
 };
 
 /* --- policy_own.c --- */

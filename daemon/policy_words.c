@@ -62,12 +62,15 @@ static bool is_repeated(const struct policy_findings *f, size_t i)
     return false;
 }
 
-/* "`allow = 10.1.2.3:80` in [policy default] would": every address that stood in the way. */
+/* "`allow = 10.1.2.3:80` in [policy default] would": every address that stood in the way. Nothing
+ * where that would not be enough. */
 static void say_what_would(struct verdict *v, const struct policy *p,
                            const struct policy_findings *f, uint16_t port)
 {
     char target[TARGET_MAX];
 
+    if (f->hop_denied)
+        return;
     say(v, "; `allow =");
     for (size_t i = 0; i < f->count; i++) {
         if (f->all[i].judgement != ALLOWED && !is_repeated(f, i))
@@ -160,15 +163,23 @@ static void deny_by_redirect(struct verdict *v, const struct policy *p,
     say_what_would(v, p, f, hop->port);
 }
 
+/* "ports = 80 8000-8099"; with an ellipsis for those that there is no room for. */
 static void say_ports(struct verdict *v, const struct policy *p)
 {
-    snprintf(v->rule, sizeof(v->rule), "ports =");
+    static const char ellipsis[] = " ...";
+    size_t n = (size_t)snprintf(v->rule, sizeof(v->rule), "ports =");
+
     for (size_t i = 0; i < p->port_count; i++) {
-        size_t n = strlen(v->rule);
-        snprintf(v->rule + n, sizeof(v->rule) - n, " %u", (unsigned)p->ports[i].low);
-        n = strlen(v->rule);
-        if (p->ports[i].high > p->ports[i].low)
-            snprintf(v->rule + n, sizeof(v->rule) - n, "-%u", (unsigned)p->ports[i].high);
+        const unsigned low = p->ports[i].low, high = p->ports[i].high;
+        char one[sizeof " 65535-65535"];
+        const int length = high > low ? snprintf(one, sizeof(one), " %u-%u", low, high)
+                                      : snprintf(one, sizeof(one), " %u", low);
+        if (n + (size_t)length + sizeof(ellipsis) > sizeof(v->rule)) {
+            memcpy(v->rule + n, ellipsis, sizeof(ellipsis));
+            break;
+        }
+        memcpy(v->rule + n, one, (size_t)length + 1);
+        n += (size_t)length;
     }
 }
 
@@ -229,8 +240,8 @@ void policy_say_redirect_denied(struct verdict *v, const struct policy *p,
     v->type = ERR_HTTP_REQUEST_DENIED;
     snprintf(v->rule, sizeof(v->rule), "redirects = none");
     say(v,
-        "a redirect led to %.64s; `redirects = same-class` in [policy %s] would follow it, and "
-        "max_redirects 0 shows the answer that led there",
+        "a redirect led to %.64s; `redirects = same-class` in [policy %s] would judge it by its "
+        "address, and max_redirects 0 shows the answer that led there",
         hop->host ? hop->host : "an address", p->name);
 }
 

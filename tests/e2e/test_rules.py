@@ -218,7 +218,7 @@ def test_mode_report(on_land, land):
         assert daemon.metrics()[name] == count + 1
     assert daemon.one(url(PUBLIC))["ok"] and daemon.metrics()[name] == 5
     expect(daemon, land, [("http://169.254.169.254/", "metadata"), ("http://[fd00:ec2::254]/", "metadata")])
-    daemon.wait_log("mode=report: it denies own listeners and metadata")
+    daemon.wait_log("mode=report: it denies own listeners, metadata")
 
 
 # --- own listeners ---

@@ -1237,6 +1237,14 @@ static void test_ports(void **state)
     expect(p, "127.0.0.1", "127.0.0.1", 82, POLICY_FROM_NONE, "ok");
     expect(p, "127.0.0.1", "127.0.0.1", 80, POLICY_FROM_NONE, "public: 127.0.0.0/8");
     policy_destroy(p);
+    /* More than the rule has room for: no number is cut. */
+    p = make_of(&(struct lines){
+        .ports = "10001 10002 10003 10004 10005 10006 10007 10008 10009 20000-20009 30000-30009 "
+                 "40000-40009 50000-50009 60001"});
+    expect(p, "93.184.215.14", "93.184.215.14", 80, POLICY_FROM_NONE,
+           "ports = 10001 10002 10003 10004 10005 10006 10007 10008 10009 20000-20009 "
+           "30000-30009 ...");
+    policy_destroy(p);
 }
 
 static void test_allow_host(void **state)
@@ -1297,6 +1305,19 @@ static void test_deny_host(void **state)
     expect(p, "example.org", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
     expect(p, "93.184.215.14", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
     expect(p, "a.corp.example", "10.0.0.1", 80, POLICY_FROM_NONE, "ok");
+    /* No line for the address would be enough, so none is named. */
+    struct policy_hop hop = {.host = "a", .port = 80};
+    struct ip_addr address = ip("169.254.169.254");
+    struct verdict v;
+    assert_false(policy_check_address(p, &hop, &address, &v));
+    assert_null(strstr(v.message, "would"));
+    policy_destroy(p);
+    p = make_of(&(struct lines){.redirects = REDIRECTS_NONE});
+    assert_false(policy_check_address(p, &hop, &address, &v));
+    assert_non_null(strstr(v.message, "would"));
+    hop.from = POLICY_FROM_GLOBAL;
+    assert_false(policy_check_address(p, &hop, &address, &v));
+    assert_null(strstr(v.message, "would"));
     policy_destroy(p);
 }
 
