@@ -120,6 +120,12 @@ static void close_handle(uv_handle_t *handle)
 static void on_engine_closed(void *arg)
 {
     struct gatherd *g = arg;
+    sigset_t handled;
+    sigemptyset(&handled);
+    sigaddset(&handled, SIGTERM);
+    sigaddset(&handled, SIGINT);
+    sigaddset(&handled, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &handled, NULL); /* without a watch they would kill what goes down */
     turn_close(&g->turn);
     close_handle((uv_handle_t *)&g->mode_timer);
     close_handle((uv_handle_t *)&g->watchdog);

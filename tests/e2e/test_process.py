@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The process under load: stopped, reloaded, killed, full. What a client was promised it gets whole, and
 the daemon is back at once."""
+import contextlib
 import fcntl
 import http.client
 import json
@@ -342,6 +343,21 @@ def test_a_storm_of_signals(spawn, origin):
     assert check_replies(load) == 4
     for _, reply in load.replies:
         assert reply.status == 503 or [r["state"] for r in reply.json()["results"]] == ["cancelled", "done"]
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT"])
+def test_signals_to_the_end(spawn, name):
+    """A stop ends with 0, whatever comes while it goes down."""
+    for _ in range(proc.form(3, 20)):
+        daemon = spawn()
+        daemon.signal(signal.SIGTERM)
+        deadline = time.monotonic() + 10 * proc.scale()
+        while daemon.process.poll() is None:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ProcessLookupError):
+                daemon.signal(getattr(signal, name))
+            time.sleep(0.0005)
+        assert daemon.wait_exit(1) == 0
 
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "12", "012"])
