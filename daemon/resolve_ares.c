@@ -18,13 +18,12 @@
  *
  * A server that closes its TCP connection costs, with c-ares 1.18, every question that it was asked
  * one of its tries, over UDP too, and at once: one name whose answer is long, and whose server
- * hangs up, would end the look-ups of all others, as often as they are asked again. So the channel
- * is for UDP alone (resolve_udp), and a name whose answer is truncated gets one of its own, a
- * "stream", that asks over TCP and goes with the answer. There are a few of them at a time; names
- * beyond wait, no longer than a silent server is waited for; the oldest and the youngest in turn
- * get the place of one that is silent, so that a crowd of those delays a single name by one try.
- * EDNS would make such answers rare, but with 1.18 a server that does not know it fails what else
- * it was asked at that moment.
+ * hangs up, would end the look-ups of all others. So the channel is for UDP alone, and a name whose
+ * answer is truncated gets one of its own, a "stream", that asks over TCP and goes with the answer.
+ * There are a few at a time; names beyond wait, no longer than a silent server is waited for; the
+ * oldest and the youngest in turn get the place of one that is silent, so that a crowd of those
+ * delays a single name by one try. resolve_sockets has how either channel reads. EDNS would make
+ * such answers rare, but with 1.18 a server that does not know it fails what else it was asked.
  *
  * A UDP socket breaks when nobody listens at the server's port, and all that is in flight by it has
  * failed within a millisecond: what failed after a socket was closed is asked once more, a moment
@@ -52,7 +51,7 @@
 #include "log.h"
 #include "parse.h"
 #include "resolve_failure.h"
-#include "resolve_udp.h"
+#include "resolve_sockets.h"
 
 #define TRY_MS 1000 /* a server's first; doubles with each round over the servers */
 #define TRY_LONGEST_MS 4000
@@ -75,7 +74,8 @@ struct resolve_ares {
     struct resolve_ares_params params;
     ares_channel channel;
     uv_timer_t timer;
-    struct list sockets;
+    struct resolve_sockets own;  /* what c-ares reads by */
+    struct list sockets;         /* struct socket, those that are watched */
     struct list node;            /* the owner's */
     size_t handles;              /* open: the timer, the sockets and the streams */
     size_t in_flight;            /* those of the streams too */
@@ -207,7 +207,7 @@ static bool to_be_asked_again(struct resolve_question *q, int status)
 static bool to_be_streamed(struct resolve_question *q, struct ares_addrinfo *ai)
 {
     struct resolve_ares *c = q->channel;
-    if (c->parent || c->closing || !ai || !resolve_udp_truncated(ai))
+    if (c->parent || c->closing || !ai || !resolve_sockets_truncated(ai))
         return false;
     ares_freeaddrinfo(ai);
     list_append(&c->truncated, &q->node);
@@ -499,8 +499,8 @@ static int channel_init(struct resolve_ares *c)
     if (c->parent)
         stream_options(&options);
     int rc = ares_init_options(&c->channel, &options, mask);
-    if (rc == ARES_SUCCESS && !c->parent)
-        resolve_udp_use(c->channel);
+    if (rc == ARES_SUCCESS)
+        resolve_sockets_use(&c->own, c->channel);
     return rc;
 }
 

@@ -45,16 +45,10 @@ def limited(spawn):
     return start
 
 
-def cpu_s(daemon):
-    with open("/proc/%d/stat" % daemon.pid, encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 def share_of_a_core(daemon, seconds):
-    before, start = cpu_s(daemon), time.monotonic()
+    before, start = daemon.cpu_s(), time.monotonic()
     time.sleep(seconds)
-    return (cpu_s(daemon) - before) / (time.monotonic() - start)
+    return (daemon.cpu_s() - before) / (time.monotonic() - start)
 
 
 def time_to_serve(daemon, origin):
@@ -112,9 +106,9 @@ def test_a_crowd_with_a_batch_each(limited, origin, limit):
         json.dumps([origin.url("/delay/20/size/9?n=%d" % n, port=ports[(n + k) % 8]) for k in range(2)])
         for n in range(CROWD)
     ]
-    before, start = cpu_s(daemon), time.monotonic()
+    before, start = daemon.cpu_s(), time.monotonic()
     replies = asyncio.run(crowd_asks(daemon, [body.encode() for body in bodies]))
-    took, cpu = time.monotonic() - start, cpu_s(daemon) - before
+    took, cpu = time.monotonic() - start, daemon.cpu_s() - before
     states, statuses = {}, {}
     for data in replies:
         reply = proc.parse_reply(data)
@@ -136,9 +130,9 @@ def test_a_batch_with_more_urls_than_descriptors(limited, origin, limit):
     daemon = limited(limit, "limits.in_flight=1000", "limits.per_host=1000")
     ports = [origin.port] + [origin.listen() for _ in range(15)]
     urls = [origin.url("/delay/50/size/9?n=%d" % n, port=ports[n % 16]) for n in range(CROWD)]
-    before, start = cpu_s(daemon), time.monotonic()
+    before, start = daemon.cpu_s(), time.monotonic()
     document = daemon.batch(urls, concurrency=1000)
-    took, cpu = time.monotonic() - start, cpu_s(daemon) - before
+    took, cpu = time.monotonic() - start, daemon.cpu_s() - before
     print("limit %d: %r %r, %.2f s, CPU %.2f s" % (limit, document["counts"], document["errors"], took, cpu))
     assert document["counts"]["ok"] == CROWD
     assert time_to_serve(daemon, origin) <= 1.0 * proc.scale()

@@ -102,6 +102,17 @@ def test_many_addresses_over_tcp(gatherd, origin, dns):
     assert ("large.dns.test", "A", "tcp") in dns.queries or dns.count("large.dns.test", "A") == 1
 
 
+def test_long_answers_hold_nobody_up(gatherd, origin, dns):
+    """3,000 addresses in 64 KiB: c-ares would look for the end of their list for each of them."""
+    for n in range(16):
+        dns.add("n%d.t" % n, a=["127.0.0.1"] * 3000, aaaa=["::1"] * 1900)
+    before = gatherd.cpu_s()
+    doc = gatherd.batch([at("n%d.t" % n, origin) for n in range(16)])
+    assert doc["counts"]["ok"] == 16, doc["errors"]
+    assert all(("n%d.t" % n, "A", "tcp") in dns.queries for n in range(16))
+    assert gatherd.cpu_s() - before < 0.25 * proc.scale()  # before: 0.5 and more
+
+
 def test_one_bad_address_among_good_ones(gatherd, origin, dns):
     """A name with an allowed and a denied address: the denied one is never dialled."""
     dns.add("half.dns.test", a=["10.0.0.1", "127.0.0.1"])

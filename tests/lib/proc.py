@@ -238,6 +238,12 @@ class Gatherd:
     def pid(self):
         return self.process.pid
 
+    def cpu_s(self):
+        """The processor time that it has taken, in steps of 10 ms."""
+        with open("/proc/%d/stat" % self.pid, encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
     def log(self):
         return "\n".join(self.lines)
 

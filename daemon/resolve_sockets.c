@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * resolve_udp - see resolve_udp.h. Called by resolve_ares, and by c-ares on the channel's thread.
- * Owns nothing.
+ * resolve_sockets - see resolve_sockets.h. Called by resolve_ares, and by c-ares on the channel's
+ * thread. Owns nothing.
  *
  * The mark is an answer of one record, the unspecified address of the family asked for with a TTL
  * of 68 years. A server that says the very same has its name asked for over TCP, and no more.
  */
-#include "resolve_udp.h"
+#include "resolve_sockets.h"
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -66,30 +67,77 @@ static size_t mark(uint8_t *packet, size_t n, size_t room)
     return at + sizeof record + length;
 }
 
+/* Streams */
+
+static struct resolve_tcp *stream_find(struct resolve_sockets *s, ares_socket_t fd)
+{
+    for (size_t i = 0; i < RESOLVE_STREAMS_MAX; i++) {
+        if (s->streams[i].open && s->streams[i].fd == fd)
+            return &s->streams[i].tcp;
+    }
+    return NULL;
+}
+
+static bool stream_add(struct resolve_sockets *s, ares_socket_t fd)
+{
+    size_t i = 0;
+    while (i < RESOLVE_STREAMS_MAX && s->streams[i].open)
+        i++;
+    if (i == RESOLVE_STREAMS_MAX)
+        return false;
+    s->streams[i].open = true;
+    s->streams[i].fd = fd;
+    s->streams[i].tcp = (struct resolve_tcp){0};
+    return true;
+}
+
+static void stream_remove(struct resolve_sockets *s, ares_socket_t fd)
+{
+    for (size_t i = 0; i < RESOLVE_STREAMS_MAX; i++) {
+        if (s->streams[i].open && s->streams[i].fd == fd)
+            s->streams[i].open = false;
+    }
+}
+
+/* What c-ares calls */
+
 /* An empty datagram would be the end of the connection to c-ares 1.18, and of all that is in
- * flight with it. Without `from` it is a stream, where resolv.conf asks for that. */
+ * flight with it. */
 static ares_ssize_t on_receive(ares_socket_t fd, void *data, size_t size, int flags,
                                struct sockaddr *from, ares_socklen_t *from_len, void *arg)
 {
     uint8_t *packet = data;
+    struct resolve_tcp *stream = stream_find(arg, fd);
     ssize_t n = recvfrom(fd, data, size, flags, from, from_len);
-    (void)arg;
-    if (n == 0 && from != NULL) {
+    if (n == 0 && stream == NULL) {
         errno = EAGAIN;
         return -1;
     }
-    if (n >= HEADER && from != NULL && (n > PLAIN_MAX || packet[2] & TRUNCATED))
+    if (n > 0 && stream != NULL)
+        resolve_tcp_cut(stream, packet, (size_t)n);
+    else if (n >= HEADER && (n > PLAIN_MAX || packet[2] & TRUNCATED))
         n = (ssize_t)mark(packet, (size_t)n, size);
     return n;
 }
 
 /* The rest is what c-ares does by itself where it is given no functions. */
 
+static int refuse(int fd)
+{
+    close(fd);
+    errno = EMFILE;
+    return -1;
+}
+
 static ares_socket_t on_open(int family, int type, int protocol, void *arg)
 {
-    const int bytes = BUFFER_BYTES;
+    const int bytes = BUFFER_BYTES, yes = 1;
     int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
-    (void)arg;
+    if (fd >= 0 && type == SOCK_STREAM) {
+        if (!stream_add(arg, fd))
+            return refuse(fd);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    }
     if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
@@ -99,7 +147,7 @@ static ares_socket_t on_open(int family, int type, int protocol, void *arg)
 
 static int on_close(ares_socket_t fd, void *arg)
 {
-    (void)arg;
+    stream_remove(arg, fd);
     return close(fd);
 }
 
@@ -115,14 +163,14 @@ static ares_ssize_t on_send(ares_socket_t fd, const struct iovec *parts, int cou
     return writev(fd, parts, count);
 }
 
-void resolve_udp_use(ares_channel channel)
+void resolve_sockets_use(struct resolve_sockets *s, ares_channel channel)
 {
     static const struct ares_socket_functions functions = {on_open, on_close, on_connect,
                                                            on_receive, on_send};
-    ares_set_socket_functions(channel, &functions, NULL);
+    ares_set_socket_functions(channel, &functions, s);
 }
 
-bool resolve_udp_truncated(const struct ares_addrinfo *ai)
+bool resolve_sockets_truncated(const struct ares_addrinfo *ai)
 {
     for (const struct ares_addrinfo_node *node = ai->nodes; node != NULL; node = node->ai_next)
         if (node->ai_ttl == MARK_TTL)
