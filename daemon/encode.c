@@ -199,12 +199,18 @@ static inline bool ends_authority(char c)
 /* Whether host:what_is_no_port, so that what follows the colon may be a password. */
 static bool has_no_port(const char *authority, size_t n)
 {
-    const char *colon = memchr(authority, ':', n);
-    for (const char *c = colon ? colon + 1 : authority + n; c < authority + n; c++) {
-        if (*c < '0' || *c > '9')
+    const char *end = authority + n, *bracket = NULL;
+    unsigned port = 0;
+    if (n > 0 && authority[0] == '[')
+        bracket = memchr(authority, ']', n);
+    const char *host_end = bracket ? bracket : authority;
+    const char *colon = memchr(host_end, ':', (size_t)(end - host_end));
+    for (const char *c = colon ? colon + 1 : end; c < end; c++) {
+        if (*c < '0' || *c > '9' || port > UINT16_MAX)
             return true;
+        port = port * 10 + (unsigned)(*c - '0');
     }
-    return false;
+    return port > UINT16_MAX;
 }
 
 /* The userinfo of an authority that starts at url[from] or behind the slashes there: the bytes up
@@ -221,7 +227,7 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, const c
         if (url[i] == '@')
             length = i + 1 - from;
     }
-    if (length == 0 && last > url + i && has_no_port(url + from, i - from))
+    if (length == 0 && last > url + i && (url[i] == '\\' || has_no_port(url + from, i - from)))
         length = (size_t)(last + 1 - url) - from;
     *at = from;
     return length;

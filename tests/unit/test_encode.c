@@ -159,6 +159,12 @@ static void test_userinfo_with_delimiters(void **state)
         {"http://h/who?mail=a@b c", "http://h/who?mail=a@b c"},
         {"http://h:80/who?mail=a@b c", "http://h:80/who?mail=a@b c"},
         {"http://h:8o/who", "http://h:8o/who"},
+        {"http://u:123456/s3cret@h/", "http://h/"},
+        {"http://u:4294967297#s3cret@h/", "http://h/"},
+        {"http://DOM\\u:s3cret@h/", "http://h/"},
+        {"http://[::1]/who?mail=a@b c", "http://[::1]/who?mail=a@b c"},
+        {"http://[::1]:80/who?mail=a@b c", "http://[::1]:80/who?mail=a@b c"},
+        {"http://[u:a/s3cret@h", "http://h"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *text = cases[i].text;
