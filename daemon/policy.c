@@ -497,8 +497,9 @@ static bool check_address(const struct policy *p, const struct policy_hop *hop,
     clear(v);
     if (denies_outright(p, hop, v))
         return false;
-    f.hop_denied = !check_hop(p, hop, v);
-    if (soft && f.hop_denied)
+    const bool hop_denied = !check_hop(p, hop, v);
+    f.hop_denied = hop_denied && !p->reports;
+    if (soft && hop_denied)
         return finish(p, v);
     if (!soft)
         clear(v);
