@@ -117,21 +117,26 @@ static void close_handle(uv_handle_t *handle)
         uv_close(handle, NULL);
 }
 
-static void on_engine_closed(void *arg)
+static void close_handles(struct gatherd *g)
 {
-    struct gatherd *g = arg;
-    sigset_t handled;
-    sigemptyset(&handled);
-    sigaddset(&handled, SIGTERM);
-    sigaddset(&handled, SIGINT);
-    sigaddset(&handled, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &handled, NULL); /* without a watch they would kill what goes down */
     turn_close(&g->turn);
     close_handle((uv_handle_t *)&g->mode_timer);
     close_handle((uv_handle_t *)&g->watchdog);
     close_handle((uv_handle_t *)&g->sigterm);
     close_handle((uv_handle_t *)&g->sigint);
     close_handle((uv_handle_t *)&g->sighup);
+}
+
+/* Without a watch the signals would kill what goes down. */
+static void on_engine_closed(void *arg)
+{
+    sigset_t handled;
+    sigemptyset(&handled);
+    sigaddset(&handled, SIGTERM);
+    sigaddset(&handled, SIGINT);
+    sigaddset(&handled, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &handled, NULL);
+    close_handles(arg);
 }
 
 static void on_batches_closed(void *arg)
@@ -286,7 +291,7 @@ static void down_loop(struct gatherd *g)
 {
     if (!g->loop_open)
         return;
-    on_engine_closed(g);
+    close_handles(g);
     uv_run(&g->loop, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&g->loop);
     if (rc != 0)
