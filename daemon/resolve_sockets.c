@@ -78,17 +78,16 @@ static struct resolve_tcp *stream_find(struct resolve_sockets *s, ares_socket_t 
     return NULL;
 }
 
-static bool stream_add(struct resolve_sockets *s, ares_socket_t fd)
+static void stream_add(struct resolve_sockets *s, ares_socket_t fd)
 {
     size_t i = 0;
     while (i < RESOLVE_STREAMS_MAX && s->streams[i].open)
         i++;
     if (i == RESOLVE_STREAMS_MAX)
-        return false;
+        return;
     s->streams[i].open = true;
     s->streams[i].fd = fd;
     s->streams[i].tcp = (struct resolve_tcp){0};
-    return true;
 }
 
 static void stream_remove(struct resolve_sockets *s, ares_socket_t fd)
@@ -102,40 +101,32 @@ static void stream_remove(struct resolve_sockets *s, ares_socket_t fd)
 /* What c-ares calls */
 
 /* An empty datagram would be the end of the connection to c-ares 1.18, and of all that is in
- * flight with it. */
+ * flight with it. Without `from` it is a stream. */
 static ares_ssize_t on_receive(ares_socket_t fd, void *data, size_t size, int flags,
                                struct sockaddr *from, ares_socklen_t *from_len, void *arg)
 {
     uint8_t *packet = data;
     struct resolve_tcp *stream = stream_find(arg, fd);
     ssize_t n = recvfrom(fd, data, size, flags, from, from_len);
-    if (n == 0 && stream == NULL) {
+    if (n == 0 && from != NULL) {
         errno = EAGAIN;
         return -1;
     }
     if (n > 0 && stream != NULL)
         resolve_tcp_cut(stream, packet, (size_t)n);
-    else if (n >= HEADER && (n > PLAIN_MAX || packet[2] & TRUNCATED))
+    else if (n >= HEADER && from != NULL && (n > PLAIN_MAX || packet[2] & TRUNCATED))
         n = (ssize_t)mark(packet, (size_t)n, size);
     return n;
 }
 
 /* The rest is what c-ares does by itself where it is given no functions. */
 
-static int refuse(int fd)
-{
-    close(fd);
-    errno = EMFILE;
-    return -1;
-}
-
 static ares_socket_t on_open(int family, int type, int protocol, void *arg)
 {
     const int bytes = BUFFER_BYTES, yes = 1;
     int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
     if (fd >= 0 && type == SOCK_STREAM) {
-        if (!stream_add(arg, fd))
-            return refuse(fd);
+        stream_add(arg, fd);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     }
     if (fd >= 0) {

@@ -17,7 +17,7 @@
 
 #include "resolve_tcp.h"
 
-#define RESOLVE_STREAMS_MAX 16 /* connections of a channel: one a server, the servers of 7 s */
+#define RESOLVE_STREAMS_MAX 16 /* connections of a channel, one a server; of more nothing is cut */
 
 /* Of one channel, and there for as long as it is. Zeroed: none is open. */
 struct resolve_sockets {
