@@ -213,6 +213,12 @@ static bool has_no_port(const char *authority, size_t n)
     return port > UINT16_MAX;
 }
 
+/* The rest of DOMAIN\user:password, up to its @. */
+static bool is_windows_login(const char *backslash, const char *at)
+{
+    return *backslash == '\\' && memchr(backslash, ':', (size_t)(at - backslash)) != NULL;
+}
+
 /* The userinfo of an authority that starts at url[from] or behind the slashes there: the bytes up
  * to the last @ before the next delimiter. In an ill-formed URL the delimiter may be one of a
  * password that should have been percent-encoded: up to `last` then, the text's last @ (NULL: the
@@ -227,7 +233,8 @@ static size_t authority_userinfo(const char *url, size_t n, size_t from, const c
         if (url[i] == '@')
             length = i + 1 - from;
     }
-    if (length == 0 && last > url + i && (url[i] == '\\' || has_no_port(url + from, i - from)))
+    if (length == 0 && last > url + i &&
+        (has_no_port(url + from, i - from) || is_windows_login(url + i, last)))
         length = (size_t)(last + 1 - url) - from;
     *at = from;
     return length;

@@ -162,6 +162,7 @@ static void test_userinfo_with_delimiters(void **state)
         {"http://u:123456/s3cret@h/", "http://h/"},
         {"http://u:4294967297#s3cret@h/", "http://h/"},
         {"http://DOM\\u:s3cret@h/", "http://h/"},
+        {"http://DOM\\u@h/", "http://DOM\\u@h/"},
         {"http://[::1]/who?mail=a@b c", "http://[::1]/who?mail=a@b c"},
         {"http://[::1]:80/who?mail=a@b c", "http://[::1]:80/who?mail=a@b c"},
         {"http://[u:a/s3cret@h", "http://h"},
