@@ -206,11 +206,13 @@ static bool has_no_port(const char *authority, size_t n)
     const char *host_end = bracket ? bracket : authority;
     const char *colon = memchr(host_end, ':', (size_t)(end - host_end));
     for (const char *c = colon ? colon + 1 : end; c < end; c++) {
-        if (*c < '0' || *c > '9' || port > UINT16_MAX)
+        if (*c < '0' || *c > '9')
             return true;
         port = port * 10 + (unsigned)(*c - '0');
+        if (port > UINT16_MAX)
+            return true;
     }
-    return port > UINT16_MAX;
+    return false;
 }
 
 /* The rest of DOMAIN\user:password, up to its @. */

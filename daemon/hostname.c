@@ -16,7 +16,6 @@
 #include "cidr.h"
 
 #define LABEL_MAX 63
-#define DIGITS "0123456789"
 
 static bool is_name_byte(char c)
 {
@@ -37,15 +36,21 @@ static bool labels_are_good(const char *s)
     return label > 0;
 }
 
-/* The URL parser takes a host whose last label is a number, also a hexadecimal one, for an address,
- * or refuses it. */
-static bool is_numeric(const char *s)
+bool hostname_is_number(const char *label, size_t n)
+{
+    const bool hex = n >= 2 && label[0] == '0' && label[1] == 'x';
+    for (size_t i = hex ? 2 : 0; i < n; i++) {
+        if ((label[i] < '0' || label[i] > '9') && !(hex && label[i] >= 'a' && label[i] <= 'f'))
+            return false;
+    }
+    return true;
+}
+
+static bool ends_in_number(const char *s)
 {
     const char *dot = strrchr(s, '.');
     const char *last = dot ? dot + 1 : s;
-    if (last[0] == '0' && last[1] == 'x')
-        return last[2 + strspn(last + 2, DIGITS "abcdef")] == '\0';
-    return last[strspn(last, DIGITS)] == '\0';
+    return hostname_is_number(last, strlen(last));
 }
 
 static bool has_other_bytes(const char *s)
@@ -103,7 +108,7 @@ bool hostname_pattern_parse(const char *text, struct hostname_pattern *out, stru
     if (!labels_are_good(out->text + out->wildcard))
         return refuse(why,
                       "is no host name; api.corp.example, *.corp.example, or * for every host");
-    if (is_numeric(out->text))
+    if (ends_in_number(out->text))
         return refuse(why,
                       "ends in a number, so it is read as an address; allow and deny take those");
     return true;

@@ -22,6 +22,11 @@ struct hostname_pattern {
     bool wildcard;
 };
 
+/* Whether a label, in lower case, is digits, or 0x and hexadecimal digits. No top-level name is,
+ * but the last part of an IPv4 address is in all its spellings; so the URL standard tells names
+ * from addresses. */
+bool hostname_is_number(const char *label, size_t n);
+
 /* On failure false, and *why says what is wrong and what would be right. An address is no name. */
 bool hostname_pattern_parse(const char *text, struct hostname_pattern *out, struct buf *why)
     __attribute__((warn_unused_result));

@@ -498,11 +498,10 @@ static bool check_address(const struct policy *p, const struct policy_hop *hop,
     if (denies_outright(p, hop, v))
         return false;
     const bool hop_denied = !check_hop(p, hop, v);
-    f.hop_denied = hop_denied && !p->reports;
     if (soft && hop_denied)
         return finish(p, v);
-    if (!soft)
-        clear(v);
+    clear(v); /* a hard denial is said in its own words */
+    f.hop_denied = hop_denied && !p->reports;
     if (f.worst->judgement != ALLOWED)
         policy_say_denied(v, p, hop, &f);
     else if (explain)

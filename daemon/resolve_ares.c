@@ -65,7 +65,6 @@
 #define STREAM_TRIES 2     /* a connection may end by chance */
 #define STREAM_ASKS_MAX 32 /* at once: one that is refused at once costs 0.1 ms */
 #define TIMER_MIN_MS 10    /* thousands of dead names must not make a busy loop */
-#define SOCKET_BUFFER_BYTES (1 << 20)
 #define TTL_MAX_S 3600
 #define INTERFACES_MS 10000 /* how long the look at the machine's addresses is good */
 #define OTHER_FAMILY_MIN 8  /* places kept for the second family */
@@ -469,8 +468,7 @@ static int channel_init(struct resolve_ares *c)
     struct ares_options options;
     int version = 0;
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-               ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF | ARES_OPT_UDP_PORT |
-               ARES_OPT_TCP_PORT | ARES_OPT_SOCK_RCVBUF | ARES_OPT_SOCK_SNDBUF;
+               ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF | ARES_OPT_UDP_PORT | ARES_OPT_TCP_PORT;
     memset(&options, 0, sizeof options);
     options.flags = ARES_FLAG_NOALIASES | ARES_FLAG_IGNTC;
     options.timeout = TRY_MS;
@@ -479,7 +477,6 @@ static int channel_init(struct resolve_ares *c)
     options.lookups = lookups;
     options.resolvconf_path = (char *)(uintptr_t)c->params.resolv_conf; /* copied, not changed */
     options.udp_port = options.tcp_port = c->params.port;
-    options.socket_receive_buffer_size = options.socket_send_buffer_size = SOCKET_BUFFER_BYTES;
     options.sock_state_cb = on_sock_state;
     options.sock_state_cb_data = c;
     if (c->params.server_count > 0) {

@@ -67,35 +67,14 @@ static size_t mark(uint8_t *packet, size_t n, size_t room)
     return at + sizeof record + length;
 }
 
-/* Streams */
-
-static struct resolve_tcp *stream_find(struct resolve_sockets *s, ares_socket_t fd)
+static struct resolve_stream *stream_find(struct resolve_sockets *s, bool open, ares_socket_t fd)
 {
     for (size_t i = 0; i < RESOLVE_STREAMS_MAX; i++) {
-        if (s->streams[i].open && s->streams[i].fd == fd)
-            return &s->streams[i].tcp;
+        struct resolve_stream *stream = &s->streams[i];
+        if (stream->open == open && (!open || stream->fd == fd))
+            return stream;
     }
     return NULL;
-}
-
-static void stream_add(struct resolve_sockets *s, ares_socket_t fd)
-{
-    size_t i = 0;
-    while (i < RESOLVE_STREAMS_MAX && s->streams[i].open)
-        i++;
-    if (i == RESOLVE_STREAMS_MAX)
-        return;
-    s->streams[i].open = true;
-    s->streams[i].fd = fd;
-    s->streams[i].tcp = (struct resolve_tcp){0};
-}
-
-static void stream_remove(struct resolve_sockets *s, ares_socket_t fd)
-{
-    for (size_t i = 0; i < RESOLVE_STREAMS_MAX; i++) {
-        if (s->streams[i].open && s->streams[i].fd == fd)
-            s->streams[i].open = false;
-    }
 }
 
 /* What c-ares calls */
@@ -106,15 +85,15 @@ static ares_ssize_t on_receive(ares_socket_t fd, void *data, size_t size, int fl
                                struct sockaddr *from, ares_socklen_t *from_len, void *arg)
 {
     uint8_t *packet = data;
-    struct resolve_tcp *stream = stream_find(arg, fd);
     ssize_t n = recvfrom(fd, data, size, flags, from, from_len);
+    struct resolve_stream *stream = from == NULL ? stream_find(arg, true, fd) : NULL;
     if (n == 0 && from != NULL) {
         errno = EAGAIN;
         return -1;
     }
     if (n > 0 && stream != NULL)
-        resolve_tcp_cut(stream, packet, (size_t)n);
-    else if (n >= HEADER && from != NULL && (n > PLAIN_MAX || packet[2] & TRUNCATED))
+        resolve_tcp_cut(&stream->tcp, packet, (size_t)n);
+    if (n >= HEADER && from != NULL && (n > PLAIN_MAX || packet[2] & TRUNCATED))
         n = (ssize_t)mark(packet, (size_t)n, size);
     return n;
 }
@@ -126,7 +105,9 @@ static ares_socket_t on_open(int family, int type, int protocol, void *arg)
     const int bytes = BUFFER_BYTES, yes = 1;
     int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
     if (fd >= 0 && type == SOCK_STREAM) {
-        stream_add(arg, fd);
+        struct resolve_stream *stream = stream_find(arg, false, fd);
+        if (stream != NULL)
+            *stream = (struct resolve_stream){.open = true, .fd = fd};
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     }
     if (fd >= 0) {
@@ -138,7 +119,9 @@ static ares_socket_t on_open(int family, int type, int protocol, void *arg)
 
 static int on_close(ares_socket_t fd, void *arg)
 {
-    stream_remove(arg, fd);
+    struct resolve_stream *stream = stream_find(arg, true, fd);
+    if (stream != NULL)
+        stream->open = false;
     return close(fd);
 }
 

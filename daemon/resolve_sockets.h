@@ -19,13 +19,15 @@
 
 #define RESOLVE_STREAMS_MAX 16 /* connections of a channel, one a server; of more nothing is cut */
 
+struct resolve_stream {
+    bool open;
+    ares_socket_t fd;
+    struct resolve_tcp tcp;
+};
+
 /* Of one channel, and there for as long as it is. Zeroed: none is open. */
 struct resolve_sockets {
-    struct {
-        bool open;
-        ares_socket_t fd;
-        struct resolve_tcp tcp;
-    } streams[RESOLVE_STREAMS_MAX];
+    struct resolve_stream streams[RESOLVE_STREAMS_MAX];
 };
 
 /* Gives the channel its sockets, before the first question; it must have ARES_FLAG_IGNTC or

@@ -3,9 +3,9 @@
  * resolve_tcp - what a name server says over TCP, cut to the records that are wanted.
  *
  * c-ares 1.18 appends each record to a list whose end it looks for, so that an answer of 64 KiB,
- * which any owner of a name can give, holds the loop up for 25 ms and 16 of them for half a second,
- * for 32 addresses that are kept. Cut here are the counts in a message's header, as its bytes come:
- * what lies behind the last counted record is not looked at.
+ * which any owner of a name can give, takes the loop 20 to 25 ms, for 32 addresses that are kept.
+ * Cut here are the counts in a message's header, as its bytes come: what lies behind the last
+ * counted record is not looked at.
  *
  * All functions: the channel's thread. Owns nothing.
  */
@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RESOLVE_TCP_RECORDS_MAX 128 /* 32 addresses, behind the longest chain of names there is */
+#define RESOLVE_TCP_RECORDS_MAX 128 /* 32 addresses are kept; chains of names are a few long */
 
 /* Where in its messages a connection is. Zeroed: at the beginning. */
 struct resolve_tcp {

@@ -21,6 +21,8 @@
 
 #include <curl/curl.h>
 
+#include "hostname.h"
+
 #define HOST_MAX 253
 #define LABEL_MAX 63
 #define COPY_ON_STACK 2048
@@ -243,19 +245,6 @@ static bool parse_v4_loosely(const char *s, size_t n, struct ip_addr *out)
     return true;
 }
 
-/* Whether a label is digits, or 0x and hexadecimal digits. No top-level name is, but the last part
- * of an IPv4 address is in all its spellings; so the URL standard tells names from addresses. */
-static bool is_number(const char *label, size_t n)
-{
-    bool hex = n >= 2 && label[0] == '0' && label[1] == 'x';
-
-    for (size_t i = hex ? 2 : 0; i < n; i++) {
-        if (!is_digit(label[i]) && !(hex && label[i] >= 'a' && label[i] <= 'f'))
-            return false;
-    }
-    return true;
-}
-
 static const char *refuse_label(const char *label, size_t n)
 {
     if (n == 0)
@@ -285,7 +274,7 @@ static const char *refuse_name(const char *s, size_t n, struct ip_addr *ip)
         if (why || at + length == n)
             break;
     }
-    if (!why && is_number(s + at, length) && !parse_v4_loosely(s, n, ip))
+    if (!why && hostname_is_number(s + at, length) && !parse_v4_loosely(s, n, ip))
         why = "the host ends in a number but is no IPv4 address";
     return why;
 }
@@ -547,7 +536,6 @@ bool url_read_userinfo(const char *s, size_t n, struct url_userinfo *out, struct
     *why = decode_userinfo(s + begin, end - begin - 1, credentials);
     return *why == NULL;
 }
-
 
 /* The length of a scheme and its colon (RFC 3986, 3.1); 0 when it does not begin with one. */
 static size_t scheme_length(const char *s, size_t n)

@@ -107,12 +107,6 @@ def busy_ms(daemon):
         return int(file.read().split()[0]) / 1e6
 
 
-def whole_ms(daemon):
-    """Of all threads, those that have ended too; in ticks of 10 ms."""
-    with open("/proc/%d/stat" % daemon.pid, encoding="ascii") as file:
-        return sum(int(x) for x in file.read().rpartition(")")[2].split()[11:13]) * 10
-
-
 def front_ms(daemon, body):
     """What the front's thread takes for it, beside what a body as long takes that its first bytes
     refuse; the least of a few, because other processes share the machine's caches."""
@@ -139,9 +133,9 @@ def test_a_dear_body(spawn, name):
     body, status = BODIES[name][0](), BODIES[name][1]
     assert len(body) <= SIZE
     daemon = spawn("policy.default.deny=127.0.0.1", loopback=False)
-    before, begin = memory(daemon), whole_ms(daemon)
+    before, begin = memory(daemon), daemon.cpu_s()
     reply = daemon.post(body)
-    took, grown, long = whole_ms(daemon) - begin, memory(daemon) - before, turns(daemon)
+    took, grown, long = 1e3 * (daemon.cpu_s() - begin), memory(daemon) - before, turns(daemon)
     front, bound = front_ms(daemon, body), LOOP_MS + LOOP_MS_A_MEMBER * MEMBERS.get(name, 0)
     print("%s: %d, %d ms, of the front %.1f; %.1f MB = %.1f bytes for one; turns over 20 ms: %d, over 100 ms: %d"
           % (name, reply.status, took, front, grown / 1e6, grown / len(body), long[0.02], long[0.1]))  # fmt: skip

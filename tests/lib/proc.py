@@ -239,7 +239,7 @@ class Gatherd:
         return self.process.pid
 
     def cpu_s(self):
-        """The processor time that it has taken, in steps of 10 ms."""
+        """The processor time of all its threads, those that have ended too, in steps of 10 ms."""
         with open("/proc/%d/stat" % self.pid, encoding="ascii") as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100

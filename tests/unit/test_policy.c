@@ -1305,7 +1305,14 @@ static void test_deny_host(void **state)
     expect(p, "example.org", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
     expect(p, "93.184.215.14", "93.184.215.14", 80, POLICY_FROM_NONE, "deny_host *");
     expect(p, "a.corp.example", "10.0.0.1", 80, POLICY_FROM_NONE, "ok");
-    /* No line for the address would be enough, so none is named. */
+    policy_destroy(p);
+}
+
+/* No line for the address would be enough, so none is named. */
+static void test_lines_that_would_not_do(void **state)
+{
+    (void)state;
+    struct policy *p = make_of(&(struct lines){.deny_host = "*"});
     struct policy_hop hop = {.host = "a", .port = 80};
     struct ip_addr address = ip("169.254.169.254");
     struct verdict v;
@@ -1527,6 +1534,7 @@ int main(void)
         cmocka_unit_test(test_ports),
         cmocka_unit_test(test_allow_host),
         cmocka_unit_test(test_deny_host),
+        cmocka_unit_test(test_lines_that_would_not_do),
         cmocka_unit_test(test_redirects),
         cmocka_unit_test(test_from),
         cmocka_unit_test(test_report),
