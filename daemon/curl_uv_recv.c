@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -57,6 +58,7 @@ static _Thread_local struct {
     int fd;
     int os_errno; /* 0 = closed by the other side */
     bool lost;
+    struct curl_uv_recv_news news;
 } last;
 
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
@@ -73,6 +75,7 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
     bound.refused = NULL;
     bound.call++;
     last.lost = false;
+    last.news.bytes = 0;
 }
 
 /* That was the last read of a socket for now. */
@@ -101,6 +104,13 @@ size_t curl_uv_recv_taken(uint64_t *call)
     return bound.taken;
 }
 
+struct curl_uv_recv_news curl_uv_recv_ask(void)
+{
+    const struct curl_uv_recv_news news = last.news;
+    last.news.bytes = 0;
+    return news;
+}
+
 bool curl_uv_recv_lost(int *os_errno)
 {
     *os_errno = last.lost ? last.os_errno : 0;
@@ -118,10 +128,21 @@ static bool is_loss(ssize_t got)
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
-static void take_note(int fd, ssize_t n)
+/* Bytes for libcurl, out of TLS where they were in it. */
+static void take_bytes(const char *bytes, size_t n)
+{
+    struct curl_uv_recv_news *news = &last.news;
+    news->end_len = n < sizeof news->end ? n : sizeof news->end;
+    memcpy(news->end, bytes + n - news->end_len, news->end_len);
+    news->bytes += n;
+    bound.taken += n;
+}
+
+static void take_note(int fd, const void *bytes, ssize_t n)
 {
     last.fd = fd;
-    bound.taken += n > 0 && !bound.in_tls ? (size_t)n : 0;
+    if (n > 0 && !bound.in_tls)
+        take_bytes(bytes, (size_t)n);
     bound.read = fd;
     last.os_errno = n < 0 ? errno : 0;
     last.lost = is_loss(n);
@@ -147,6 +168,7 @@ static void turn_to(int fd)
     tell_read();
     bound.read = -1;
     bound.at_most = CURL_UV_RECV_FIRST;
+    last.news.bytes = 0;
 }
 
 /* By another name in C, because <sys/socket.h> may define recv() as an inline function. */
@@ -180,7 +202,7 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
         n = bound.at_most;
     ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
     if (bounded && n > 0)
-        take_note(fd, got);
+        take_note(fd, buf, got);
     bound.more = got > 0 && (size_t)got == n;
     bound.in_record = bound.in_tls && n == RECORD_HEAD && bound.more;
     if (!bound.in_tls)
@@ -293,7 +315,8 @@ int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
     int got = next(ssl, buf, n);
     bound.in_tls = bound.in_record = false;
     bound.looked = -1;
-    bound.taken += got > 0 ? (size_t)got : 0;
+    if (got > 0)
+        take_bytes(buf, (size_t)got);
     if (bound.read >= 0 && fd < 0)
         keep_socket(ssl, bound.read);
     else if (bound.read < 0 && unpacked)

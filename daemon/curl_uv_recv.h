@@ -70,6 +70,18 @@ void curl_uv_recv_at_most(size_t n);
  * begin of this thread. */
 size_t curl_uv_recv_taken(uint64_t *call);
 
+/* Where an answer ended can be seen from what was read last: libcurl drops what comes behind it in
+ * the same read. */
+struct curl_uv_recv_news {
+    size_t bytes; /* since begin, the last time of asking, or since another socket was read from */
+    size_t end_len; /* of the last read; less than all of `end` when it brought no more */
+    char end[5];    /* its last bytes */
+};
+
+/* What the reads of this thread have brought, of TLS what was in it. In a callback of the transfer
+ * that read. */
+struct curl_uv_recv_news curl_uv_recv_ask(void);
+
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how,
  * 0 = the other side had closed it. Of interest in a callback of the transfer that read, before
  * libcurl reads for another or shuts TLS down. */

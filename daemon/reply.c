@@ -8,11 +8,18 @@
  */
 #include "reply.h"
 
+#include <string.h>
 #include <strings.h>
 
 void reply_begin(struct reply_count *r)
 {
     *r = (struct reply_count){.length = -1};
+}
+
+void reply_begin_head(struct reply_count *r)
+{
+    r->length = -1;
+    r->chunked = false;
 }
 
 bool reply_take_field(struct reply_count *r)
@@ -86,7 +93,8 @@ static bool is_one_of(const struct element *e, const char *const *names)
 
 bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
 {
-    static const char *const none[] = {"", "identity", "none", "chunked", NULL};
+    static const char *const none[] = {"", "identity", "none", NULL};
+    static const char *const chunked[] = {"chunked", NULL};
     static const char *const of_zlib[] = {"gzip", "x-gzip", "deflate", NULL};
     static const char *const brotli[] = {"br", NULL};
     struct element e;
@@ -94,9 +102,34 @@ bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
     while (next_element(value, n, &at, &e)) {
         if (is_one_of(&e, none))
             continue;
+        if (is_one_of(&e, chunked)) {
+            r->chunked = true;
+            continue;
+        }
         r->codings++;
         r->other_codings |= !is_one_of(&e, of_zlib);
         r->brotli |= is_one_of(&e, brotli);
     }
     return r->codings <= 1 || (r->codings == 2 && !r->other_codings);
+}
+
+/* Of a short read only so many bytes are there; those before them came in earlier ones. */
+static bool ends_in(const struct reply_read *read, const char *text)
+{
+    const size_t len = strlen(text), n = read->end_len < len ? read->end_len : len;
+    return memcmp(read->end + read->end_len - n, text + len - n, n) == 0;
+}
+
+/* A line end and an empty line, and not an empty line too many. */
+static bool ends_in_trailers(const struct reply_read *read)
+{
+    return ends_in(read, "\r\n\r\n") && (read->end_len < 5 || read->end[read->end_len - 5] != '\n');
+}
+
+bool reply_has_surplus(const struct reply_count *r, const struct reply_read *read, bool bodyless)
+{
+    if (!bodyless && r->chunked)
+        return r->trailers ? !ends_in_trailers(read) : !ends_in(read, "0\r\n\r\n");
+    const int64_t length = bodyless ? 0 : r->length;
+    return length >= 0 && read->bytes - read->head_bytes > length;
 }

@@ -2,7 +2,8 @@
  *
  * reply - what of an upstream's head is refused although libcurl takes it: framing that RFC 9112
  * calls invalid, more fields than are worth their memory, and content codings that cost more to
- * undo than anybody may spend. Counts over one hop (1xx answers, head, trailers). Pure.
+ * undo than anybody may spend. And whether an answer's connection may be kept although libcurl
+ * keeps it. Counts over one hop (1xx answers, head, trailers). Pure.
  */
 #ifndef GATHERD_REPLY_H
 #define GATHERD_REPLY_H
@@ -23,9 +24,14 @@ struct reply_count {
     bool other_codings; /* one of them is not of zlib's */
     bool brotli;        /* one of them is */
     int64_t length;     /* the Content-Length so far; negative = none */
+    bool chunked;
+    bool trailers; /* there were some behind the chunks */
 };
 
 void reply_begin(struct reply_count *r);
+
+/* A head begins: what the one before, of a 1xx answer, said of a body is not said of this one. */
+void reply_begin_head(struct reply_count *r);
 
 /* One more field. False when they are too many. */
 bool reply_take_field(struct reply_count *r) __attribute__((warn_unused_result));
@@ -43,5 +49,21 @@ bool reply_take_length(struct reply_count *r, const char *value, size_t n)
  * libcurl. */
 bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
     __attribute__((warn_unused_result));
+
+/* What was read from an answer's connection until libcurl said that it was whole. */
+struct reply_read {
+    int64_t bytes;      /* in all */
+    int64_t head_bytes; /* those of heads and trailers */
+    const char *end;    /* the last ones of the last read, which may be fewer than asked for */
+    size_t end_len;
+};
+
+/* Whether HTTP/1.1 said more than an answer: what the read that brought its end brought behind it,
+ * libcurl drops (but for a Content-Length that is not 0), and the rest of that, should it come
+ * later, would be the connection's next answer. bodyless: the answer has none whatever its head
+ * says. With chunks it is seen by how the last read ends, with the last chunk, written as all do
+ * ("0" and two line ends), or a line end and an empty line where there were trailers: who writes
+ * another last chunk has the connection closed, and a surplus that ends so itself is not seen. */
+bool reply_has_surplus(const struct reply_count *r, const struct reply_read *read, bool bodyless);
 
 #endif

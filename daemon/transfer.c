@@ -89,6 +89,8 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->uploaded = t->uploaded_before = 0;
     t->opening = t->was_stream = false;
     t->lost = t->has_more = false;
+    t->received = 0;
+    t->read = (struct curl_uv_recv_news){0};
     t->opened_count = 0;
     t->cut = CUT_NONE;
     t->verdict.type = ERR_NONE;

@@ -19,6 +19,7 @@
 #include <curl/curl.h>
 
 #include "curl_uv.h"
+#include "curl_uv_recv.h"
 #include "hop.h"
 #include "policy.h"
 #include "reply.h"
@@ -170,6 +171,8 @@ struct transfer {
     bool lost;          /* the connection was, when it was last read from */
     int lost_errno;     /* how; 0 = the upstream closed it */
     bool has_more;      /* its TLS connection had more to say, when it was last read from */
+    int64_t received;   /* bytes read from its connection since the request was sent */
+    struct curl_uv_recv_news read; /* the last of them */
     enum transfer_cut cut;
     struct verdict verdict;
     char would_deny[POLICY_RULE_MAX]; /* the rule of a policy that only reports; "" = none */
@@ -255,7 +258,7 @@ bool transfer_is_cut_short(const struct transfer *t);
  * content type, valid until transfer_end(); NULL = none. */
 const char *transfer_finish_content(struct transfer *t);
 
-/* libcurl has ended it, well or not: a connection that says more than was asked for is used by
+/* libcurl has ended it, well or not: a connection that has said more than was asked for is used by
  * nobody. */
 void transfer_leave_connection(struct transfer *t);
 

@@ -94,6 +94,11 @@ static bool is_redirect(int status)
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+bool transfer_is_bodyless(const struct transfer *t)
+{
+    return t->status == 204 || t->status == 304 || strcmp(t->method, "HEAD") == 0;
+}
+
 bool transfer_redirects(const struct transfer *t)
 {
     return t->may_follow && t->location != NULL && is_redirect(t->status);
@@ -138,7 +143,7 @@ static bool begin_head(struct transfer *t, const char *line, size_t n)
     long status = space != NULL && n - (size_t)(space - line) > 3 ? strtol(space, NULL, 10) : 0;
     bool sound = status >= 100 && status <= 999;
     t->status = sound ? (int)status : 0;
-    t->reply.length = -1;
+    reply_begin_head(&t->reply);
     t->typed = false;
     free(t->location);
     free(t->type);
@@ -346,6 +351,7 @@ static bool take_field(struct transfer *t, const char *name, size_t name_len, co
     if (!reply_take_field(&t->reply))
         return refuse(t, CUT_FIELDS);
     t->last = FIELD_OTHER;
+    t->reply.trailers |= !t->in_head;
     if (t->in_head && !heed_field(t, name, name_len, value, value_len))
         return false;
     t->last_kept =

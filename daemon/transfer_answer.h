@@ -14,6 +14,9 @@ void transfer_answer_begin(struct transfer *t);
 /* Sets the callbacks after curl_easy_reset(). */
 void transfer_set_answer_callbacks(struct transfer *t);
 
+/* Whether its answer has no body, whatever the head says of one. Its head has come. */
+bool transfer_is_bodyless(const struct transfer *t);
+
 /* Frees what it made of the answer and keeps outside of the result. */
 void transfer_answer_free(struct transfer *t);
 

@@ -242,6 +242,8 @@ static void begin_sending(struct transfer *t, bool http2)
     t->mute |= t->message[0] != '\0';
     t->message[0] = '\0'; /* of what was tried before; libcurl writes one only, the first */
     t->ready_us = clock_us();
+    t->received = 0;
+    curl_uv_recv_ask(); /* that was its handshake */
     t->sends++;
     transfer_stream_begin(t);
 }
@@ -317,6 +319,14 @@ static bool has_more_in_tls(const struct transfer *t)
     return ssl != NULL && SSL_pending(ssl) > 0 && !transfer_is_http2(t);
 }
 
+static void note_read(struct transfer *t)
+{
+    const struct curl_uv_recv_news news = curl_uv_recv_ask();
+    t->received += (int64_t)news.bytes;
+    if (news.bytes > 0)
+        t->read = news;
+}
+
 /* Called when libcurl has run the transfer, also when it has failed, before its connection is kept
  * or closed: the last read of this thread was its own. */
 static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
@@ -327,6 +337,7 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     (void)downloaded;
     (void)upload_size;
     transfer_note_upload(t, uploaded);
+    note_read(t);
     t->lost = curl_uv_recv_lost(&t->lost_errno);
     if (is_spoilt(t))
         transfer_forbid_reuse(t);

@@ -18,6 +18,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "transfer_answer.h"
+
 /* The beginning of each nghttp2_frame. */
 struct frame {
     size_t length;
@@ -104,6 +106,6 @@ void transfer_stream_begin(struct transfer *t)
  * whether all has come; so it does where there is to be no body. */
 bool transfer_is_cut_short(const struct transfer *t)
 {
-    const bool bodyless = t->status == 204 || t->status == 304 || strcmp(t->method, "HEAD") == 0;
-    return t->stream == STREAM_OPEN && t->cut == CUT_NONE && t->reply.length < 0 && !bodyless;
+    return t->stream == STREAM_OPEN && t->cut == CUT_NONE && t->reply.length < 0 &&
+           !transfer_is_bodyless(t);
 }

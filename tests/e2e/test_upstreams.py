@@ -458,6 +458,57 @@ def test_a_word_on_an_idle_connection(gatherd, origin, authority, lane, alpn):
         assert gatherd.one(second, include=["body"])["body"] == "abc"
 
 
+# Answers whose end libcurl finds without taking what comes in one piece with it for anything.
+WHOLE = {
+    "HEAD": hostile.OK + b"Content-Length: 23\r\n\r\n",
+    "HEAD, LF": b"HTTP/1.1 200 OK\nContent-Length: 23\n\n",
+    "204": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "204 after a 103": b"HTTP/1.1 103 E\r\nContent-Length: 1\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    "304": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 23\r\n\r\n",
+    "length 0": hostile.OK + b"Content-Length: 0\r\n\r\n",
+    "length": framed("length", 7),
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: /size/5\r\nContent-Length: 0\r\n\r\n",
+    "chunks": framed("chunked", 7),
+    "no chunk": hostile.CHUNKED + b"0\r\n\r\n",
+    "trailers": hostile.CHUNKED + b"2\r\nok\r\n0\r\nX: a\r\nY:\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("surplus", [b"x", b"\r\n", POISON, POISON[:-3]], ids=["x", "CRLF", "answer", "part"])
+@pytest.mark.parametrize("name", sorted(WHOLE))
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_a_surplus_in_one_piece_with_the_end(gatherd, origin, authority, lane, name, surplus):
+    """What libcurl drops is seen all the same: its rest, which may come when the next request has been
+    sent, would be the answer to that. The connection is closed at once."""
+    scheme, version = LANES[lane]
+    port = origin.listen(tls=authority.context() if scheme == "https" else None)
+    origin.raw("surplus", WHOLE[name] + surplus, "keep")
+    where = {"scheme": scheme, "port": port}
+    method = "HEAD" if name.startswith("HEAD") else "GET"
+    first = {"url": origin.url("/raw/surplus", **where), "http_version": version, "method": method}
+    assert gatherd.one(first)["state"] == "done"
+    spoke = next(c for c in origin.connections if c.port == port)
+    assert origin.wait(lambda: spoke.fin_at is not None, 5 * proc.scale())
+
+
+@pytest.mark.parametrize("pieces", ["one", "bytes"])
+@pytest.mark.parametrize("name", sorted(WHOLE))
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_a_connection_without_a_surplus_is_kept(gatherd, origin, authority, lane, name, pieces):
+    """However its answers were cut into pieces."""
+    scheme, version = LANES[lane]
+    port = origin.listen(tls=authority.context() if scheme == "https" else None)
+    steps = [WHOLE[name]]
+    if pieces == "bytes":
+        steps = [step for byte in WHOLE[name] for step in (bytes([byte]), 0.001)]
+    origin.raw("clean", *steps, "keep")
+    method = "HEAD" if name.startswith("HEAD") else "GET"
+    url = origin.url("/raw/clean", scheme=scheme, port=port)
+    for turn in range(3):
+        result = gatherd.one({"url": url, "http_version": version, "method": method})
+        assert (result["state"], result["num_connects"]) == ("done", int(turn == 0))
+
+
 # None of them is of a connection of HTTP/1.1.
 FALSE_VERSIONS = ["HTTP/2", "HTTP/2.0", "HTTP/3", "HTTP/0.9", "HTTP/1.2", "HTTP/1", "http/2", "HTTP/x"]
 FALSE_PLACES = {

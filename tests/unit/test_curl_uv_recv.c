@@ -195,6 +195,46 @@ static void say_much(const struct pair *p)
     assert_int_equal(write(p->theirs, bytes, sizeof bytes), sizeof bytes);
 }
 
+static void check_news(size_t bytes, const char *end)
+{
+    const struct curl_uv_recv_news news = curl_uv_recv_ask();
+    assert_int_equal(news.bytes, bytes);
+    if (bytes == 0)
+        return;
+    assert_int_equal(news.end_len, bytes < sizeof news.end ? bytes : sizeof news.end);
+    assert_memory_equal(news.end, end, news.end_len);
+}
+
+/* Where the last read ended; of another socket, of another call and asked twice it is forgotten. */
+static void test_what_the_reads_have_brought(void **state)
+{
+    (void)state;
+    struct pair p = pair_open(), other = pair_open();
+    assert_int_equal(write(p.theirs, "0123456789abcdefgh", 18), 18);
+    assert_int_equal(write(other.theirs, "xyz", 3), 3);
+    begin(ANYBODY, FAR, SIZE_MAX);
+    check_news(0, "");
+    assert_int_equal(take(p.ours, 3), 3);
+    check_news(3, "012");
+    check_news(0, "");
+    assert_int_equal(take(p.ours, 2), 2);
+    assert_int_equal(take(p.ours, 7), 7);
+    check_news(9, "789ab");
+    assert_int_equal(take(p.ours, 4), 4);
+    assert_int_equal(take(other.ours, 4), 3);
+    check_news(3, "xyz");
+    assert_int_equal(take(p.ours, 1), 1);
+    begin(ANYBODY, FAR, SIZE_MAX);
+    check_news(0, "");
+    assert_int_equal(take(p.ours, 9), 1);
+    check_news(1, "h");
+    end();
+    close(p.ours);
+    close(p.theirs);
+    close(other.ours);
+    close(other.theirs);
+}
+
 /* How much a call takes is what was said last; the next begin is told by the one before. */
 static void test_a_read_takes_at_most_so_much(void **state)
 {
@@ -364,6 +404,7 @@ static void test_tls_is_taken_in_pieces(void **state)
     begin(p.ours, FAR, 2000);
     assert_int_equal(take_tls(client), 2000);
     assert_int_equal(curl_uv_recv_taken(&call), 2000);
+    check_news(2000, "\0\0\0\0\0");
     assert_int_equal(SSL_pending(client), 8000);
     end();
     check_told(0, p.ours, 2000);
@@ -381,6 +422,7 @@ static void test_tls_is_taken_in_pieces(void **state)
     say(&other);
     assert_true(reads(other.ours));
     assert_int_equal(take_tls(client), CURL_UV_RECV_FIRST);
+    check_news(CURL_UV_RECV_FIRST, "\0\0\0\0\0");
     curl_uv_recv_at_most(SIZE_MAX);
     assert_int_equal(take_tls(client), 7000 - CURL_UV_RECV_FIRST);
     end();
@@ -627,6 +669,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_first_is_let_through),
         cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
+        cmocka_unit_test(test_what_the_reads_have_brought),
         cmocka_unit_test(test_a_read_takes_at_most_so_much),
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_several_sockets_in_a_call),

@@ -139,12 +139,67 @@ static void test_fields(void **state)
     assert_false(reply_take_field(&r));
 }
 
+static bool has_surplus(const struct reply_count *r, int64_t behind_head, const char *end)
+{
+    const struct reply_read read = {60 + behind_head, 60, end, strlen(end)};
+    assert_true(reply_has_surplus(r, &read, true) == (behind_head > 0));
+    return reply_has_surplus(r, &read, false);
+}
+
+static void test_a_surplus_behind_a_length(void **state)
+{
+    (void)state;
+    struct reply_count r;
+    reply_begin(&r);
+    assert_false(has_surplus(&r, 0, "\n\r\n"));
+    assert_false(has_surplus(&r, 9, "abcde")); /* the connection's end is the answer's */
+    r.length = 0;
+    assert_false(has_surplus(&r, 0, "1\r\n\r\n"));
+    assert_true(has_surplus(&r, 1, "\r\n\r\nx"));
+    r.length = 9;
+    assert_false(has_surplus(&r, 0, ""));
+    assert_false(has_surplus(&r, 9, "abcde"));
+    assert_true(has_surplus(&r, 10, "abcde"));
+    reply_begin_head(&r);
+    assert_false(has_surplus(&r, 10, "abcde"));
+}
+
+/* A short read is the end of what came before it. */
+static void test_a_surplus_behind_chunks(void **state)
+{
+    (void)state;
+    static const char *const ends[] = {"0\r\n\r\n", "\r\n\r\n", "\n\r\n", "\r\n", "\n", ""};
+    static const char *const more[] = {"\r\n\r\nx", "1\r\n\r\n", "x", "\n\r\n\r", "\r\r\n", "\n\n"};
+    struct reply_count r;
+    reply_begin(&r);
+    assert_true(reply_take_codings(&r, "gzip, Chunked", 13));
+    assert_true(r.chunked);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        assert_false(has_surplus(&r, 100, ends[i]));
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        assert_true(has_surplus(&r, 100, more[i]));
+    r.length = 0; /* chunks go before it */
+    assert_false(has_surplus(&r, 100, ends[0]));
+    r.trailers = true;
+    assert_false(has_surplus(&r, 100, "a\r\n\r\n"));
+    assert_false(has_surplus(&r, 100, "\r\n\r\n"));
+    assert_true(has_surplus(&r, 100, "\n\r\n\r\n"));
+    assert_true(has_surplus(&r, 100, "\r\n\r\nx"));
+    reply_begin_head(&r);
+    assert_false(r.chunked);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_two_lengths),
-        cmocka_unit_test(test_codings),         cmocka_unit_test(test_codings_add_up),
-        cmocka_unit_test(test_brotli_is_known), cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_two_lengths),
+        cmocka_unit_test(test_codings),
+        cmocka_unit_test(test_codings_add_up),
+        cmocka_unit_test(test_brotli_is_known),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_a_surplus_behind_a_length),
+        cmocka_unit_test(test_a_surplus_behind_chunks),
     };
     return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
 }
