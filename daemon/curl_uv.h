@@ -53,9 +53,6 @@ bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, bool talks_idle
 /* Whether a transfer uses the connection; a new one that is about to does not count yet. */
 bool curl_uv_in_use(const struct curl_uv *m, curl_socket_t fd);
 
-/* An idle connection has more to say than was asked for: it is not used again. */
-void curl_uv_forsake(struct curl_uv *m, curl_socket_t fd);
-
 /* CURLOPT_CLOSESOCKETFUNCTION, with the struct curl_uv as its data. */
 int curl_uv_close_socket(void *curl_uv, curl_socket_t fd);
 

@@ -58,7 +58,7 @@ static _Thread_local struct {
     int fd;
     int os_errno; /* 0 = closed by the other side */
     bool lost;
-    struct curl_uv_recv_news news;
+    struct curl_uv_recv_sum sum;
 } last;
 
 void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
@@ -75,7 +75,7 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
     bound.refused = NULL;
     bound.call++;
     last.lost = false;
-    last.news.bytes = 0;
+    last.sum = (struct curl_uv_recv_sum){0};
 }
 
 /* That was the last read of a socket for now. */
@@ -104,11 +104,27 @@ size_t curl_uv_recv_taken(uint64_t *call)
     return bound.taken;
 }
 
-struct curl_uv_recv_news curl_uv_recv_ask(void)
+struct curl_uv_recv_sum curl_uv_recv_ask(void)
 {
-    const struct curl_uv_recv_news news = last.news;
-    last.news.bytes = 0;
-    return news;
+    const struct curl_uv_recv_sum sum = last.sum;
+    last.sum = (struct curl_uv_recv_sum){0};
+    return sum;
+}
+
+static void add(struct curl_uv_recv_sum *sum, const char *bytes, size_t n)
+{
+    const size_t size = sizeof sum->end, tail = n < size ? n : size;
+    const size_t kept = sum->end_len + tail < size ? sum->end_len : size - tail;
+    memmove(sum->end, sum->end + sum->end_len - kept, kept);
+    memcpy(sum->end + kept, bytes + n - tail, tail);
+    sum->end_len = kept + tail;
+    sum->bytes += n;
+}
+
+void curl_uv_recv_join(struct curl_uv_recv_sum *sum, const struct curl_uv_recv_sum *more)
+{
+    add(sum, more->end, more->end_len);
+    sum->bytes += more->bytes - more->end_len;
 }
 
 bool curl_uv_recv_lost(int *os_errno)
@@ -131,10 +147,7 @@ static bool is_loss(ssize_t got)
 /* Bytes for libcurl, out of TLS where they were in it. */
 static void take_bytes(const char *bytes, size_t n)
 {
-    struct curl_uv_recv_news *news = &last.news;
-    news->end_len = n < sizeof news->end ? n : sizeof news->end;
-    memcpy(news->end, bytes + n - news->end_len, news->end_len);
-    news->bytes += n;
+    add(&last.sum, bytes, n);
     bound.taken += n;
 }
 
@@ -168,7 +181,7 @@ static void turn_to(int fd)
     tell_read();
     bound.read = -1;
     bound.at_most = CURL_UV_RECV_FIRST;
-    last.news.bytes = 0;
+    last.sum = (struct curl_uv_recv_sum){0};
 }
 
 /* By another name in C, because <sys/socket.h> may define recv() as an inline function. */

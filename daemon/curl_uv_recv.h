@@ -70,17 +70,20 @@ void curl_uv_recv_at_most(size_t n);
  * begin of this thread. */
 size_t curl_uv_recv_taken(uint64_t *call);
 
-/* Where an answer ended can be seen from what was read last: libcurl drops what comes behind it in
- * the same read. */
-struct curl_uv_recv_news {
-    size_t bytes; /* since begin, the last time of asking, or since another socket was read from */
-    size_t end_len; /* of the last read; less than all of `end` when it brought no more */
-    char end[5];    /* its last bytes */
+/* What reads brought, of TLS what was in it. libcurl drops what comes behind an answer in the same
+ * read; where it ended is seen from this. */
+struct curl_uv_recv_sum {
+    size_t bytes;
+    size_t end_len; /* less than all of `end` when there were no more */
+    char end[5];    /* the last ones */
 };
 
-/* What the reads of this thread have brought, of TLS what was in it. In a callback of the transfer
- * that read. */
-struct curl_uv_recv_news curl_uv_recv_ask(void);
+/* Of this thread's reads since begin, since it was last asked for, and since another socket was
+ * read from. In a callback of the transfer that read. */
+struct curl_uv_recv_sum curl_uv_recv_ask(void);
+
+/* *more came after *sum. */
+void curl_uv_recv_join(struct curl_uv_recv_sum *sum, const struct curl_uv_recv_sum *more);
 
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how,
  * 0 = the other side had closed it. Of interest in a callback of the transfer that read, before

@@ -141,13 +141,6 @@ static void forsake(struct socket_watch *w)
         ;
 }
 
-void curl_uv_forsake(struct curl_uv *m, curl_socket_t fd)
-{
-    struct socket_watch *w = watch_find(m, fd);
-    if (w != NULL && w->ours && w->wanted == 0)
-        forsake(w);
-}
-
 /* A connection that nobody uses at the moment. */
 static void check_idle(struct socket_watch *w)
 {

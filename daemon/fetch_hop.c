@@ -378,7 +378,6 @@ void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
     struct transfer *t = (struct transfer *)(void *)private;
     struct fetch_job *job = t->owner;
-    transfer_leave_connection(t);
     if (job == NULL)
         return; /* abandoned: its removal is on the closing list */
     enum phase last = fetch_account_hop(f, job, clock_us());

@@ -91,21 +91,28 @@ static bool is_one_of(const struct element *e, const char *const *names)
     return false;
 }
 
-bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
+/* As libcurl does; other controls than the tab are no blanks to anybody else. */
+static void trim_controls(struct element *e)
 {
-    static const char *const none[] = {"", "identity", "none", NULL};
+    while (e->len > 0 && (unsigned char)e->text[e->len - 1] <= ' ')
+        e->len--;
+    for (; e->len > 0 && (unsigned char)e->text[0] <= ' '; e->len--)
+        e->text++;
+}
+
+bool reply_take_codings(struct reply_count *r, bool transfer, const char *value, size_t n)
+{
+    static const char *const none[] = {"", "identity", "none", "chunked", NULL};
     static const char *const chunked[] = {"chunked", NULL};
     static const char *const of_zlib[] = {"gzip", "x-gzip", "deflate", NULL};
     static const char *const brotli[] = {"br", NULL};
     struct element e;
     size_t at = 0;
     while (next_element(value, n, &at, &e)) {
+        trim_controls(&e);
+        r->chunked |= transfer && is_one_of(&e, chunked);
         if (is_one_of(&e, none))
             continue;
-        if (is_one_of(&e, chunked)) {
-            r->chunked = true;
-            continue;
-        }
         r->codings++;
         r->other_codings |= !is_one_of(&e, of_zlib);
         r->brotli |= is_one_of(&e, brotli);
@@ -113,22 +120,21 @@ bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
     return r->codings <= 1 || (r->codings == 2 && !r->other_codings);
 }
 
-/* Of a short read only so many bytes are there; those before them came in earlier ones. */
 static bool ends_in(const struct reply_read *read, const char *text)
 {
-    const size_t len = strlen(text), n = read->end_len < len ? read->end_len : len;
-    return memcmp(read->end + read->end_len - n, text + len - n, n) == 0;
+    const size_t n = strlen(text);
+    return read->end_len >= n && memcmp(read->end + read->end_len - n, text, n) == 0;
 }
 
-/* A line end and an empty line, and not an empty line too many. */
+/* A line and an empty line; not an empty line too many. */
 static bool ends_in_trailers(const struct reply_read *read)
 {
-    return ends_in(read, "\r\n\r\n") && (read->end_len < 5 || read->end[read->end_len - 5] != '\n');
+    return ends_in(read, "\n\r\n") && !ends_in(read, "\n\n\r\n") && !ends_in(read, "\n\r\n\r\n");
 }
 
 bool reply_has_surplus(const struct reply_count *r, const struct reply_read *read, bool bodyless)
 {
-    if (!bodyless && r->chunked)
+    if (read->bytes > 0 && r->chunked && !bodyless)
         return r->trailers ? !ends_in_trailers(read) : !ends_in(read, "0\r\n\r\n");
     const int64_t length = bodyless ? 0 : r->length;
     return length >= 0 && read->bytes - read->head_bytes > length;

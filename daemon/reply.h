@@ -24,8 +24,8 @@ struct reply_count {
     bool other_codings; /* one of them is not of zlib's */
     bool brotli;        /* one of them is */
     int64_t length;     /* the Content-Length so far; negative = none */
-    bool chunked;
-    bool trailers; /* there were some behind the chunks */
+    bool chunked;       /* libcurl takes chunks for its body */
+    bool trailers;      /* there were some behind them */
 };
 
 void reply_begin(struct reply_count *r);
@@ -43,27 +43,28 @@ bool reply_take_field(struct reply_count *r) __attribute__((warn_unused_result))
 bool reply_take_length(struct reply_count *r, const char *value, size_t n)
     __attribute__((warn_unused_result));
 
-/* A value of Content-Encoding or Transfer-Encoding. False when there are more than two codings, or
- * two of which one is not gzip or deflate. libcurl stops at five, and what is between two layers is
- * counted nowhere: 278 bytes can be a gigabyte there that is never delivered, in one call of
- * libcurl. */
-bool reply_take_codings(struct reply_count *r, const char *value, size_t n)
+/* A value of Content-Encoding or, `transfer`, of Transfer-Encoding. False when there are more than
+ * two codings, or two of which one is not gzip or deflate. libcurl stops at five, and what is
+ * between two layers is counted nowhere: 278 bytes can be a gigabyte there that is never delivered,
+ * in one call of libcurl. */
+bool reply_take_codings(struct reply_count *r, bool transfer, const char *value, size_t n)
     __attribute__((warn_unused_result));
 
-/* What was read from an answer's connection until libcurl said that it was whole. */
+/* What was read from an answer's connection so far. */
 struct reply_read {
-    int64_t bytes;      /* in all */
+    int64_t bytes;      /* in all; 0 = not known */
     int64_t head_bytes; /* those of heads and trailers */
-    const char *end;    /* the last ones of the last read, which may be fewer than asked for */
+    const char *end;    /* the last of them, five */
     size_t end_len;
 };
 
-/* Whether HTTP/1.1 said more than an answer: what the read that brought its end brought behind it,
- * libcurl drops (but for a Content-Length that is not 0), and the rest of that, should it come
- * later, would be the connection's next answer. bodyless: the answer has none whatever its head
- * says. With chunks it is seen by how the last read ends, with the last chunk, written as all do
- * ("0" and two line ends), or a line end and an empty line where there were trailers: who writes
- * another last chunk has the connection closed, and a surplus that ends so itself is not seen. */
+/* Whether, where libcurl says that the answer is whole, HTTP/1.1 said more than that: what came in
+ * the same read as the end libcurl drops (but for a Content-Length that is not 0), and the rest of
+ * it, should it come later, would be the connection's next answer. bodyless: the answer has none
+ * whatever its head says. With chunks it is seen by how they end, with the last chunk written as
+ * all do ("0" and two line ends), or, where there were trailers, with a line and an empty line: who
+ * writes another last chunk has the connection closed, and a surplus that ends so itself is not
+ * seen. */
 bool reply_has_surplus(const struct reply_count *r, const struct reply_read *read, bool bodyless);
 
 #endif

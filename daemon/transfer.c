@@ -88,9 +88,7 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->sends = t->connects = t->os_errno = t->lost_errno = 0;
     t->uploaded = t->uploaded_before = 0;
     t->opening = t->was_stream = false;
-    t->lost = t->has_more = false;
-    t->received = 0;
-    t->read = (struct curl_uv_recv_news){0};
+    t->lost = false;
     t->opened_count = 0;
     t->cut = CUT_NONE;
     t->verdict.type = ERR_NONE;
@@ -112,14 +110,13 @@ static struct transfer_shape shape_of(const struct transfer *t)
         .plain = transfer_is_plain(t),
         .starved = t->marks.dispatched < t->env->starved_until_us,
         .fresh = t->fresh,
-        .once = t->once,
     };
 }
 
 static bool same_shape(const struct transfer_shape *a, const struct transfer_shape *b)
 {
     return a->plain && b->plain && a->multi == b->multi && a->generation == b->generation &&
-           a->starved == b->starved && a->fresh == b->fresh && a->once == b->once;
+           a->starved == b->starved && a->fresh == b->fresh;
 }
 
 /* Everything anew, for a handle that had other options. */
@@ -136,8 +133,7 @@ static bool set_all(struct transfer *t)
     curl_options_set(t->easy, &options);
     /* its addresses are ours, so none is too old; curl_uv_sweep() drops them */
     curl_easy_setopt(t->easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
-    if (t->once)
-        curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+    t->forbids = false;
     transfer_set_connect_callbacks(t);
     transfer_set_answer_callbacks(t);
     curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->message);
@@ -159,6 +155,7 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
     if (t->renews)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, t->fresh ? 1L : 0L);
     t->renews = false;
+    transfer_begin_connection(t);
     curl_easy_setopt(t->easy, CURLOPT_URL, t->target.text);
     return transfer_set_addresses(t, addresses, count);
 }

@@ -112,7 +112,7 @@ enum transfer_field {
 struct transfer_shape {
     const struct curl_uv *multi;
     unsigned generation;
-    bool plain, starved, fresh, once;
+    bool plain, starved, fresh;
 };
 
 #define TRANSFER_SOCKETS_MAX 4 /* libcurl tries two addresses at a time */
@@ -147,6 +147,8 @@ struct transfer {
     bool multiplex;     /* asked to wait for a shared HTTP/2 connection */
     bool fresh;         /* no open connection is taken */
     bool once;          /* its connection is closed after it */
+    bool spoilt;        /* so it is, whatever else it was for */
+    bool forbids;       /* CURLOPT_FORBID_REUSE is set */
     bool renews;        /* CURLOPT_FRESH_CONNECT is set in case that it is sent again */
     struct curl_slist *headers, *resolve;
     struct resolve_query query;
@@ -170,9 +172,7 @@ struct transfer {
     int os_errno;       /* why no socket could be opened */
     bool lost;          /* the connection was, when it was last read from */
     int lost_errno;     /* how; 0 = the upstream closed it */
-    bool has_more;      /* its TLS connection had more to say, when it was last read from */
-    int64_t received;   /* bytes read from its connection since the request was sent */
-    struct curl_uv_recv_news read; /* the last of them */
+    struct curl_uv_recv_sum read; /* from its connection, since the request was sent */
     enum transfer_cut cut;
     struct verdict verdict;
     char would_deny[POLICY_RULE_MAX]; /* the rule of a policy that only reports; "" = none */
@@ -257,10 +257,6 @@ bool transfer_is_cut_short(const struct transfer *t);
 /* Finishes digest, text length, headers and body of the final hop into the result. Returns the
  * content type, valid until transfer_end(); NULL = none. */
 const char *transfer_finish_content(struct transfer *t);
-
-/* libcurl has ended it, well or not: a connection that has said more than was asked for is used by
- * nobody. */
-void transfer_leave_connection(struct transfer *t);
 
 /* The owner leaves: nothing of its memory is touched any more, and what still comes in is dropped.
  * To be ended later, because taking it out of libcurl costs time. */

@@ -7,7 +7,6 @@
 #include "transfer.h"
 
 #include "clock.h"
-#include "transfer_answer.h"
 
 static int64_t info_us(const struct transfer *t, CURLINFO info)
 {
@@ -69,9 +68,9 @@ static void mark_sending(struct transfer *t)
     if (t->send_body && t->opts->body_len > 0) {
         t->marks.send_end = t->body_sent_us;
     } else {
-        int64_t ready =
-            max3(info_us(t, CURLINFO_NAMELOOKUP_TIME_T), info_us(t, CURLINFO_CONNECT_TIME_T),
-                 info_us(t, CURLINFO_APPCONNECT_TIME_T));
+        int64_t ready = max3(info_us(t, CURLINFO_NAMELOOKUP_TIME_T),
+                             info_us(t, CURLINFO_CONNECT_TIME_T),
+                             info_us(t, CURLINFO_APPCONNECT_TIME_T));
         int64_t sent = info_us(t, CURLINFO_PRETRANSFER_TIME_T);
         t->marks.send_end = t->ready_us + (sent > ready ? sent - ready : 0);
     }
@@ -196,24 +195,4 @@ enum phase transfer_account(struct transfer *t, int64_t end_us)
     }
     hop_timings(&t->marks, last, &t->result->timings);
     return last;
-}
-
-/* Where streams share a connection there are frames between an answer and what comes next. One that
- * was cut libcurl closes; should it not, because nothing more came of an abandoned one than its
- * end, then nobody knows what that was. */
-static bool has_surplus(const struct transfer *t)
-{
-    const struct reply_read read = {t->received, t->head_bytes, t->read.end, t->read.end_len};
-    if (t->has_more || t->was_stream)
-        return t->has_more;
-    if (t->cut != CUT_NONE)
-        return t->cut == CUT_CLOSED;
-    return reply_has_surplus(&t->reply, &read, transfer_is_bodyless(t));
-}
-
-void transfer_leave_connection(struct transfer *t)
-{
-    curl_socket_t fd = CURL_SOCKET_BAD;
-    if (has_surplus(t) && curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK)
-        curl_uv_forsake(t->multi, fd);
 }

@@ -314,10 +314,10 @@ static bool extend_type(struct transfer *t, const char *more, size_t n)
 /* The bounds on reading are a connection's. On HTTP/2 libcurl keeps for a stream what it has read
  * for others of the connection, and unpacks it in one call: 64 KiB, 23 ms of zlib and 180 of
  * brotli. So brotli and layers are for HTTP/1.1 only. */
-static bool take_codings(struct transfer *t, const char *value, size_t n)
+static bool take_codings(struct transfer *t, bool transfer, const char *value, size_t n)
 {
     t->last = FIELD_FRAMING;
-    if (!reply_take_codings(&t->reply, value, n))
+    if (!reply_take_codings(&t->reply, transfer, value, n))
         return refuse(t, CUT_CODINGS);
     const bool dear = t->reply.brotli || t->reply.codings > 1;
     return !dear || !transfer_is_http2(t) || refuse(t, CUT_SHARED_CODINGS);
@@ -336,9 +336,10 @@ static bool heed_field(struct transfer *t, const char *name, size_t name_len, co
         t->last = FIELD_FRAMING;
         return reply_take_length(&t->reply, value, n) || refuse(t, CUT_LENGTH);
     }
-    if (is_field(name, name_len, FIELD_NAME("Transfer-Encoding")) ||
-        (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t)))
-        return take_codings(t, value, n);
+    if (is_field(name, name_len, FIELD_NAME("Transfer-Encoding")))
+        return take_codings(t, true, value, n);
+    if (is_field(name, name_len, FIELD_NAME("Content-Encoding")) && undoes_content_codings(t))
+        return take_codings(t, false, value, n);
     if (is_field(name, name_len, FIELD_NAME("Retry-After")))
         take_retry_after(t, value, n);
     return true;
@@ -351,7 +352,6 @@ static bool take_field(struct transfer *t, const char *name, size_t name_len, co
     if (!reply_take_field(&t->reply))
         return refuse(t, CUT_FIELDS);
     t->last = FIELD_OTHER;
-    t->reply.trailers |= !t->in_head;
     if (t->in_head && !heed_field(t, name, name_len, value, value_len))
         return false;
     t->last_kept =
@@ -437,6 +437,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         t->cut = CUT_HEAD;
         return 0;
     }
+    t->reply.trailers |= !t->in_head;
     if (t->in_head && !t->head_begun) {
         t->head_begun = true;
         forbid_downgrade(t, line, n);

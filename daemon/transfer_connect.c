@@ -24,6 +24,7 @@
 #include "local.h"
 #include "tls_bounds.h"
 #include "tls_trust.h"
+#include "transfer_answer.h"
 #include "transfer_stream.h"
 
 /* Whether that is gatherd's own listener on all addresses, by one that is not listed as its own:
@@ -242,8 +243,8 @@ static void begin_sending(struct transfer *t, bool http2)
     t->mute |= t->message[0] != '\0';
     t->message[0] = '\0'; /* of what was tried before; libcurl writes one only, the first */
     t->ready_us = clock_us();
-    t->received = 0;
     curl_uv_recv_ask(); /* that was its handshake */
+    t->read = (struct curl_uv_recv_sum){0};
     t->sends++;
     transfer_stream_begin(t);
 }
@@ -294,17 +295,29 @@ static int on_request(void *arg, char *peer, char *local, int peer_port, int loc
     return CURL_PREREQFUNC_OK;
 }
 
-void transfer_forbid_reuse(struct transfer *t)
+static void set_forbids(struct transfer *t, bool forbids)
 {
-    if (!may_be_http2(t))
-        return;
-    curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
-    t->shape.plain = false; /* to be set anew for the next hop */
+    if (t->forbids != forbids)
+        curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, forbids ? 1L : 0L);
+    t->forbids = forbids;
 }
 
-/* An HTTP/2 stream that is cut is reset, but libcurl sends that only with whatever it sends next on
- * the connection, and the upstream goes on until then. And a connection whose frames could not be
- * read libcurl (8.14) keeps, and fails the next requests on it, too. */
+void transfer_begin_connection(struct transfer *t)
+{
+    t->spoilt = false;
+    set_forbids(t, t->once);
+    t->read = (struct curl_uv_recv_sum){0};
+}
+
+void transfer_forbid_reuse(struct transfer *t)
+{
+    t->spoilt = true;
+    set_forbids(t, true);
+}
+
+/* What is cut libcurl closes, but not an HTTP/2 connection: it resets the stream, but sends that
+ * only with whatever it sends next, and the upstream goes on until then. And a connection whose
+ * frames could not be read libcurl (8.14) keeps, and fails the next requests on it, too. */
 static bool is_spoilt(const struct transfer *t)
 {
     return t->cut != CUT_NONE ||
@@ -316,19 +329,27 @@ static bool is_spoilt(const struct transfer *t)
 static bool has_more_in_tls(const struct transfer *t)
 {
     const SSL *ssl = ssl_of(t);
-    return ssl != NULL && SSL_pending(ssl) > 0 && !transfer_is_http2(t);
+    return ssl != NULL && SSL_pending(ssl) > 0;
 }
 
-static void note_read(struct transfer *t)
+/* Whether its connection says more than the answer, if that is whole. Where streams share one there
+ * are frames between an answer and what comes next. */
+static bool says_more(const struct transfer *t)
 {
-    const struct curl_uv_recv_news news = curl_uv_recv_ask();
-    t->received += (int64_t)news.bytes;
-    if (news.bytes > 0)
-        t->read = news;
+    const struct reply_read read = {
+        .bytes = (int64_t)t->read.bytes,
+        .head_bytes = t->head_bytes,
+        .end = t->read.end,
+        .end_len = t->read.end_len,
+    };
+    return !t->was_stream && !t->in_head &&
+           (reply_has_surplus(&t->reply, &read, transfer_is_bodyless(t)) || has_more_in_tls(t));
 }
 
-/* Called when libcurl has run the transfer, also when it has failed, before its connection is kept
- * or closed: the last read of this thread was its own. */
+/* Called when libcurl has run the transfer, also when it has failed, and once more before its
+ * connection is kept or closed: the last read of this thread was its own. What is said of the
+ * connection's end then is what counts. Later would be too late: the next transfer may run in the
+ * same call of libcurl. */
 static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
                        curl_off_t upload_size, curl_off_t uploaded)
 {
@@ -337,11 +358,13 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     (void)downloaded;
     (void)upload_size;
     transfer_note_upload(t, uploaded);
-    note_read(t);
     t->lost = curl_uv_recv_lost(&t->lost_errno);
+    const struct curl_uv_recv_sum more = curl_uv_recv_ask();
+    curl_uv_recv_join(&t->read, &more);
     if (is_spoilt(t))
         transfer_forbid_reuse(t);
-    t->has_more = has_more_in_tls(t);
+    else
+        set_forbids(t, t->once || t->spoilt || says_more(t));
     return 0;
 }
 

@@ -15,8 +15,10 @@ void transfer_set_connect_callbacks(struct transfer *t);
  * a callback of libcurl only, which knows the connection then. */
 bool transfer_is_http2(const struct transfer *t);
 
-/* The hop's HTTP/2 connection is closed after it, unless others use it. (HTTP/1.1's is closed where
- * need be: curl_uv_forsake().) */
+/* Before each hop, its options set: `once` says whether its connection is kept. */
+void transfer_begin_connection(struct transfer *t);
+
+/* The hop's connection is closed after it, unless others use it. */
 void transfer_forbid_reuse(struct transfer *t);
 
 #endif

@@ -474,21 +474,54 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("surplus", [b"x", b"\r\n", POISON, POISON[:-3]], ids=["x", "CRLF", "answer", "part"])
-@pytest.mark.parametrize("name", sorted(WHOLE))
+SURPLUSES = {"x": b"x", "CRLF": b"\r\n", "line": b"x\r\n\r\n", "answer": POISON, "part": POISON[:-3]}
+SEEN = [  # a line looks like more trailers, see SECURITY.md
+    (name, surplus)
+    for name in sorted(WHOLE)
+    for surplus in sorted(SURPLUSES)
+    if (name, surplus) != ("trailers", "line")
+]
+
+
+def whole_member(origin, lane, port, name, path):
+    scheme, version = LANES[lane]
+    method = "HEAD" if name.startswith("HEAD") else "GET"
+    url = origin.url(path, scheme=scheme, port=port)
+    return {"url": url, "http_version": version, "method": method}
+
+
+@pytest.mark.parametrize("cut", [None, -2, -1])
+@pytest.mark.parametrize("name, surplus", SEEN)
 @pytest.mark.parametrize("lane", sorted(LANES))
-def test_a_surplus_in_one_piece_with_the_end(gatherd, origin, authority, lane, name, surplus):
+def test_a_surplus_in_one_piece_with_the_end(gatherd, origin, authority, lane, name, surplus, cut):
     """What libcurl drops is seen all the same: its rest, which may come when the next request has been
     sent, would be the answer to that. The connection is closed at once."""
-    scheme, version = LANES[lane]
-    port = origin.listen(tls=authority.context() if scheme == "https" else None)
-    origin.raw("surplus", WHOLE[name] + surplus, "keep")
-    where = {"scheme": scheme, "port": port}
-    method = "HEAD" if name.startswith("HEAD") else "GET"
-    first = {"url": origin.url("/raw/surplus", **where), "http_version": version, "method": method}
-    assert gatherd.one(first)["state"] == "done"
+    port = origin.listen(tls=authority.context() if lane != "http" else None)
+    before, end = (WHOLE[name][:cut], WHOLE[name][cut:]) if cut else (b"", WHOLE[name])
+    origin.raw("surplus", before, 0.01, end + SURPLUSES[surplus], "keep")
+    member = whole_member(origin, lane, port, name, "/raw/surplus")
+    assert gatherd.one(member)["state"] == "done"
     spoke = next(c for c in origin.connections if c.port == port)
     assert origin.wait(lambda: spoke.fin_at is not None, 5 * proc.scale())
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+@pytest.mark.parametrize("lane", sorted(LANES))
+def test_a_surplus_while_others_wait_for_the_connection(gatherd, origin, authority, lane, name):
+    """They may be next in the same call of libcurl that took the answer; they get a new one."""
+    port = origin.listen(tls=authority.context() if lane != "http" else None)
+    origin.raw("surplus", WHOLE[name] + b"x", "keep")
+    members = [
+        whole_member(origin, lane, port, name, "/raw/surplus") for _ in range(proc.form(30, 300))
+    ]
+    doc = gatherd.batch(members, concurrency=16)
+    assert doc["counts"]["done"] == len(members)
+    spoilt = set()
+    for seen in origin.seen:
+        assert seen.conn not in spoilt
+        if seen.path == "/raw/surplus":
+            spoilt.add(seen.conn)
+    assert len(spoilt) == len(members)
 
 
 @pytest.mark.parametrize("pieces", ["one", "bytes"])
@@ -496,16 +529,13 @@ def test_a_surplus_in_one_piece_with_the_end(gatherd, origin, authority, lane, n
 @pytest.mark.parametrize("lane", sorted(LANES))
 def test_a_connection_without_a_surplus_is_kept(gatherd, origin, authority, lane, name, pieces):
     """However its answers were cut into pieces."""
-    scheme, version = LANES[lane]
-    port = origin.listen(tls=authority.context() if scheme == "https" else None)
+    port = origin.listen(tls=authority.context() if lane != "http" else None)
     steps = [WHOLE[name]]
     if pieces == "bytes":
         steps = [step for byte in WHOLE[name] for step in (bytes([byte]), 0.001)]
     origin.raw("clean", *steps, "keep")
-    method = "HEAD" if name.startswith("HEAD") else "GET"
-    url = origin.url("/raw/clean", scheme=scheme, port=port)
     for turn in range(3):
-        result = gatherd.one({"url": url, "http_version": version, "method": method})
+        result = gatherd.one(whole_member(origin, lane, port, name, "/raw/clean"))
         assert (result["state"], result["num_connects"]) == ("done", int(turn == 0))
 
 

@@ -195,17 +195,20 @@ static void say_much(const struct pair *p)
     assert_int_equal(write(p->theirs, bytes, sizeof bytes), sizeof bytes);
 }
 
-static void check_news(size_t bytes, const char *end)
+static void check_sum(const struct curl_uv_recv_sum *sum, size_t bytes, const char *end)
 {
-    const struct curl_uv_recv_news news = curl_uv_recv_ask();
-    assert_int_equal(news.bytes, bytes);
-    if (bytes == 0)
-        return;
-    assert_int_equal(news.end_len, bytes < sizeof news.end ? bytes : sizeof news.end);
-    assert_memory_equal(news.end, end, news.end_len);
+    assert_int_equal(sum->bytes, bytes);
+    assert_int_equal(sum->end_len, strlen(end));
+    assert_memory_equal(sum->end, end, sum->end_len);
 }
 
-/* Where the last read ended; of another socket, of another call and asked twice it is forgotten. */
+static void check_asked(size_t bytes, const char *end)
+{
+    const struct curl_uv_recv_sum sum = curl_uv_recv_ask();
+    check_sum(&sum, bytes, end);
+}
+
+/* Of another socket, of another call, and asked twice it is forgotten. */
 static void test_what_the_reads_have_brought(void **state)
 {
     (void)state;
@@ -213,26 +216,47 @@ static void test_what_the_reads_have_brought(void **state)
     assert_int_equal(write(p.theirs, "0123456789abcdefgh", 18), 18);
     assert_int_equal(write(other.theirs, "xyz", 3), 3);
     begin(ANYBODY, FAR, SIZE_MAX);
-    check_news(0, "");
+    check_asked(0, "");
     assert_int_equal(take(p.ours, 3), 3);
-    check_news(3, "012");
-    check_news(0, "");
-    assert_int_equal(take(p.ours, 2), 2);
+    check_asked(3, "012");
+    check_asked(0, "");
     assert_int_equal(take(p.ours, 7), 7);
-    check_news(9, "789ab");
+    assert_int_equal(take(p.ours, 1), 1);
+    assert_int_equal(take(p.ours, 1), 1);
+    check_asked(9, "789ab");
     assert_int_equal(take(p.ours, 4), 4);
     assert_int_equal(take(other.ours, 4), 3);
-    check_news(3, "xyz");
+    check_asked(3, "xyz");
     assert_int_equal(take(p.ours, 1), 1);
     begin(ANYBODY, FAR, SIZE_MAX);
-    check_news(0, "");
+    check_asked(0, "");
     assert_int_equal(take(p.ours, 9), 1);
-    check_news(1, "h");
+    check_asked(1, "h");
     end();
     close(p.ours);
     close(p.theirs);
     close(other.ours);
     close(other.theirs);
+}
+
+static void test_what_came_in_several_calls(void **state)
+{
+    (void)state;
+    static const struct curl_uv_recv_sum few = {2, 2, "ab"}, many = {1000, 5, "vwxyz"}, none = {0};
+    struct curl_uv_recv_sum sum = {0};
+    curl_uv_recv_join(&sum, &none);
+    check_sum(&sum, 0, "");
+    curl_uv_recv_join(&sum, &few);
+    check_sum(&sum, 2, "ab");
+    curl_uv_recv_join(&sum, &few);
+    check_sum(&sum, 4, "abab");
+    curl_uv_recv_join(&sum, &few);
+    check_sum(&sum, 6, "babab");
+    curl_uv_recv_join(&sum, &many);
+    check_sum(&sum, 1006, "vwxyz");
+    curl_uv_recv_join(&sum, &none);
+    curl_uv_recv_join(&sum, &few);
+    check_sum(&sum, 1008, "xyzab");
 }
 
 /* How much a call takes is what was said last; the next begin is told by the one before. */
@@ -394,17 +418,19 @@ static int take_tls(SSL *client)
 static void test_tls_is_taken_in_pieces(void **state)
 {
     (void)state;
-    static const char bytes[10000];
+    char bytes[10000];
     struct pair p = pair_open(), other = pair_open();
     BIO_METHOD *method = bio_method();
     SSL *server = tls_server(&p), *client = tls_client(&p, method);
     uint64_t call;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)('a' + i % 10);
     shake_hands(client, server, &p);
     assert_int_equal(SSL_write(server, bytes, sizeof bytes), sizeof bytes);
     begin(p.ours, FAR, 2000);
     assert_int_equal(take_tls(client), 2000);
     assert_int_equal(curl_uv_recv_taken(&call), 2000);
-    check_news(2000, "\0\0\0\0\0");
+    check_asked(2000, "fghij");
     assert_int_equal(SSL_pending(client), 8000);
     end();
     check_told(0, p.ours, 2000);
@@ -422,7 +448,7 @@ static void test_tls_is_taken_in_pieces(void **state)
     say(&other);
     assert_true(reads(other.ours));
     assert_int_equal(take_tls(client), CURL_UV_RECV_FIRST);
-    check_news(CURL_UV_RECV_FIRST, "\0\0\0\0\0");
+    check_asked(CURL_UV_RECV_FIRST, "defgh"); /* 3000 + 2048 are 8 more than tens */
     curl_uv_recv_at_most(SIZE_MAX);
     assert_int_equal(take_tls(client), 7000 - CURL_UV_RECV_FIRST);
     end();
@@ -670,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_the_first_is_let_through),
         cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
         cmocka_unit_test(test_what_the_reads_have_brought),
+        cmocka_unit_test(test_what_came_in_several_calls),
         cmocka_unit_test(test_a_read_takes_at_most_so_much),
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_several_sockets_in_a_call),

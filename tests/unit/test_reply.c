@@ -68,7 +68,7 @@ static void test_two_lengths(void **state)
 
 static bool codings(struct reply_count *r, const char *value)
 {
-    return reply_take_codings(r, value, strlen(value));
+    return reply_take_codings(r, true, value, strlen(value));
 }
 
 static bool codings_alone(const char *value)
@@ -164,29 +164,63 @@ static void test_a_surplus_behind_a_length(void **state)
     assert_false(has_surplus(&r, 10, "abcde"));
 }
 
-/* A short read is the end of what came before it. */
 static void test_a_surplus_behind_chunks(void **state)
 {
     (void)state;
-    static const char *const ends[] = {"0\r\n\r\n", "\r\n\r\n", "\n\r\n", "\r\n", "\n", ""};
-    static const char *const more[] = {"\r\n\r\nx", "1\r\n\r\n", "x", "\n\r\n\r", "\r\r\n", "\n\n"};
+    static const char *const more[] = {"\r\n\r\nx", "1\r\n\r\n", "x\r\n\r\n", "\n\r\n\r\n",
+                                       "0\n\r\n",   "\n\r\n\r",  "0\n\n"};
     struct reply_count r;
     reply_begin(&r);
-    assert_true(reply_take_codings(&r, "gzip, Chunked", 13));
-    assert_true(r.chunked);
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        assert_false(has_surplus(&r, 100, ends[i]));
+    assert_true(codings(&r, "gzip, Chunked"));
+    assert_false(has_surplus(&r, 100, "0\r\n\r\n"));
     for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
         assert_true(has_surplus(&r, 100, more[i]));
     r.length = 0; /* chunks go before it */
-    assert_false(has_surplus(&r, 100, ends[0]));
-    r.trailers = true;
-    assert_false(has_surplus(&r, 100, "a\r\n\r\n"));
-    assert_false(has_surplus(&r, 100, "\r\n\r\n"));
-    assert_true(has_surplus(&r, 100, "\n\r\n\r\n"));
-    assert_true(has_surplus(&r, 100, "\r\n\r\nx"));
+    assert_false(has_surplus(&r, 100, "0\r\n\r\n"));
     reply_begin_head(&r);
     assert_false(r.chunked);
+}
+
+static void test_a_surplus_behind_trailers(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"a\r\n\r\n", "ab\n\r\n"};
+    static const char *const more[] = {"\n\r\n\r\n", "\r\n\r\nx", "\r\n\n\r\n", "bc\r\n",
+                                       "0\r\n\r"};
+    struct reply_count r;
+    reply_begin(&r);
+    assert_true(codings(&r, "chunked"));
+    r.trailers = true;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_false(has_surplus(&r, 100, good[i]));
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        assert_true(has_surplus(&r, 100, more[i]));
+}
+
+/* What libcurl takes for chunks, and where; nothing is known of what was not read through us. */
+static void test_what_is_chunked(void **state)
+{
+    (void)state;
+    static const char *const yes[] = {"chunked", "CHUNKED\v", "identity ,\fchunked\r, x"};
+    static const char *const no[] = {"chunkedx", "chunke", "\"chunked\"", ""};
+    struct reply_count r;
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
+        reply_begin(&r);
+        assert_true(codings(&r, yes[i]));
+        assert_true(r.chunked);
+    }
+    for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
+        reply_begin(&r);
+        assert_true(codings(&r, no[i]));
+        assert_false(r.chunked);
+    }
+    reply_begin(&r);
+    assert_true(reply_take_codings(&r, false, "chunked", 7)); /* a Content-Encoding */
+    assert_false(r.chunked);
+    assert_true(codings(&r, "chunked"));
+    const struct reply_read nothing = {0};
+    assert_false(reply_has_surplus(&r, &nothing, false));
+    assert_false(reply_has_surplus(&r, &nothing, true));
 }
 
 int main(void)
@@ -200,6 +234,8 @@ int main(void)
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_a_surplus_behind_a_length),
         cmocka_unit_test(test_a_surplus_behind_chunks),
+        cmocka_unit_test(test_a_surplus_behind_trailers),
+        cmocka_unit_test(test_what_is_chunked),
     };
     return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
 }
