@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * curl_uv_recv - how long libcurl may read before it has to let go of the loop, and how its last
- * read ended. Bounding is curl_uv's alone; transfer asks how the read ended.
+ * curl_uv_recv - how long libcurl may read before it has to let go of the loop, what its reads
+ * brought, and how the last one ended. Bounding is curl_uv's alone; transfer asks for the rest.
  *
  * libcurl reads on while there is something to be read: 101 times BUFFERSIZE in one
  * curl_multi_socket_action() with 7.88, 11 times with 8.14; 6.6 MB of one-byte chunks are 90 ms. No
@@ -79,7 +79,9 @@ struct curl_uv_recv_sum {
 };
 
 /* Of this thread's reads since begin, since it was last asked for, and since another socket was
- * read from. In a callback of the transfer that read. */
+ * read from: in a callback of a transfer its own, if it read. What libcurl reads when it closes a
+ * TLS connection may be added to the next one's, which can end the keeping of its connection and
+ * nothing else. */
 struct curl_uv_recv_sum curl_uv_recv_ask(void);
 
 /* *more came after *sum. */

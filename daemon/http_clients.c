@@ -23,6 +23,9 @@
  * it asks, those are looked at of whose chunked body it has read nothing in several looks. Where
  * the kernel has more of it, there is no memory for that: the client is cut. Where it has nothing,
  * it may be that the client has sent nothing: it is parked, suspended until more comes.
+ *
+ * Nor does it say that a request has ended which it refuses for two reasons, by two of its own
+ * answers, a cookie and a Content-Length: it closes the connection, and the request ends with that.
  */
 #include "http_internal.h"
 
@@ -336,6 +339,8 @@ void client_close(struct server *s, struct client *c)
 {
     if (c == NULL)
         return;
+    if (c->exchange != NULL) /* see the top */
+        exchange_finish(c->exchange);
     heap_remove(&s->front->deadlines, &c->wake);
     list_remove(&c->node);
     free(c);

@@ -511,6 +511,14 @@ static void exchange_free(struct exchange *ex)
     free(ex);
 }
 
+void exchange_finish(struct exchange *ex)
+{
+    const struct front_handler *handler = &ex->front->params.handler;
+    if (ex->told_handler)
+        handler->on_finished(handler->arg, ex);
+    exchange_free(ex);
+}
+
 void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
                          enum MHD_RequestTerminationCode why)
 {
@@ -522,9 +530,7 @@ void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **
         return;
     *con_cls = NULL;
     client_set_deadline(ex->client, s->conf->keep_alive_us);
-    if (ex->told_handler)
-        s->front->params.handler.on_finished(s->front->params.handler.arg, ex);
-    exchange_free(ex);
+    exchange_finish(ex);
 }
 
 /* --- accessors --- */

@@ -165,6 +165,8 @@ void *exchange_on_request_line(void *arg, const char *target, struct MHD_Connect
 enum MHD_Result exchange_on_access(void *arg, struct MHD_Connection *connection, const char *url,
                                    const char *method, const char *version, const char *upload,
                                    size_t *upload_size, void **con_cls);
+/* It ends here, whatever became of it; its handler is told, if it knew of it. */
+void exchange_finish(struct exchange *ex);
 void exchange_on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
                            enum MHD_RequestTerminationCode why);
 

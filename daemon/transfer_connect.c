@@ -346,10 +346,10 @@ static bool says_more(const struct transfer *t)
            (reply_has_surplus(&t->reply, &read, transfer_is_bodyless(t)) || has_more_in_tls(t));
 }
 
-/* Called when libcurl has run the transfer, also when it has failed, and once more before its
- * connection is kept or closed: the last read of this thread was its own. What is said of the
- * connection's end then is what counts. Later would be too late: the next transfer may run in the
- * same call of libcurl. */
+/* Called when libcurl has run the transfer, also when it has failed: if it read, then that was the
+ * last read of this thread. And once more before its connection is kept or closed, but when a
+ * callback gave it up: what is said of the connection then is what counts. Later would be too late,
+ * the next transfer may run in the same call of libcurl. */
 static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
                        curl_off_t upload_size, curl_off_t uploaded)
 {

@@ -324,6 +324,25 @@ def test_a_client_without_memory_left_ends(spawn, name):
         sock.close()
 
 
+REFUSED_TWICE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"6" * 30 + b"\r\n"
+    b'Cookie: a=b; c="\x00*d"; \r6\r\n\r\n'
+)
+
+
+def test_requests_that_are_refused_for_two_reasons(spawn):
+    """libmicrohttpd closes the connection and does not say that the request has ended. Nothing is left
+    of it: no memory, and nothing that a stop would wait for."""
+    daemon = spawn()
+    for _ in range(proc.form(20, 2000)):
+        with daemon.connect() as sock:
+            sock.sendall(REFUSED_TWICE)
+            assert proc.read_all(sock) == b""
+    begun = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - begun < 5 * proc.scale()
+
+
 # limits
 
 
