@@ -27,7 +27,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-POOL_LIMIT = 800
+POOL_LIMIT = 512 + 2 * 256  # fetch.idle_connections, and limits.in_flight for each of two loops
 RESOLVER_LIMIT = 8
 READY_S = 15.0
 STOP_S = 40.0
