@@ -114,6 +114,8 @@ struct curl_uv_recv_sum curl_uv_recv_ask(void)
 static void add(struct curl_uv_recv_sum *sum, const char *bytes, size_t n)
 {
     const size_t size = sizeof sum->end, tail = n < size ? n : size;
+    if (n == 0)
+        return;
     const size_t kept = sum->end_len + tail < size ? sum->end_len : size - tail;
     memmove(sum->end, sum->end + sum->end_len - kept, kept);
     memcpy(sum->end + kept, bytes + n - tail, tail);

@@ -306,7 +306,6 @@ void transfer_begin_connection(struct transfer *t)
 {
     t->spoilt = false;
     set_forbids(t, t->once);
-    t->read = (struct curl_uv_recv_sum){0};
 }
 
 void transfer_forbid_reuse(struct transfer *t)
