@@ -43,39 +43,68 @@ static bool lacks_token(const struct gatherd *g, const struct config *next,
     return true;
 }
 
+static bool has_item(const struct str_list *list, const char *text)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], text) == 0)
+            return true;
+    return false;
+}
+
+static bool has_all(const struct str_list *list, const struct str_list *items)
+{
+    for (size_t i = 0; i < items->count; i++)
+        if (!has_item(list, items->items[i]))
+            return false;
+    return true;
+}
+
 /* What of a listener has to wait until an address is closed that `bind` no longer names: the file
- * may have it just because of that. NULL = nothing. */
+ * may have it just because of that. NULL = nothing. A token that the same file has more is for whom
+ * it was made; one that it has no more must be without effect at once. */
 static const char *what_waits(const struct config_listener *was, const struct config_listener *is,
                               bool tcp)
 {
     if (tcp && is->peers.count > 0)
         return "peers";
-    if (was->token_file != NULL && is->token_file == NULL)
+    if (was->token_file != NULL &&
+        (is->token_file == NULL || strcmp(was->token_file, is->token_file) != 0))
         return "token_file";
     if (strcmp(was->policy, is->policy) != 0)
         return "policy";
+    if (tcp && !has_all(&was->hosts, &is->hosts))
+        return "hosts";
     if (tcp && (was->mode & ~is->mode) != 0)
         return "mode";
     bool same_group = was->group != NULL && is->group != NULL && strcmp(was->group, is->group) == 0;
     return tcp && is->group != NULL && !same_group ? "group" : NULL;
 }
 
-static bool waits_for_bind(const struct gatherd *g, const struct config_listener *next)
+static bool waits_for_bind(const struct gatherd *g, const struct config *next,
+                           const struct config_listener *is)
 {
-    const struct config_listener *was = find_listener(g->config, next->name);
-    const char *open = was != NULL ? front_left_open(g->front, next) : NULL;
-    bool tcp = front_reach(g->front, next->name) > REACH_UNIX;
-    const char *key = open != NULL ? what_waits(was, next, tcp) : NULL;
+    const struct config_listener *was = find_listener(g->config, is->name);
+    const char *open = was != NULL ? front_left_open(g->front, is) : NULL;
+    if (open == NULL)
+        return false;
+    bool tcp = front_reach(g->front, is->name) > REACH_UNIX;
+    const char *key = what_waits(was, is, tcp);
+    bool same = config_policy_equal(config_find_policy(g->config, was->policy),
+                                    config_find_policy(next, is->policy));
     if (key != NULL)
         LOG_ERROR("config", "listener.%s.%s cannot change while %s is open, which bind no longer "
-                            "names: that needs a restart", next->name, key, open);
-    return key != NULL;
+                            "names: that needs a restart", is->name, key, open);
+    else if (!same)
+        LOG_ERROR("config", "[policy %s] cannot change while %s is open, which listener.%s.bind no "
+                            "longer names: that needs a restart", is->policy, open, is->name);
+    return key != NULL || !same;
 }
 
 static bool stays_guarded(const struct gatherd *g, const struct config *next)
 {
     for (size_t i = 0; i < next->listener_count; i++)
-        if (lacks_token(g, next, &next->listeners[i]) || waits_for_bind(g, &next->listeners[i]))
+        if (lacks_token(g, next, &next->listeners[i]) ||
+            waits_for_bind(g, next, &next->listeners[i]))
             return false;
     return true;
 }

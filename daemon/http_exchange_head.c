@@ -167,14 +167,35 @@ static bool check_length(struct exchange *ex, struct problem *p)
     return false;
 }
 
-bool exchange_check_head(struct exchange *ex, struct problem *p)
+/* By the listener's rules of now. */
+static bool may_ask(struct exchange *ex, struct problem *p)
 {
     const struct server *s = ex->client->server;
     bool tcp = s->socket.family != AF_UNIX;
+    return (!tcp || http_check_host(&ex->head, &s->conf->hosts, p)) &&
+           http_check_site(&ex->head, p) && check_peer(ex, p) && check_token(ex, p);
+}
+
+bool exchange_may_still_ask(struct exchange *ex, struct problem *p)
+{
+    struct http_field fields[HTTP_FIELDS_MAX + 1];
+    const struct http_head head = ex->head;
+    char identity[sizeof ex->identity];
+    if (ex->rules == ex->client->server->rules)
+        return true; /* no reload since */
+    memcpy(identity, ex->identity, sizeof identity);
+    exchange_collect_head(ex, fields, head.method, head.version);
+    bool may = may_ask(ex, p);
+    ex->head = head;
+    memcpy(ex->identity, identity, sizeof identity);
+    return may;
+}
+
+bool exchange_check_head(struct exchange *ex, struct problem *p)
+{
     ex->cramped = !has_room(ex, ERROR_HEAD_BYTES);
-    if (!http_check_shape(&ex->head, p) ||
-        (tcp && !http_check_host(&ex->head, &s->conf->hosts, p)) ||
-        !http_check_site(&ex->head, p) || !check_peer(ex, p) || !check_token(ex, p))
+    ex->rules = ex->client->server->rules;
+    if (!http_check_shape(&ex->head, p) || !may_ask(ex, p))
         return false;
     if (ex->head.head_bytes > (size_t)ex->front->head_bytes) {
         problem_set(p, 431, "the request's head has %zu bytes, limits.head_bytes is %lld",

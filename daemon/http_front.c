@@ -242,6 +242,7 @@ static void server_set(struct server *s, const struct config_listener *conf,
     s->peers = access->peers;
     if (access->data != NULL)
         s->data = access->data;
+    s->rules++;
 }
 
 int front_listen(struct front *f, const struct config_listener *conf,

@@ -160,6 +160,9 @@ const char *exchange_body(const struct exchange *ex, size_t *n);
 /* TOKEN, uid:N, ip:ADDRESS or ip:loopback */
 const char *exchange_identity(const struct exchange *ex);
 void *exchange_listener_data(const struct exchange *ex);
+/* Whether who asks may do so by the rules of now: those that the head was judged by may have gone
+ * in a reload since. False with *p. exchange_identity() stays what it was. */
+bool exchange_may_still_ask(struct exchange *ex, struct problem *p);
 void exchange_drop_body(struct exchange *ex); /* frees it early */
 
 /* The body is the caller's from now on; it counts as held until the exchange is over. */

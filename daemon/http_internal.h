@@ -24,6 +24,7 @@ struct server { /* one listening socket */
     const struct config_listener *conf;
     const struct tokens *tokens;
     const struct peers *peers;
+    unsigned rules;    /* how often conf, tokens, peers and data were set: each reload does */
     size_t pool_bytes; /* what libmicrohttpd has for each connection */
     void *data;
     char listener[64]; /* its name; the configuration it stands in may be replaced */
@@ -74,6 +75,7 @@ struct exchange {
     bool had_unread;               /* and whether it found something */
     size_t charged; /* of the body, to front->request_bytes */
     char identity[72]; /* a token's name has 64 bytes at most, an address fewer */
+    unsigned rules;    /* server->rules that its head was judged by */
     int body_refused; /* 413 or 503: the body is not kept; what is left of it is swallowed */
     bool head_seen, told_handler, asked_handler, answered, queued, gone;
     bool cramped; /* its head leaves no room for an answer's, which is sent past libmicrohttpd */

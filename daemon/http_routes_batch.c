@@ -459,7 +459,8 @@ static bool admit(struct call *c, const struct batch_spec *spec, struct problem 
     struct routes *r = c->routes;
     size_t limit = (size_t)r->params.config->limits.queued;
     size_t wanted = routes_members_queued(r) + spec->count;
-    if (!take_batch(c, p) || !members_fit(c, spec->count, p) || !answers_are_read(c, p))
+    if (!exchange_may_still_ask(c->exchange, p) || !take_batch(c, p) ||
+        !members_fit(c, spec->count, p) || !answers_are_read(c, p))
         return false;
     if (wanted <= limit)
         return true;

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pwd
+import re
 import signal
 import socket
 import stat
@@ -293,13 +294,20 @@ UNUSED = "[policy one]\n"
         (BOTH, UNIX + "peers = 4242\n" + INNER, "peers"),
         (BOTH + TOKEN, UNIX + "peers = 4242\n" + TOKEN, "peers"),
         (BOTH + TOKEN, UNIX, "token_file"),
+        (BOTH + TOKEN, UNIX + "token_file = {tokens}.more\n", "token_file"),
         (BOTH, UNIX + INNER, "policy"),
+        (BOTH, UNIX + "[policy default]\nallow = 127.0.0.1\n", "[policy default]"),
+        (BOTH + ONE, UNIX + ONE + "mode = report\n", "[policy one]"),
+        (BOTH + TOKEN, UNIX + TOKEN + "[policy default]\nbase = unsafe-any\n", "[policy default]"),
+        (BOTH, UNIX + "hosts = evil.example\n", "hosts"),
         (BOTH, UNIX + "mode = 0600\n", "mode"),
         (BOTH, UNIX + "group = 0\n", "group"),
         (BOTH, "bind = unix:{sock} 127.0.0.1:4284\n" + INNER, "policy"),
         # as it is: only bind, only the rest, what was there before
         (BOTH, UNIX, None),
         (BOTH + TOKEN, UNIX + TOKEN + "head_timeout = 9s\n", None),
+        (BOTH + "hosts = a.example b.example\n", UNIX + "hosts = b.example\n", None),
+        (BOTH + UNUSED, UNIX + TOKEN + "[policy one]\nallow = 127.0.0.1\n", None),
         (BOTH + "mode = 0600\n" + ONE, UNIX + "mode = 0600\n" + ONE, None),
         (BOTH + UNUSED, BOTH + TOKEN + ONE, None),
         (BOTH + TOKEN + UNUSED, BOTH + ONE, None),
@@ -310,14 +318,16 @@ def test_a_reload_opens_nothing_where_bind_was(tmp_path, first, later, waits):
     """What the file says for a Unix socket is not in effect on the address beside it, which a restart
     would close: until then that one has what it had."""
     tokens, path = tmp_path / "tokens", tmp_path / "gatherd.conf"
-    tokens.write_text("one:token-of-one-0123456789\n")
-    tokens.chmod(0o600)
+    for file in (tokens, tmp_path / "tokens.more"):
+        file.write_text("one:token-of-one-0123456789\n")
+        file.chmod(0o600)
     first, later = (
         "[listener default]\n" + text.format(sock=tmp_path / "s", tokens=tokens, me=os.getuid())
         for text in (first, later)
     )
     path.write_text(first)
-    said = "listener.default.%s cannot change while 127.0.0.1:[0-9]+ is open, which bind no longer" % waits
+    said = waits and re.escape(waits if waits[0] == "[" else "listener.default." + waits)
+    said = "%s cannot change while 127.0.0.1:[0-9]+ is open, which (listener.default.)?bind no longer" % said
     daemon = proc.Gatherd(
         start=False, allow_log=["needs a restart", "not reloaded", "before a restart: listener.default"]
     )
@@ -333,6 +343,81 @@ def test_a_reload_opens_nothing_where_bind_was(tmp_path, first, later, waits):
         assert ("cannot change while" in daemon.log()) == (waits is not None), daemon.tail()
         if "token_file" in first and "127.0.0.1" in first:
             assert daemon.get("/").status == (401 if waits or "token_file" in later else 200)
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+RULES = "bind = 127.0.0.1:0 unix:{sock}\nhosts = a.example b.example\n"
+FEWER = "bind = 127.0.0.1:0 unix:{sock}\nhosts = b.example\n"
+APART = "[listener tcp]\nbind = 127.0.0.1:0\n"
+ALONE = UNIX + APART
+INSIDE = "[policy default]\nallow = 127.0.0.1\n"
+MORE = "two:token-of-two-0123456789\n"
+BEARER = "Authorization: Bearer token-of-one-0123456789"
+
+
+@pytest.mark.parametrize("size", [0, 300000])
+@pytest.mark.parametrize(
+    "before, after, tokens, host, by_unix, status",
+    [
+        (RULES, RULES + TOKEN + INSIDE, None, "localhost", False, 401),
+        (RULES, RULES + TOKEN + INSIDE, None, "localhost", True, 401),
+        (RULES + TOKEN, RULES + TOKEN + INSIDE, MORE, "localhost", False, 401),
+        (RULES + TOKEN, RULES + TOKEN + INSIDE, MORE, "localhost", True, 401),
+        (RULES, FEWER + INSIDE, None, "a.example", False, 421),
+        (ALONE, UNIX + "peers = 4242\n" + APART + INSIDE, None, "localhost", True, 403),
+        # and who still may, is served, with the rules of after
+        (RULES, RULES + INSIDE, None, "localhost", False, 200),
+        (RULES + TOKEN, RULES + TOKEN + INSIDE, MORE + "uno:token-of-one-0123456789\n", "localhost", False, 200),
+        (RULES, FEWER + INSIDE, None, "b.example", False, 200),
+        (ALONE, UNIX + "peers = {me}\n" + APART + INSIDE, None, "localhost", True, 200),
+    ],
+)  # fmt: skip
+def test_who_may_no_longer_ask_when_the_body_is_in(
+    origin, tmp_path, before, after, tokens, host, by_unix, status, size
+):
+    """A reload while a body comes: its batch would be one of the rules of after, so who asks must be let
+    in by those, too, with what the head said. The body is small, and read at once, or large, and read
+    aside."""
+    file, path, sock = tmp_path / "tokens", tmp_path / "gatherd.conf", tmp_path / "s"
+    file.write_text("one:token-of-one-0123456789\n")
+    file.chmod(0o600)
+
+    def conf(text):
+        text = text.format(sock=sock, tokens=file, me=os.getuid())
+        path.write_text("[listener default]\n%s[limits]\nper_client_batches = 1\n" % text)
+
+    conf(before)
+    daemon = proc.Gatherd(start=False)
+    daemon.command = [proc.program(), "-c", str(path), "-o", "daemon.loops=%d" % daemon.loops]
+    daemon.start()
+    try:
+        body = json.dumps([origin.url("/ok")]).encode() + b" " * size
+        fields = ["Host: " + host, "Content-Type: application/json", "Expect: 100-continue"]
+        data = request("POST", "/v1/batch", fields + [BEARER] * (TOKEN in before), body)
+        half = len(data) - len(body) + 5
+        client = socket.socket(socket.AF_UNIX) if by_unix else daemon.connect()
+        with client:
+            if by_unix:
+                client.connect(str(sock))
+            seen = len(origin.seen)
+            client.sendall(data[:half])
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"  # the head is taken
+            conf(after)
+            if tokens is not None:
+                file.write_text(tokens)
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_log("info gatherd: reloaded", 10 * proc.scale())
+            client.sendall(data[half:])
+            reply = proc.parse_reply(proc.read_all(client))
+        assert reply.status == status, reply
+        if status == 200:
+            assert reply.json()["results"][0]["state"] == "done"
+        else:
+            contract.problem(reply, status)
+            assert (reply.header("WWW-Authenticate") == "Bearer") == (status == 401)
+            assert len(origin.seen) == seen
         daemon.stop()
     finally:
         daemon.kill()
