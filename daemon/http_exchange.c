@@ -182,14 +182,27 @@ void front_count_answer(struct front *f, int status)
         metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_BODY, 1);
 }
 
+struct answer answer_of_problem(const struct problem *p)
+{
+    struct answer a = {.status = p->status, .content_type = PROBLEM_MEDIA_TYPE, .close = true};
+    buf_init(&a.body, 0);
+    problem_print(p, &a.body);
+    if (p->status == 401)
+        answer_header(&a, "WWW-Authenticate", "Bearer");
+    if (p->retry_after_s > 0)
+        answer_header(&a, "Retry-After", "%d", p->retry_after_s);
+    if (p->allow != NULL)
+        answer_header(&a, "Allow", "%s", p->allow);
+    return a;
+}
+
 /* A body that did not all fit into memory is no answer, and may be cut anywhere. */
 static void replace_body(struct answer *a)
 {
     struct problem p;
     problem_set(&p, 500, "out of memory for the answer");
     buf_fini(&a->body);
-    *a = (struct answer){.status = p.status, .content_type = PROBLEM_MEDIA_TYPE, .close = true};
-    problem_print(&p, &a->body);
+    *a = answer_of_problem(&p);
 }
 
 void front_answer(struct exchange *ex, struct answer *a)
@@ -212,13 +225,7 @@ void front_wake(struct exchange *ex)
 
 static void answer_problem(struct exchange *ex, const struct problem *p)
 {
-    struct answer a = {.status = p->status, .content_type = PROBLEM_MEDIA_TYPE, .close = true};
-    buf_init(&a.body, 0);
-    problem_print(p, &a.body);
-    if (p->status == 401)
-        answer_header(&a, "WWW-Authenticate", "Bearer");
-    if (p->retry_after_s > 0)
-        answer_header(&a, "Retry-After", "%d", p->retry_after_s);
+    struct answer a = answer_of_problem(p);
     front_answer(ex, &a);
 }
 

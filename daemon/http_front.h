@@ -58,6 +58,9 @@ struct answer {
 void answer_header(struct answer *a, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* A problem as JSON, with the fields that go with its status; the connection is closed after it. */
+struct answer answer_of_problem(const struct problem *p);
+
 struct front_handler {
     void *arg;
     /* The head is in and in order; the body is not read yet. May answer (errors: the connection is

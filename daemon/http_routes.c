@@ -35,16 +35,7 @@ void routes_answer(struct call *c, struct answer *a)
 
 void routes_answer_problem(struct call *c, const struct problem *p)
 {
-    struct answer a = {.status = p->status, .content_type = PROBLEM_MEDIA_TYPE};
-    buf_init(&a.body, 0);
-    problem_print(p, &a.body);
-    if (p->status == 401)
-        answer_header(&a, "WWW-Authenticate", "Bearer");
-    if (p->retry_after_s > 0)
-        answer_header(&a, "Retry-After", "%d", p->retry_after_s);
-    if (p->allow != NULL)
-        answer_header(&a, "Allow", "%s", p->allow);
-    a.close = true;
+    struct answer a = answer_of_problem(p);
     routes_answer(c, &a);
 }
 
