@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What comes out: sections of tables, the figures to judge, the plot, the file RESULTS.md."""
+import math
 import os
 import shutil
 import statistics
@@ -81,6 +82,24 @@ def median(values):
 def ratio(ours, theirs):
     """The median of the ratios of what was measured side by side."""
     return median([a / b for a, b in zip(ours, theirs)])
+
+
+def interval(values, sure=0.95):
+    """Between which of the values the true median lies, at least so surely (by the binomial of how
+    many lie below it, whatever the distribution); the outermost ones where there are too few."""
+    values, count = sorted(values), len(values)
+
+    def surely(out):
+        return 1 - 2 * sum(math.comb(count, i) for i in range(out + 1)) / 2**count >= sure
+
+    out = max(filter(surely, range(count // 2)), default=0)
+    return values[out], values[count - 1 - out]
+
+
+def median_between(ours, theirs):
+    """In words: the median of the ratios, and between what it is."""
+    ratios = [a / b for a, b in zip(ours, theirs)]
+    return "%.3f (%.3f to %.3f)" % (median(ratios), *interval(ratios))
 
 
 def cost_rows(samples, reference="gatherd"):
