@@ -14,9 +14,9 @@ Memory is the bytes of the heap in use (tests/lib/heap.c), without the cache of 
 keeps for each thread: 448 blocks at the most, which count as in use and take more than an hour to become
 so many. With `--thread-caches` they are there, as they are for users. The process's pages are printed
 beside them: a block in use keeps its page, and up to 2 MiB of a heap's end that is free stay, so that
-they wander by 1 MB and more, and half an hour is too short to tell that from a leak of 1 MB an hour; they
-may not grow by STEP_MAX_KB. The line is the median of the slopes between any two rests (Theil and Sen),
-so that one rest that was disturbed says nothing.
+they wander by 1 MB and more. Half an hour is too short to tell that from a leak of 1 MB an hour: they
+may not grow by STEP_MAX_KB, and their line is judged in a run of an hour or more. A line is the median
+of the slopes between any two rests (Theil and Sen), so that one rest that was disturbed says nothing.
 """
 import argparse
 import collections
@@ -44,6 +44,7 @@ WARM_UP = 0.2  # of the time
 ROUND_S, REST_S = 60, 12  # a rest at the end of each round
 SLOPE_MAX_KB_H = 200
 SLOPE_MAX_CACHED_KB_H = 1000  # with the caches of threads
+RSS_SLOPE_MAX_KB_H, RSS_SLOPE_FROM_S = 1000, 3600
 STEP_MAX_KB = 2000  # of RSS, from the first quarter of the rests after the warm-up to the last
 SLOW = {"endless-head", "endless-line", "endless-status-line", "head-drip"}
 
@@ -299,8 +300,10 @@ def judge(soak, samples, first_fds, slope_max):
     print("descriptors: %d before; at rest %s; now %r" % (first_fds, [n for *_, n in samples], dict(fds)))
     print("members: %d answered, %d of clients that left, %d counted" % (soak.answered, soak.doubtful, members))
     print("quiet: (members, hops, connects, bytes, batches) grown %r, answered %r" % (exact, expected))
-    if abs(end) >= 600 and kb_an_hour >= slope_max:
+    if end >= 600 and kb_an_hour >= slope_max:
         wrong.append("memory grows by %.0f kB an hour" % kb_an_hour)
+    if end >= RSS_SLOPE_FROM_S and rss_an_hour >= RSS_SLOPE_MAX_KB_H:
+        wrong.append("RSS grows by %.0f kB an hour" % rss_an_hour)
     if grown >= STEP_MAX_KB:
         wrong.append("RSS has grown by %.0f kB" % grown)
     if min(used for _, _, used, _ in samples) == 0:
