@@ -87,6 +87,9 @@ static void enter(struct gatherd *g, enum mode mode)
 static void on_mode_timer(uv_timer_t *timer)
 {
     struct gatherd *g = timer->data;
+    if (g->mode == MODE_ABORT && front_exchanges(g->front) > 0)
+        LOG_WARN("gatherd", "requests_cut=%zu error=\"their clients have not sent or read all\"",
+                 front_exchanges(g->front));
     enter(g, g->mode == MODE_DRAIN ? MODE_ABORT : MODE_OFF);
 }
 

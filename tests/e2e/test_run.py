@@ -229,6 +229,29 @@ def test_drain_timeout_aborts(spawn, origin):
     assert contract.check(box[0].body)["results"][0]["state"] == "cancelled"
 
 
+def test_an_answer_that_is_not_read_is_cut_and_said(spawn, origin):
+    daemon = spawn("daemon.drain_timeout=1s")
+    body = json.dumps([origin.url("/size/9000000")] * 4).encode()
+    head = b"POST /v1/batch?include=body HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    with daemon.connect(30) as sock:
+        sock.sendall(head % len(body) + body)
+        assert sock.recv(13) == b"HTTP/1.1 200 "
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit(15 * proc.scale()) == 0
+    assert [line for line in daemon.log().splitlines() if "requests_cut=1" in line], daemon.tail()
+
+
+def test_an_answer_that_is_read_meanwhile_is_not_cut(spawn, origin):
+    daemon = spawn("daemon.drain_timeout=10s")
+    thread, box = post_later(daemon, [origin.url("/delay/300/size/9000000")] * 4, "include=body")
+    assert origin.wait(lambda: len(origin.seen) == 4)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit(15 * proc.scale()) == 0
+    thread.join(10)
+    assert contract.check(box[0].body, query="include=body")["counts"]["done"] == 4
+    assert "requests_cut" not in daemon.log()
+
+
 def test_log_has_one_line_a_batch_and_no_secrets(spawn, origin):
     daemon = spawn()
     daemon.batch(
