@@ -5,7 +5,8 @@
  *
  * One question to rtnetlink, RTM_GETROUTE: its answer stands in the socket when send() returns. A
  * trial bind() would say less: it takes no address of a local prefix of IPv6, and every one where
- * ip_nonlocal_bind is set.
+ * ip_nonlocal_bind is set. Not by recv(): within libcurl's calls that one is bounded, and has no
+ * bytes of another socket than the one that is served (curl_uv_recv.h).
  */
 #include "local.h"
 
@@ -66,7 +67,7 @@ static bool ask(struct local *l, int family, const uint8_t *address, size_t n, s
     if (send(l->fd, &q, q.head.nlmsg_len, 0) != (ssize_t)q.head.nlmsg_len)
         return false;
     for (;;) { /* what is older was left by a question that failed */
-        ssize_t got = recv(l->fd, out, sizeof(*out), 0);
+        ssize_t got = recvfrom(l->fd, out, sizeof(*out), 0, NULL, NULL);
         if (got < (ssize_t)NLMSG_LENGTH(sizeof(struct rtmsg)))
             return false;
         if (out->head.nlmsg_seq == l->asked)

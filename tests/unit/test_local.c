@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "curl_uv_recv.h"
+
 static struct local local;
 
 static bool is_here(const char *text)
@@ -57,6 +59,22 @@ static void test_interfaces(void **state)
     freeifaddrs(list);
 }
 
+/* So it is asked in a callback of libcurl, whose reads are bounded: by then it may read nothing, of
+ * this socket or of another. */
+static void test_while_reads_are_bounded(void **state)
+{
+    (void)state;
+    static const struct curl_uv_recv_told told = {.arg = NULL};
+
+    curl_uv_recv_begin(-1, 1, 1, &told);
+    bool all = is_here("192.0.2.1");
+    curl_uv_recv_end();
+    curl_uv_recv_begin(local.fd + 1, 1, 1, &told);
+    bool other = is_here("192.0.2.1") || !is_here("127.0.0.1");
+    curl_uv_recv_end();
+    assert_false(all || other);
+}
+
 /* None is needed for a question. Without the one that is kept the answer is yes, until there is one
  * again. */
 static void test_no_descriptor(void **state)
@@ -82,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_here),
         cmocka_unit_test(test_interfaces),
+        cmocka_unit_test(test_while_reads_are_bounded),
         cmocka_unit_test(test_no_descriptor),
     };
     local_init(&local);
