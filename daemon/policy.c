@@ -8,7 +8,8 @@
  *
  * An address is not judged alone: the IPv4 addresses that it embeds are judged with it, each by
  * the same steps, and the hardest finding wins. A v4-mapped address is nothing but its IPv4 one
- * (the kernel dials IPv4), so of its own only deny lines count. Everything that is not found to be
+ * (the kernel dials IPv4), so of its own only deny lines count; with 0.0.0.0 and :: the loopback
+ * address is judged that the kernel takes them to. Everything that is not found to be
  * allowed is denied.
  *
  * A host is judged before its address, and again with it, because a job that waited may meet
@@ -381,22 +382,30 @@ static struct policy_finding judge(const struct policy *p, const struct policy_h
     return f;
 }
 
+/* All that is dialled with the address: what it embeds, and where an unspecified one leads. */
+static size_t list_all(const struct ip_addr *ip, struct ip_addr out[1 + IP_EMBEDDED_MAX + 1])
+{
+    out[0] = *ip;
+    size_t count = 1 + (size_t)ip_embedded_v4(ip, out + 1);
+    struct ip_addr dialled = *ip;
+    policy_unmap(&dialled);
+    return count + policy_is_taken_home(&dialled, &out[count]);
+}
+
 /* False when mode = report must not let it pass. */
 static bool judge_all(const struct policy *p, const struct policy_hop *hop,
                       const struct ip_addr *ip, struct policy_findings *out)
 {
-    struct ip_addr embedded[IP_EMBEDDED_MAX];
-    size_t inside = (size_t)ip_embedded_v4(ip, embedded);
+    struct ip_addr all[1 + IP_EMBEDDED_MAX + 1];
+    bool soft = true;
 
-    out->count = 1 + inside;
-    out->all[0] = judge(p, hop, ip);
+    out->count = list_all(ip, all);
     out->worst = &out->all[0];
-    bool soft = !out->all[0].always;
-    for (size_t i = 0; i < inside; i++) {
-        out->all[i + 1] = judge(p, hop, &embedded[i]);
-        soft &= !out->all[i + 1].always;
-        if (out->all[i + 1].judgement > out->worst->judgement)
-            out->worst = &out->all[i + 1];
+    for (size_t i = 0; i < out->count; i++) {
+        out->all[i] = judge(p, hop, &all[i]);
+        soft &= !out->all[i].always;
+        if (out->all[i].judgement > out->worst->judgement)
+            out->worst = &out->all[i];
     }
     return soft;
 }

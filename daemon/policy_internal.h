@@ -61,7 +61,8 @@ struct policy_finding {
 
 /* What is known of one address and those inside it. */
 struct policy_findings {
-    struct policy_finding all[1 + IP_EMBEDDED_MAX]; /* the address itself, then what it embeds */
+    /* The address itself, what it embeds, and where Linux takes it. */
+    struct policy_finding all[1 + IP_EMBEDDED_MAX + 1];
     size_t count;
     const struct policy_finding *worst;
     bool hop_denied; /* whatever its address: no line that allows that would be enough */
@@ -74,6 +75,10 @@ bool policy_own_set(struct policy *p, const struct policy_endpoint *own, size_t 
 
 /* Whether to dial this is to dial a listener. */
 bool policy_is_own(const struct policy *p, const struct ip_addr *dialled, uint16_t port);
+
+/* Linux takes a connection to 0.0.0.0 or :: to the loopback address of the family: true with that
+ * one in *out. */
+bool policy_is_taken_home(const struct ip_addr *dialled, struct ip_addr *out);
 
 /* --- policy_words.c --- */
 

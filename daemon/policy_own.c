@@ -75,13 +75,21 @@ bool policy_own_set(struct policy *p, const struct policy_endpoint *own, size_t 
     return true;
 }
 
-/* Linux takes a connection to 0.0.0.0 or :: to the loopback address of the family. */
+bool policy_is_taken_home(const struct ip_addr *dialled, struct ip_addr *out)
+{
+    if (dialled->family == 0 || !is_unspecified(dialled))
+        return false;
+    *out = dialled->family == 4 ? (struct ip_addr){4, {127, 0, 0, 1}}
+                                : (struct ip_addr){6, {[15] = 1}};
+    return true;
+}
+
 bool policy_is_own(const struct policy *p, const struct ip_addr *dialled, uint16_t port)
 {
-    struct ip_addr ip = *dialled;
+    struct ip_addr ip;
 
-    if (is_unspecified(&ip))
-        ip = ip.family == 4 ? (struct ip_addr){4, {127, 0, 0, 1}} : (struct ip_addr){6, {[15] = 1}};
+    if (!policy_is_taken_home(dialled, &ip))
+        ip = *dialled;
     for (size_t i = 0; i < p->own_count; i++) {
         if (p->own[i].port == port && cidr_contains(&p->own[i].cidr, &ip))
             return true;

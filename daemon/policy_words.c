@@ -79,14 +79,18 @@ static void say_what_would(struct verdict *v, const struct policy *p,
     say(v, "` in [policy %s] would", p->name);
 }
 
-/* "10.1.2.3", or "64:ff9b::a01:203 embeds 10.1.2.3; that" when another address was found upon. */
+/* "10.1.2.3", or when another address was found upon "64:ff9b::a01:203 embeds 10.1.2.3; that" and
+ * "0.0.0.0 leads to 127.0.0.1; that". */
 static void say_who(struct verdict *v, const struct policy_findings *f)
 {
     char outer[IP_TEXT_MAX], inner[IP_TEXT_MAX];
+    struct ip_addr dialled = f->all[0].ip, home;
 
+    policy_unmap(&dialled);
+    bool leads = policy_is_taken_home(&dialled, &home) && ip_equal(&home, &f->worst->ip);
     say(v, "%s", ip_format(&f->all[0].ip, outer));
     if (f->worst != &f->all[0])
-        say(v, " embeds %s; that", ip_format(&f->worst->ip, inner));
+        say(v, " %s %s; that", leads ? "leads to" : "embeds", ip_format(&f->worst->ip, inner));
 }
 
 static void deny_own(struct verdict *v, const struct policy_findings *f, uint16_t port)

@@ -109,6 +109,13 @@ def v4_inside(value):
     return value, found
 
 
+def home_of(family, value):
+    """[address] to which Linux takes a connection to 0.0.0.0 and ::, else []."""
+    if family == 6 and value >> 32 == 0xFFFF:
+        family, value = 4, value & 0xFFFFFFFF
+    return [] if value else [(4, 0x7F000001) if family == 4 else (6, 1)]
+
+
 class Oracle:
     def __init__(self, base, allow):
         self.registry, self.base = registry(), base
@@ -139,10 +146,11 @@ class Oracle:
         return public or (self.base == "private" and bool(self.private.find(family, value)))
 
     def verdict(self, family, value):
+        home = all(self.one(*address) for address in home_of(family, value))
         if family == 4:
-            return self.one(4, value)
+            return home and self.one(4, value)
         outer, inside = v4_inside(value)
-        return (outer is None or self.one(6, value)) and all(self.one(4, v) for v in inside)
+        return home and (outer is None or self.one(6, value)) and all(self.one(4, v) for v in inside)
 
 
 class Draw:
@@ -302,12 +310,13 @@ class Lines(Oracle):
         return bool(best) or self.one(family, value)
 
     def verdict_at(self, family, value, port):
+        home = all(self.judge(*address, port) for address in home_of(family, value))
         if family == 4:
-            return self.judge(4, value, port)
+            return home and self.judge(4, value, port)
         outer, inside = v4_inside(value)
         best = self.line(6, value, port)
         ok = not (best and best[2]) if outer is None else self.judge(6, value, port)
-        return ok and all(self.judge(4, v, port) for v in inside)
+        return home and ok and all(self.judge(4, v, port) for v in inside)
 
 
 def draw_within(draw, lines):

@@ -26,6 +26,30 @@ def denied(daemon, url, kind="destination_ip_prohibited", **more):
     return result["error"]
 
 
+def test_what_linux_takes_to_loopback_is_loopback(spawn, origin, dns):
+    """0.0.0.0 and :: are dialled at 127.0.0.1 and ::1: who denies those denies the other spelling."""
+    four, six = origin.port, origin.listen("http", None, "::1")
+    closed = spawn("policy.default.allow=0.0.0.0/0 ::/0", "policy.default.deny=127.0.0.0/8 ::1",
+                   loopback=False)  # fmt: skip
+    dns.add("zero.test", a=["0.0.0.0"], aaaa=["::"])
+    for scheme in ("http", "https"):
+        for host, port, rule in (
+            ("0.0.0.0", four, "deny 127.0.0.0/8"),
+            ("0", four, "deny 127.0.0.0/8"),
+            ("[::ffff:0.0.0.0]", four, "deny 127.0.0.0/8"),
+            ("[::]", six, "deny ::1"),
+            ("zero.test", four, None),
+        ):
+            error = denied(closed, "%s://%s:%d/size/1" % (scheme, host, port))
+            assert rule is None or error["rule"] == rule
+    assert "leads to 127.0.0.1; that is denied" in denied(closed, "http://0.0.0.0:1/")["message"]
+    assert origin.accepted == 0
+    # the line that a denial names is enough
+    error = denied(spawn(loopback=False), "http://0.0.0.0:%d/" % four)
+    line = re.search("`allow = (.+?)` in", error["message"])[1]
+    assert spawn("policy.default.allow=" + line, loopback=False).one("http://0.0.0.0:%d/size/1" % four)["ok"]
+
+
 FORMS = [
     "127.0.0.1",
     "localhost",

@@ -330,13 +330,21 @@ static inline bool oracle_is_better(const struct oracle_rule *a, const struct or
     return a->deny && !b->deny;
 }
 
+/* Linux dials loopback where it is to dial 0.0.0.0 or ::. */
+static inline bool oracle_is_home(const struct oracle_ip *ip, struct oracle_ip *out)
+{
+    if (oracle_any(ip, 0, 16))
+        return false;
+    FUZZ_ASSERT(oracle_ip(ip->bytes == 4 ? "127.0.0.1" : "::1", out));
+    return true;
+}
+
 static inline enum oracle_word oracle_judge_one(const struct oracle_policy *p,
                                                 const struct oracle_ip *ip, long port)
 {
     const struct oracle_rule *rule = NULL;
     struct oracle_ip dialled = *ip;
-    if (!oracle_any(ip, 0, 16)) /* Linux dials loopback then */
-        FUZZ_ASSERT(oracle_ip(ip->bytes == 4 ? "127.0.0.1" : "::1", &dialled));
+    oracle_is_home(ip, &dialled);
     for (int i = 0; i < p->own_count; i++) {
         if (p->own[i].port == port && oracle_equal(&p->own[i].ip, &dialled))
             return ORACLE_LOOP;
@@ -367,6 +375,11 @@ static inline enum oracle_word oracle_judge(const struct oracle_policy *p,
     int n = oracle_inside(ip, inside);
     for (int i = 0; i < n; i++) {
         enum oracle_word word = oracle_judge_one(p, &inside[i], port);
+        worst = word > worst ? word : worst;
+    }
+    struct oracle_ip dialled = oracle_is_mapped(ip) ? inside[0] : *ip;
+    if (oracle_is_home(&dialled, &dialled)) {
+        enum oracle_word word = oracle_judge_one(p, &dialled, port);
         worst = word > worst ? word : worst;
     }
     return worst;
