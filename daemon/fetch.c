@@ -394,28 +394,29 @@ void fetch_wake(struct fetch *f)
 
 /* --- idle connections --- */
 
-static void on_sweep_timer(uv_timer_t *timer)
-{
-    struct fetch *f = timer->data;
-    if (!fetch_sweep_pools(f)) {
-        uv_timer_stop(timer);
-        f->params.rested(f->params.arg);
-    }
-    f->params.wake(f->params.arg);
-}
+static void on_sweep_timer(uv_timer_t *timer);
 
 /* Runs while there may be a connection to be closed: from a launch until none is open. */
 static void arm_sweep(struct fetch *f)
 {
     uint64_t every_ms = (uint64_t)(f->params.config->idle_time_us / US_PER_MS / 4);
-    if (every_ms < 1000)
+    if (every_ms < 1000 || fetch_has_retired(f))
         every_ms = 1000;
     if (!uv_is_active((uv_handle_t *)&f->sweep_timer))
-        uv_timer_start(&f->sweep_timer, on_sweep_timer, every_ms, every_ms);
+        uv_timer_start(&f->sweep_timer, on_sweep_timer, every_ms, 0);
 }
 
-/* Another idle_time: the next look may be due earlier. */
-static void rearm_sweep(struct fetch *f)
+static void on_sweep_timer(uv_timer_t *timer)
+{
+    struct fetch *f = timer->data;
+    if (fetch_sweep_pools(f))
+        arm_sweep(f);
+    else
+        f->params.rested(f->params.arg);
+    f->params.wake(f->params.arg);
+}
+
+void fetch_rearm_sweep(struct fetch *f)
 {
     if (!uv_is_active((uv_handle_t *)&f->sweep_timer))
         return;
@@ -645,7 +646,7 @@ void fetch_reload(struct fetch *f, const struct config_fetch *config,
     f->params.config = config;
     f->params.limits = limits;
     fetch_reload_pools(f);
-    rearm_sweep(f);
+    fetch_rearm_sweep(f);
     sched_set_limit_origin(f->sched, (int)limits->per_host);
     resolve_reload(f->resolve);
     f->params.wake(f->params.arg);

@@ -64,6 +64,9 @@ void fetch_end_job(struct fetch *f, struct fetch_job *job);
 void fetch_hold_starts(struct fetch *f, bool starved);
 bool fetch_is_held(const struct fetch *f);
 
+/* When the next sweep of idle connections is due, judged anew. */
+void fetch_rearm_sweep(struct fetch *f);
+
 /* Whether none was left in the last second. */
 bool fetch_is_starved(const struct fetch *f);
 
@@ -138,6 +141,9 @@ void fetch_reload_pools(struct fetch *f);
 /* Closes connections that were idle too long and frees transfers that nobody used since the last
  * sweep; true while there is more to be swept. */
 bool fetch_sweep_pools(struct fetch *f);
+
+/* Whether connections of before a reload are still open, beside transfers of then. */
+bool fetch_has_retired(const struct fetch *f);
 
 /* Closes all; closed is called with the engine once for each multi, also for those that were being
  * closed already. Returns how many there are. */

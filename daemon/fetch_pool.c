@@ -15,6 +15,7 @@
 
 enum {
     MESSAGES_MAX = 128,
+    RETIRED_IDLE_S = 1,    /* libcurl counts whole seconds, and a later one takes 0 for no bound */
     STARVED_US = 10000000, /* how long the want of descriptors is remembered */
     IDLE_KEPT = 16,        /* transfers, some 20 KB each: for the next small batch */
     SESSIONS_KEPT = 512,   /* TLS sessions, 4 to 15 KB each */
@@ -68,6 +69,28 @@ static void close_retired(struct fetch *f, struct retired *r)
     free(r);
 }
 
+/* What is idle beside the transfers that run is closed when the timer comes by, and when it was
+ * idle for so long that libcurl sees it. */
+static size_t sweep_retired(struct fetch_pool *p)
+{
+    struct list *node, *next;
+    size_t sockets = 0;
+    LIST_FOREACH_SAFE(node, next, &p->retired) {
+        struct curl_uv *m = LIST_CONTAINER(node, struct retired, node)->multi;
+        curl_uv_sweep(m, RETIRED_IDLE_S);
+        sockets += curl_uv_sockets(m);
+    }
+    return sockets;
+}
+
+bool fetch_has_retired(const struct fetch *f)
+{
+    bool has = false;
+    for (size_t i = 0; i < CONFIG_NAMED_MAX && f->pools[i].open; i++)
+        has |= !list_empty(&f->pools[i].retired);
+    return has;
+}
+
 /* A multi without transfers goes at once, one that has some with the last of them. */
 static void close_unused_retired(struct fetch *f, struct fetch_pool *p)
 {
@@ -117,6 +140,7 @@ static void renew_multi(struct fetch *f, struct fetch_pool *p, int kind)
     }
     if (had) {
         r->multi = p->env.multis[kind];
+        curl_uv_set_max_idle(r->multi, true, 0); /* of what ends one at the most */
         list_append(&p->retired, &r->node);
     }
     p->env.multis[kind] = fresh;
@@ -134,6 +158,7 @@ static void renew_multis(struct fetch *f, struct fetch_pool *p)
     for (int kind = 0; kind < TRANSFER_KINDS; kind++)
         renew_multi(f, p, kind);
     close_unused_retired(f, p);
+    fetch_rearm_sweep(f);
 }
 
 static void on_nothing(void *arg)
@@ -255,14 +280,14 @@ void fetch_give_back_transfer(struct fetch_pool *p, struct transfer *t)
 
 /* --- the turn --- */
 
-/* For a while each transfer that starts closes what is idle beside it, too. What a reload has
- * retired keeps what it has until its last transfer ends. */
+/* For a while each transfer that starts closes what is idle beside it, too. */
 static void make_room(struct fetch_pool *p, int64_t until_us)
 {
     p->env.starved_until_us = until_us;
     for (int kind = 0; kind < TRANSFER_KINDS; kind++)
         if (p->env.multis[kind] != NULL)
             curl_uv_make_room(p->env.multis[kind]);
+    sweep_retired(p);
 }
 
 void fetch_make_room(struct fetch *f)
@@ -337,7 +362,7 @@ static void drop_unused(struct fetch_pool *p, size_t keep)
 
 static size_t sweep_pool(struct fetch *f, struct fetch_pool *p)
 {
-    size_t sockets = 0;
+    size_t sockets = sweep_retired(p);
     for (int kind = 0; kind < TRANSFER_KINDS; kind++) {
         struct curl_uv *m = p->env.multis[kind];
         if (m == NULL)

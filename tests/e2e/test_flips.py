@@ -112,6 +112,41 @@ def reload_until(daemon, ask, wanted):
         time.sleep(0.002)
 
 
+def connections_to(daemon, port):
+    """How many the daemon has open to a port of 127.0.0.1."""
+    ends = "0100007F:%04X" % port
+    with open("/proc/%d/net/tcp" % daemon.pid, encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return sum(fields[2] == ends and fields[3] == "01" for fields in lines)
+
+
+def test_idle_connections_of_before_a_reload_are_closed_beside_running_ones(listeners, origin):
+    """What still runs under the old rules keeps its own connection, and no other."""
+    daemon = listeners(default=["allow = 127.0.0.1 127.0.0.2"])
+    other = origin.listen("http", None, "127.0.0.2")
+    slow = "http://127.0.0.2:%d/never" % other
+    assert all(r["ok"] for r in daemon.ask("default", [origin.url("/delay/100/size/1")] * 6))
+    assert connections_to(daemon.daemon, origin.port) == 6
+    ended = []
+    member = {"url": slow, "timeout_ms": 7000 * proc.scale()}
+    thread = threading.Thread(target=lambda: ended.append(daemon.daemon.post([member], timeout=60)))
+    thread.start()
+    try:
+        assert origin.wait(lambda: any(seen.path == "/never" for seen in origin.seen))
+        daemon.write({"default": ["allow = 127.0.0.1 127.0.0.2", "deny = 127.0.0.1"]})
+        daemon.daemon.signal(1)
+        daemon.daemon.wait_log("reloaded", 10 * proc.scale())
+        deadline = time.monotonic() + 6 * proc.scale()
+        while connections_to(daemon.daemon, origin.port) > 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not ended
+    finally:
+        thread.join(60)
+    result = contract.check(ended[0].body)["results"][0]
+    assert result["error"]["type"] == "http_response_timeout"
+
+
 def test_policy_flips_by_reload(listeners, origin, record_property):
     """100 reloads, each of which closes or opens the policy: no connection of before is used, and the
     one of a policy that stays the same is kept."""
