@@ -301,7 +301,7 @@ static bool resolv_conf_changed(struct resolve *r)
     return true;
 }
 
-/* Before a name that is not in the cache is looked up. */
+/* Once a second at the most, before a name is looked up: in the cache, too. */
 static void check_files(struct resolve *r)
 {
     uint64_t now = now_ms(r);
@@ -525,6 +525,7 @@ const struct resolve_answer *resolve_start(struct resolve *r, struct resolve_que
     *failed = false;
     if (answer_known(r, text))
         return &r->answer;
+    check_files(r); /* what is in the cache may be no longer so */
     struct resolve_name *name = r->names.count > 0 ? name_find(r, text) : NULL;
     if (name)
         return name_join(name, q);
