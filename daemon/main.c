@@ -151,10 +151,21 @@ static void open_standard(void)
         close(fd);
 }
 
+/* A reload that is asked for while the configuration is read waits for the loop, which unblocks it
+ * (gatherd.c): the signal would end us, and a manager may send it as soon as we are there. */
+static void hold_reload(void)
+{
+    sigset_t reload;
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    sigprocmask(SIG_BLOCK, &reload, NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.path = NULL};
     struct buf errors;
+    hold_reload();
     open_standard();
     int rc = parse_options(argc, argv, &options);
     memory_setup();

@@ -387,6 +387,21 @@ BLOCKED = START % "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); os.ki
 IGNORED = START % "[signal.signal(n, signal.SIG_IGN) for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]"
 
 
+def test_a_reload_while_the_configuration_is_read(spawn, origin, tmp_path):
+    """It waits until the start is done."""
+    path = tmp_path / "conf"
+    os.mkfifo(path)
+    daemon = spawn(args=("-c", str(path)), start=False,
+                   allow_log=["is a pipe", "not reloaded"])
+    daemon.start_nowait()
+    with open(path, "w", encoding="ascii") as file:  # opens once the daemon reads
+        daemon.signal(signal.SIGHUP)
+        file.write("[limits]\nin_flight = 100\n")
+    daemon.wait_log("is a pipe, and cannot be read again", 10 * proc.scale())
+    daemon.wait_ready()
+    assert daemon.one(origin.url("/size/7"))["ok"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 @pytest.mark.parametrize("how", [BLOCKED, IGNORED], ids=["blocked", "ignored"])
 def test_started_with_signals_off(spawn, origin, how, number):

@@ -198,6 +198,9 @@ class Gatherd:
     # life
     def start(self):
         self.start_nowait()
+        self.wait_ready()
+
+    def wait_ready(self):
         deadline = time.monotonic() + READY_S * scale()
         self.wait_log(LISTENING.pattern, deadline - time.monotonic(), "gatherd does not listen")
         for line in list(self.lines):
