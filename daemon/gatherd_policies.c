@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "http_front.h"
 #include "log.h"
@@ -61,6 +62,17 @@ static bool remove_policies(struct gatherd *g, const struct config *config)
     return ok;
 }
 
+/* Who may connect, without a token: more than the users that a Unix socket's mode, group or peers
+ * name. */
+static bool is_for_everybody(struct gatherd *g, const struct config_listener *l)
+{
+    enum front_reach reach = front_reach(g->front, l->name);
+    if (l->token_file != NULL)
+        return false;
+    return reach > REACH_UNIX ||
+           (reach == REACH_UNIX && (l->mode & S_IWOTH) != 0 && l->peers.count == 0);
+}
+
 /* base = unsafe-any is refused without a token, for one word opens what nobody has listed. This was
  * listed, or is a trial: it is said, as whoever reaches the port reaches all that it opens. */
 static void warn_unguarded(struct gatherd *g, const struct config *config)
@@ -69,7 +81,7 @@ static void warn_unguarded(struct gatherd *g, const struct config *config)
         const struct config_listener *l = &config->listeners[i];
         const struct gatherd_slot *slot = gatherd_find_slot(g, l->policy);
         const char *by = slot != NULL ? policy_opens_all(slot->policy) : NULL;
-        if (by == NULL || l->token_file != NULL || front_reach(g->front, l->name) < REACH_MACHINE)
+        if (by == NULL || !is_for_everybody(g, l))
             continue;
         LOG_WARN("policy",
                  "listener=%s policy=%s %s and no token_file: every user and program of this "

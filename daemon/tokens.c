@@ -55,6 +55,17 @@ static bool token_is_good(const char *s, size_t n)
     return n >= TOKEN_MIN_BYTES && n <= TOKEN_MAX_BYTES;
 }
 
+/* Of the last one: who asked could not be told. Two tokens of one name are fine. */
+static bool is_anothers(const struct tokens *t)
+{
+    const struct token *last = &t->items[t->count - 1];
+    for (const struct token *item = t->items; item < last; item++)
+        if (CRYPTO_memcmp(item->digest, last->digest, sizeof last->digest) == 0 &&
+            strcmp(item->name, last->name) != 0)
+            return true;
+    return false;
+}
+
 static const char *add_line(struct tokens *t, char *line, size_t n)
 {
     if (strlen(line) != n)
@@ -78,7 +89,7 @@ static const char *add_line(struct tokens *t, char *line, size_t n)
     memcpy(item->name, line, name_len);
     item->name[name_len] = '\0';
     SHA256((const unsigned char *)colon + 1, token_len, item->digest);
-    return NULL;
+    return is_anothers(t) ? "the token is that of another name, too; each needs its own" : NULL;
 }
 
 static bool read_lines(struct tokens *t, FILE *file, const char *path, struct buf *errors)

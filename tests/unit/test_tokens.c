@@ -154,6 +154,8 @@ static void test_lengths(void **state)
     tokens_destroy(load(text));
     snprintf(text, sizeof text, "a:%.15s\n", token);
     check_text_refused(text, "the token must be 16 to 512");
+    check_text_refused(GOOD "bob:0123456789abcdef\n", ":2: the token is that of another name, too");
+    tokens_destroy(load(GOOD "alice:another-one-0123456789\n" GOOD));
 }
 
 static void test_bad_lines(void **state)
