@@ -5,6 +5,7 @@
 #include "access.h"
 
 #include "ca_file.h"
+#include "id_map.h"
 
 static bool load_tokens(struct access_set *a, const struct config *config, struct buf *errors)
 {
@@ -19,19 +20,29 @@ static bool load_tokens(struct access_set *a, const struct config *config, struc
     return ok;
 }
 
+static bool check_group(const struct config_listener *l, struct buf *errors)
+{
+    gid_t gid;
+    if (!peers_find_group(l->group, &gid))
+        buf_printf(errors,
+                   "listener.%s.group: there is no group %s; a name of /etc/group, or a number\n",
+                   l->name, l->group);
+    else if (!id_map_has(ID_MAP_GROUPS, gid))
+        buf_printf(errors,
+                   "listener.%s.group: %s has no number in this user namespace; in a unit, "
+                   "PrivateUsers=no gives it one\n",
+                   l->name, l->group);
+    else
+        return true;
+    return false;
+}
+
 static bool load_accounts(struct access_set *a, const struct config *config, struct buf *errors)
 {
     bool ok = true;
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *l = &config->listeners[i];
-        gid_t gid;
-        if (l->group != NULL && !peers_find_group(l->group, &gid)) {
-            buf_printf(
-                errors,
-                "listener.%s.group: there is no group %s; a name of /etc/group, or a number\n",
-                l->name, l->group);
-            ok = false;
-        }
+        ok = (l->group == NULL || check_group(l, errors)) && ok;
         if (l->peers.count == 0)
             continue;
         a->peers[i] = peers_create(l, errors);

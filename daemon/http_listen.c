@@ -20,6 +20,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "id_map.h"
 #include "log.h"
 #include "peers.h"
 
@@ -117,6 +118,16 @@ static bool give_to_group(const char *text, const char *path, const char *group)
     return lchown(path, (uid_t)-1, gid) == 0 || fail("chown", text);
 }
 
+/* Of use on a socket that only one user reaches, and where tokens say who asks. */
+static void warn_of_namespace(const char *text)
+{
+    if (!id_map_is_whole(ID_MAP_USERS))
+        LOG_WARN("listen",
+                 "address=%s in this user namespace the users that it does not map count as one "
+                 "and share its quotas; PrivateUsers=no in a unit tells them apart",
+                 text);
+}
+
 static bool open_unix(const char *text, const char *path, const struct config_listener *conf,
                       struct http_socket *s)
 {
@@ -142,6 +153,7 @@ static bool open_unix(const char *text, const char *path, const struct config_li
     struct stat st;
     s->inode = stat(path, &st) == 0 ? st.st_ino : 0;
     snprintf(s->name, sizeof s->name, "%s", text);
+    warn_of_namespace(text);
     return give_to_group(text, path, conf->group) &&
            (listen(s->fd, SOMAXCONN) == 0 || fail("listen", text));
 }

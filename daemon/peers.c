@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "id_map.h"
 #include "parse.h"
 
 #define ID_MAX (INT64_C(0xFFFFFFFF) - 1) /* (uid_t)-1 is nobody */
@@ -56,6 +57,22 @@ bool peers_find_group(const char *group, gid_t *out)
     return entry != NULL;
 }
 
+static bool take_user(const char *listener, const char *user, uid_t *out, struct buf *errors)
+{
+    if (!find_user(user, out))
+        buf_printf(errors,
+                   "listener.%s.peers: there is no user %s; a name of /etc/passwd, or a number\n",
+                   listener, user);
+    else if (!id_map_has(ID_MAP_USERS, *out))
+        buf_printf(errors,
+                   "listener.%s.peers: %s cannot be told from other users in this user namespace; "
+                   "in a unit, PrivateUsers=no lets gatherd see them\n",
+                   listener, user);
+    else
+        return true;
+    return false;
+}
+
 struct peers *peers_create(const struct config_listener *listener, struct buf *errors)
 {
     const struct str_list *users = &listener->peers;
@@ -64,14 +81,8 @@ struct peers *peers_create(const struct config_listener *listener, struct buf *e
     if (!ok)
         BUF_ADD_LITERAL(errors, "out of memory\n");
     for (size_t i = 0; p != NULL && i < users->count; i++) {
-        if (find_user(users->items[i], &p->uids[p->count])) {
-            p->count++;
-            continue;
-        }
-        buf_printf(errors,
-                   "listener.%s.peers: there is no user %s; a name of /etc/passwd, or a number\n",
-                   listener->name, users->items[i]);
-        ok = false;
+        ok &= take_user(listener->name, users->items[i], &p->uids[i], errors);
+        p->count++;
     }
     if (ok)
         return p;

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from lib import contract, proc
+from lib import contract, island, proc
 
 
 def request(method, target, fields, body=b""):
@@ -229,19 +229,22 @@ def test_cross_site_on_a_unix_socket(spawn, origin, tmp_path):
         ("policy.default.allow_host=*.corp.example -> 0.0.0.0/0", None),
     ],
 )
-@pytest.mark.parametrize("guard", ["none", "token", "socket"])
+@pytest.mark.parametrize("guard", ["none", "token", "socket", "open socket", "peers"])
 def test_all_that_the_machine_reaches_for_everybody_is_warned_of(tmp_path, option, said, guard):
     tokens = tmp_path / "tokens"
     tokens.write_text("one:token-of-one-0123456789\n")
     tokens.chmod(0o600)
+    by_unix = {"bind": "unix:%s" % (tmp_path / "s"), "by_unix": True}
     more = {
         "none": ([], {}),
         "token": (["listener.default.token_file=%s" % tokens], {}),
-        "socket": ([], {"bind": "unix:%s" % (tmp_path / "s"), "by_unix": True}),
+        "socket": ([], by_unix),
+        "open socket": (["listener.default.mode=0666"], by_unix),
+        "peers": (["listener.default.mode=0666", "listener.default.peers=%d" % os.getuid()], by_unix),
     }[guard]
     with proc.Gatherd(option, *more[0], allow_log=["no token_file"], **more[1]) as daemon:
         lines = [line for line in daemon.lines if "no token_file" in line]
-    assert bool(lines) == (guard == "none" and said is not None), lines
+    assert bool(lines) == (guard in ("none", "open socket") and said is not None), lines
     assert not lines or (said in lines[0] and "listener=default" in lines[0])
 
 
@@ -508,6 +511,26 @@ def test_unknown_accounts_are_refused_at_start(option, words):
     done = subprocess.run([proc.program(), "-t", "-o", "listener.default.bind=unix:/nowhere", "-o", option],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 78 and words in done.stderr
+
+
+@pytest.mark.skipif(not island.available(), reason="no user namespaces here")
+def test_users_that_a_namespace_does_not_tell_apart(tmp_path):
+    """All that are not mapped have one number there, 65534: who may ask cannot be said by it."""
+    inside = ["unshare", "-r", proc.program(), "-o", "listener.default.bind=unix:%s/s" % tmp_path]
+    for option, words in (
+        ("peers=0", None),
+        ("peers=0 65534", "listener.default.peers: 65534 cannot be told from other users"),
+        ("peers=4242", "listener.default.peers: 4242 cannot be told from other users"),
+        ("group=0", None),
+        ("group=4242", "listener.default.group: 4242 has no number in this user namespace"),
+    ):
+        done = subprocess.run([*inside, "-t", "-o", "listener.default." + option],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == (0 if words is None else 78), (option, done.stderr)
+        assert words is None or words in done.stderr
+    with proc.Gatherd(bind="unix:%s/s" % tmp_path, wrapper=("unshare", "-r")) as daemon:
+        assert daemon.get("/-/healthy").status == 200
+        daemon.wait_log("the users that it does not map count as one", 5)
 
 
 BOTH = "[listener default]\nbind = 127.0.0.1:4284 unix:/nowhere\n"

@@ -22,6 +22,28 @@ ca_file = /etc/gatherd/tls/ca.pem
 dns_servers = %s
 """
 DROP_IN = "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"
+USERS = """[listener users]
+bind = unix:/run/gatherd/users
+group = web
+peers = 4242
+"""
+USERS_DROP_IN = "[Service]\nPrivateUsers=no\nSystemCallFilter=@chown\nSupplementaryGroups=web\n"
+ASK = """
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/gatherd/users")
+s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+print(s.recv(100).split(b" ")[1].decode())
+"""
+
+
+def ask_as(uid, gid):
+    """The status that this user gets, or the name of the error."""
+    command = [sys.executable, "-c", ASK]
+    done = subprocess.run(
+        command, user=uid, group=gid, extra_groups=[], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1].split(":")[0]
 
 
 def systemctl(*words, check=True):
@@ -238,6 +260,26 @@ class Checks:
         time.sleep(1)
         assert show("ActiveState") == "failed" and show("ExecMainStatus") == "78"
         assert int(show("NRestarts") or 0) == 0
+
+
+    def check_users_of_a_unix_socket(self):
+        """Who may ask is refused at the start where the kernel cannot tell, and told with the drop-in."""
+        subprocess.run(["groupadd", "--gid", "4243", "web"], check=True)
+        with open("/etc/gatherd/conf.d/zz.conf", "w", encoding="ascii") as file:
+            file.write(USERS)
+        systemctl("reset-failed", "gatherd")
+        systemctl("start", "gatherd", check=False)
+        assert show("ExecMainStatus") == "78" and "4242 cannot be told from other users" in journal()
+        with open("/etc/systemd/system/gatherd.service.d/users.conf", "w", encoding="ascii") as file:
+            file.write(USERS_DROP_IN)
+        systemctl("daemon-reload")
+        systemctl("reset-failed", "gatherd")
+        systemctl("start", "gatherd")
+        what = os.stat("/run/gatherd/users")
+        assert what.st_gid == 4243 and what.st_mode & 0o777 == 0o660, what
+        assert ask_as(4242, 4243) == "200" and ask_as(4244, 4243) == "403"
+        assert ask_as(0, 0) == "403" and ask_as(4242, 4242) == "PermissionError"
+        systemctl("stop", "gatherd")
 
 
 def main():
