@@ -61,9 +61,9 @@ void curl_uv_recv_at_most(size_t n);
 
 /* So much for a body in two layers, for as long as its connection is in use: what is said later is
  * not heard. zlib's inflate() then fails when what it is given in one call of libcurl comes to four
- * times what was read, and a little: packing twice gains nothing, but what is between the layers
- * would be bounded by nobody. 2 KiB are 640 KiB there, and 200 ms of zlib, of which not one byte is
- * delivered. */
+ * times what was read, and a little, and when it has had some milliseconds of a processor for what
+ * is more: what is between the layers would be bounded by nobody. 2 KiB can be 640 KiB there, and
+ * 200 ms of zlib, of which not one byte is delivered. */
 #define CURL_UV_RECV_LAYERS 256
 
 /* How many bytes were taken since begin, of TLS what was in it; *call is another number for each

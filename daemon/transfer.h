@@ -180,6 +180,7 @@ struct transfer {
     int64_t head_bytes;
     struct reply_count reply; /* what was counted of head and trailers */
     int64_t delivered;
+    int64_t arrived;    /* bytes of the body with its framing, when it was cut; on HTTP/1.1 */
     uint64_t recv_call; /* in which `unpacked` body bytes came, see curl_uv_recv.h */
     size_t unpacked;
     int status;         /* of the last status line seen */

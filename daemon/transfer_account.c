@@ -92,8 +92,11 @@ static void add_sizes(struct transfer *t, struct result_sizes *sizes)
     curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &request);
     curl_easy_getinfo(t->easy, CURLINFO_HEADER_SIZE, &header);
     int64_t download = info_us(t, CURLINFO_SIZE_DOWNLOAD_T);
-    /* libcurl forgets what it read last when that ends the transfer */
-    if (t->reply.codings == 0 ? download < t->delivered : download == 0)
+    /* libcurl forgets what it read last when that ends the transfer: of chunks, which it counts
+     * when they were taken, and in later versions of any body */
+    if ((t->reply.chunked || download == 0) && download < t->arrived)
+        download = t->arrived;
+    if (t->reply.codings == 0 && download < t->delivered)
         download = t->delivered;
     sizes->request += request;
     sizes->header += header > t->head_bytes ? header : t->head_bytes;

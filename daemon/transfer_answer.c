@@ -68,7 +68,7 @@ void transfer_answer_begin(struct transfer *t)
     drop_headers(t);
     t->status = 0;
     t->retry_after_us = TIME_NULL;
-    t->head_bytes = t->delivered = 0;
+    t->head_bytes = t->delivered = t->arrived = 0;
     t->recv_call = 0;
     t->in_head = true;
     reply_begin(&t->reply);
@@ -540,6 +540,15 @@ static void bound_reads(struct transfer *t, size_t n)
     curl_uv_recv_at_most(most < PACKED_READ_MIN ? PACKED_READ_MIN : most > max ? max : most);
 }
 
+static void cut_body(struct transfer *t, enum transfer_cut cut)
+{
+    const struct curl_uv_recv_sum more = curl_uv_recv_ask();
+    curl_uv_recv_join(&t->read, &more);
+    t->cut = cut;
+    if (!t->was_stream)
+        t->arrived = (int64_t)t->read.bytes - t->head_bytes;
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
@@ -559,9 +568,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     t->delivered += (int64_t)take;
     if (!following)
         digest_body(t, data, take);
-    if (take < n)
-        t->cut = following ? CUT_REDIRECT : CUT_BODY;
-    return take < n ? 0 : n;
+    if (take == n)
+        return n;
+    cut_body(t, following ? CUT_REDIRECT : CUT_BODY);
+    return 0;
 }
 
 void transfer_set_answer_callbacks(struct transfer *t)

@@ -2,12 +2,15 @@
 """What a hostile upstream may cost: memory, the loop's time, and what it may put into an answer. Figures
 are printed as measured (`-s`); a bound that a busy machine could break is held by the median, and
 far above by the worst."""
+import gzip
+import hashlib
 import json
 import os
 import socket
 import statistics
 import threading
 import time
+import zlib
 
 import pytest
 
@@ -181,6 +184,52 @@ BOMBS = {
     "six": (b", ".join([b"gzip"] * 6), hostile._gzip_layers(5, bombs.deflated(MIB))),
 }
 HONEST = {b"br": brotli_stored, b"zstd": zstd_stored}
+
+
+def chunks(head, body, size):
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+TEXT = b"".join(b"line %d of some text\n" % n for n in range(60000))
+PACKED = {
+    "gzip, gzip": gzip.compress(gzip.compress(TEXT, 6), 6),  # 23:1 once more
+    "gzip, gzip stored first": gzip.compress(gzip.compress(TEXT, 0), 6),
+    "deflate, gzip": gzip.compress(zlib.compress(TEXT, 6), 6),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PACKED))
+def test_text_that_is_packed_twice(spawn, origin, name):
+    """Whole in the first read, or in pieces: what is no bomb is taken."""
+    coding, body = " ".join(name.split()[:2]).encode(), PACKED[name]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\n" % coding
+    whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    many = chunks(head + b"Transfer-Encoding: chunked\r\n\r\n", body, 200)
+    urls = [origin.raw("whole", whole, "keep"), origin.raw("many", many, "keep")]
+    for result in spawn().batch(urls * 10, include=["body_sha256"])["results"]:
+        assert result["ok"] and result["body_sha256"] == hashlib.sha256(TEXT).hexdigest(), result
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("framing", ["chunked", "length", "fin"])
+def test_what_was_received_of_a_body_that_is_cut(spawn, origin, framing, packed):
+    """As it came, not as it was unpacked, and never more than there was."""
+    body = gzip.compress(bytes(5 * MIB)) if packed else b"x" * 5000
+    head = b"HTTP/1.1 200 OK\r\n" + (b"Content-Encoding: gzip\r\n" if packed else b"")
+    reply = {
+        "chunked": chunks(head + b"Transfer-Encoding: chunked\r\n\r\n", body, 4000),
+        "length": head + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+        "fin": head + b"\r\n" + body,
+    }[framing]
+    url = origin.raw("cut", reply, "fin" if framing == "fin" else "keep")
+    daemon = spawn()
+    for cap in (1, 1000, 4500):
+        before = daemon.metrics()["gatherd_fetch_received_bytes_total"]
+        result = daemon.one({"url": url, "max_response_bytes": cap})
+        received = daemon.metrics()["gatherd_fetch_received_bytes_total"] - before
+        assert result["truncated"] and result["size_delivered"] == cap, result
+        assert result["size_download"] == received and 1000 <= received <= len(reply) - len(head)
 
 
 # libzstd's own: a block of 128 KiB beside the window, which is as large as the cap here.
