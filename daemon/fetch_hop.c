@@ -310,7 +310,8 @@ static int os_errno_of(const struct transfer *t, CURLcode code)
 }
 
 /* libcurl's words. It has none for a request that it sent again, nor for an HTTP/2 connection that
- * ended; what its code is called by would mislead then. NULL = the error type says all there is. */
+ * ended; what its code is called by would mislead then, as it does where bytes come behind a coding
+ * or nothing does behind a 1xx answer. NULL = the error type says all there is. */
 static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode code)
 {
     struct transfer *t = job->transfer;
@@ -321,6 +322,10 @@ static const char *message_of(struct fetch *f, struct fetch_job *job, CURLcode c
     }
     if (t->message[0] == '\0' && code == CURLE_HTTP2_STREAM && !t->mute)
         return "the stream was ended before the request was sent whole";
+    if (code == CURLE_WRITE_ERROR && t->reply.codings > 0)
+        return "bytes come behind the end of the content coding";
+    if (code == CURLE_GOT_NOTHING && t->head_bytes > 0)
+        return "the connection was closed behind an informational answer";
     const char *kept = fetch_keep_text(f, job, t->message);
     return kept != NULL ? kept : curl_easy_strerror(code);
 }

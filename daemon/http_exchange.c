@@ -338,16 +338,26 @@ static void uncharge(struct exchange *ex)
     ex->charged = 0;
 }
 
+/* Of a body that was refused; the answer is not begun while more of it comes. */
+static enum MHD_Result swallow(struct exchange *ex, size_t n)
+{
+    struct front *f = ex->front;
+    ex->unread_from += n;
+    if (ex->unread_from <= (size_t)f->params.limits->body_bytes + OVERLONG_BODY_SWALLOWED)
+        return MHD_YES;
+    metrics_add(f->params.metrics,
+                ex->body_refused == 413 ? METRIC_HTTP_REFUSED_BODY : METRIC_HTTP_REFUSED_MEMORY, 1);
+    return MHD_NO;
+}
+
 static enum MHD_Result on_body(struct exchange *ex, const char *data, size_t n)
 {
     struct front *f = ex->front;
     size_t limit = (size_t)f->params.limits->body_bytes;
     f->moved |= ex->body_bytes < 0 || ex->body.len + n < (size_t)ex->body_bytes;
     ex->idle_looks = ex->parkings = 0;
-    if (ex->body_refused != 0) {
-        ex->unread_from += n; /* counts what is swallowed; the answer is not begun */
-        return ex->unread_from > limit + OVERLONG_BODY_SWALLOWED ? MHD_NO : MHD_YES;
-    }
+    if (ex->body_refused != 0)
+        return swallow(ex, n);
     if (ex->body.len + n > limit || !front_has_memory(f, n)) {
         ex->body_refused = ex->body.len + n > limit ? 413 : 503;
         uncharge(ex);

@@ -68,7 +68,7 @@ static bool query_add(struct query *q, char *name, struct problem *p)
     size_t name_len = parse_percent_decode(name, strlen(name));
     size_t value_len = parse_percent_decode(value, strlen(value));
     if (name_len == (size_t)-1 || value_len == (size_t)-1) {
-        problem_set(p, 400, "a query parameter has a broken %%-escape");
+        problem_set(p, 400, "a query parameter has a broken %%-escape, or %%00");
         return false;
     }
     name[name_len] = value[value_len] = '\0';

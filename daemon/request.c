@@ -158,7 +158,7 @@ static const struct field fields[] = {
 const struct field_table request_batch_table = {
     .of = "batch",
     .field_noun = "batch field",
-    .where = "beside \"requests\"",
+    .where = "beside \"requests\" or into the query",
     .fields = fields,
     .count = sizeof fields / sizeof *fields,
 };

@@ -2,6 +2,7 @@
 """Clients that are slow, or greedy, or speak HTTP in order to do harm: none holds gatherd up, none
 takes memory without bound, and each limit has its answer and its figure."""
 import concurrent.futures
+import contextlib
 import functools
 import json
 import os
@@ -418,6 +419,21 @@ def test_answers_that_nobody_reads_are_bounded(spawn):
 # slow clients
 
 DEADLINE_S = 3.0
+def test_a_body_that_does_not_end_is_counted(spawn):
+    """It is read on to twice the limit, for the client to see its 413; then there is no answer."""
+    daemon = spawn("limits.body_bytes=64K")
+    chunk = b"8000\r\n" + b"x" * 32768 + b"\r\n"
+    head = b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for count, answered in ((4, True), (12, False)):
+        before = daemon.metrics()['gatherd_http_refused_total{reason="body"}']
+        data = b""
+        with daemon.connect(10 * proc.scale()) as sock, contextlib.suppress(ConnectionError):
+            sock.sendall(head + chunk * count + b"0\r\n\r\n")
+            data = proc.read_all(sock)
+        assert data.startswith(b"HTTP/1.1 413 ") == answered and bool(data) == answered
+        wait(lambda: daemon.metrics()['gatherd_http_refused_total{reason="body"}'] == before + 1, "not counted")
+
+
 MODES = ("silent", "half-head", "head-drip", "body-stall", "body-drip", "unread")
 
 

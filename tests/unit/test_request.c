@@ -455,7 +455,7 @@ static const struct refused refused[] = {
      "is a field of a member: it belongs into an element of \"requests\"", NO_SYNTAX},
     {"{\"url\":\"u\"}", "", "/url", "is a field of a member", NO_SYNTAX},
     {J("\"concurrency\":1"), "", "/0/concurrency",
-     "is a field of a batch: it belongs beside \"requests\"", NO_SYNTAX},
+     "is a field of a batch: it belongs beside \"requests\" or into the query", NO_SYNTAX},
     {J("\"timeout\":1"), "", "/0/timeout", "did you mean \"timeout_ms\"?", NO_SYNTAX},
     {J("\"timeoutMs\":1"), "", "/0/timeoutMs", "did you mean \"timeout_ms\"?", NO_SYNTAX},
     {J("\"max-redirects\":1"), "", "/0/max-redirects", "did you mean \"max_redirects\"?",
