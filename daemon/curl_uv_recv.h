@@ -61,9 +61,9 @@ void curl_uv_recv_at_most(size_t n);
 
 /* So much for a body in two layers, for as long as its connection is in use: what is said later is
  * not heard. zlib's inflate() then fails when what it is given in one call of libcurl comes to four
- * times what was read, and a little, and when it has had some milliseconds of a processor for what
- * is more: what is between the layers would be bounded by nobody. 2 KiB can be 640 KiB there, and
- * 200 ms of zlib, of which not one byte is delivered. */
+ * times what was read, and a little, and with what came in the head's read, which is more, when it
+ * has had some milliseconds of a processor beyond that: what is between the layers would be bounded
+ * by nobody. 2 KiB can be 640 KiB there, and 200 ms of zlib, of which not one byte is delivered. */
 #define CURL_UV_RECV_LAYERS 256
 
 /* How many bytes were taken since begin, of TLS what was in it; *call is another number for each
@@ -76,6 +76,7 @@ struct curl_uv_recv_sum {
     size_t bytes;
     size_t end_len; /* less than all of `end` when there were no more */
     char end[5];    /* the last ones */
+    bool nul;       /* one of them is */
 };
 
 /* Of this thread's reads since begin, since it was last asked for, and since another socket was
@@ -83,6 +84,9 @@ struct curl_uv_recv_sum {
  * TLS connection may be added to the next one's, which can end the keeping of its connection and
  * nothing else. */
 struct curl_uv_recv_sum curl_uv_recv_ask(void);
+
+/* Whether one of these bytes is NUL, without asking for them. */
+bool curl_uv_recv_has_nul(void);
 
 /* *more came after *sum. */
 void curl_uv_recv_join(struct curl_uv_recv_sum *sum, const struct curl_uv_recv_sum *more);

@@ -267,6 +267,7 @@ static const struct {
     [CUT_STATUS] = {ERR_HTTP_PROTOCOL_ERROR, "the status is no number of three digits"},
     [CUT_UPGRADE] = {ERR_HTTP_PROTOCOL_ERROR, "status 101, but no upgrade was asked for"},
     [CUT_FOLDED] = {ERR_HTTP_PROTOCOL_ERROR, "the head begins with a folded line"},
+    [CUT_NUL] = {ERR_HTTP_PROTOCOL_ERROR, "Nul byte in header"},
     [CUT_FRAMING] = {ERR_HTTP_PROTOCOL_ERROR,
                      "a field that says how the body is to be read has a folded line"},
     [CUT_LENGTH] = {ERR_HTTP_PROTOCOL_ERROR,

@@ -76,6 +76,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_VERSION,  /* a status line of another version than the connection can be of */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
     CUT_FOLDED,   /* a head that begins with a folded line; see transfer_answer.c */
+    CUT_NUL,      /* a line of the head begins with one; see transfer_connect.c */
     CUT_FRAMING,  /* a field that says how the body is to be read goes on in a folded line */
     CUT_LENGTH,   /* a Content-Length that is no number below 2^63, or two that differ */
     CUT_FIELDS,   /* more fields than REPLY_FIELDS_MAX */
@@ -180,6 +181,7 @@ struct transfer {
     int64_t head_bytes;
     struct reply_count reply; /* what was counted of head and trailers */
     int64_t delivered;
+    bool nul_read;      /* with a line of the head, in its line or behind it */
     int64_t arrived;    /* bytes of the body with its framing, when it was cut; on HTTP/1.1 */
     uint64_t recv_call; /* in which `unpacked` body bytes came, see curl_uv_recv.h */
     size_t unpacked;

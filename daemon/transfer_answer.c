@@ -71,6 +71,7 @@ void transfer_answer_begin(struct transfer *t)
     t->head_bytes = t->delivered = t->arrived = 0;
     t->recv_call = 0;
     t->in_head = true;
+    t->nul_read = false;
     reply_begin(&t->reply);
     t->head_begun = t->typed = t->field_seen = t->last_kept = t->body_started = false;
     t->last = FIELD_NONE;
@@ -432,6 +433,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
         return 0;
     if (t->marks.first_byte == TIME_NULL)
         t->marks.first_byte = clock_us();
+    t->nul_read |= curl_uv_recv_has_nul();
     t->head_bytes += (int64_t)n;
     if (t->head_bytes > t->env->limits->upstream_head_bytes) {
         t->cut = CUT_HEAD;

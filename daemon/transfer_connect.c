@@ -345,6 +345,16 @@ static bool says_more(const struct transfer *t)
            (reply_has_surplus(&t->reply, &read, transfer_is_bodyless(t)) || has_more_in_tls(t));
 }
 
+/* At a NUL where a line begins libcurl (7.88) ends its look at what it has read and drops the rest:
+ * fields, or the end of the head, would be missing. Other NULs in a head it refuses, as what else
+ * it has words for. */
+static bool has_lost_head(struct transfer *t)
+{
+    const bool lost = t->nul_read && t->in_head && !t->was_stream && t->message[0] == '\0';
+    t->nul_read = false;
+    return lost;
+}
+
 /* Called when libcurl has run the transfer, also when it has failed: if it read, then that was the
  * last read of this thread. And once more before its connection is kept or closed, but when a
  * callback gave it up: what is said of the connection then is what counts. Later would be too late,
@@ -360,11 +370,13 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     t->lost = curl_uv_recv_lost(&t->lost_errno);
     const struct curl_uv_recv_sum more = curl_uv_recv_ask();
     curl_uv_recv_join(&t->read, &more);
+    if (has_lost_head(t) && t->cut == CUT_NONE)
+        t->cut = CUT_NUL;
     if (is_spoilt(t))
         transfer_forbid_reuse(t);
     else
         set_forbids(t, t->once || t->spoilt || says_more(t));
-    return 0;
+    return t->cut == CUT_NUL ? 1 : 0;
 }
 
 void transfer_set_connect_callbacks(struct transfer *t)

@@ -650,3 +650,34 @@ def test_folded_trailers(gatherd, origin):
     url = origin.raw("first", chunked + b" a: b\r\nX: c\r\n\r\n", "keep")
     result = gatherd.one(url, include=["headers", "body"])
     assert result["headers"] == [["Transfer-Encoding", "chunked"], ["X", "c"]]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+NUL_AT_BEGIN = {
+    "whole": [HEAD + b"\0X: y\r\n\r\nok"],
+    "before": [HEAD, 0.02, b"\0X: y\r\n\r\nok"],
+    "behind": [HEAD + b"\0", 0.02, b"X: y\r\n\r\nok"],
+    "alone": [HEAD, 0.02, b"\0", 0.02, b"X: y\r\n\r\nok"],
+    "after-the-line": [HEAD + b"\0X: y\r\n", 0.02, b"\r\nok"],
+    "hides": [HEAD + b"\0Content-Encoding: gzip\r\nLocation: /\r\n", 0.02, b"\r\nok"],
+    "blank-line": [HEAD + b"\0\r\n\r\nok"],
+    "informational": [b"HTTP/1.1 103 Early\r\n\0X: y\r\n\r\n", 0.02, HEAD + b"\r\nok"],
+}
+
+
+@pytest.mark.parametrize("end", ["keep", "fin"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_nul_where_a_line_begins(spawn, origin, authority, end, scheme):
+    """However it is cut: libcurl drops what follows it in the same read, and goes on with the next."""
+    daemon = spawn("fetch.ca_file=" + authority.ca_file)
+    port = origin.listen(tls=authority.context("good")) if scheme == "https" else origin.port
+    for name, steps in NUL_AT_BEGIN.items():
+        origin.raw("nul-" + name, *steps, end)
+    urls = [origin.url("/raw/nul-" + name, port=port, scheme=scheme) for name in NUL_AT_BEGIN]
+    fine = origin.raw("nul-body", HEAD.replace(b": 2", b": 4") + b"\r\n\0\0ok", end)
+    results = daemon.batch([*urls, fine])["results"]
+    assert results[-1]["ok"] and results[-1]["size_delivered"] == 4
+    for name, result in zip(NUL_AT_BEGIN, results):
+        error = result["error"]
+        assert error and (error["type"], error["phase"]) == ("http_protocol_error", "receive"), (name, result)
+        assert error["message"] == "Nul byte in header", name
