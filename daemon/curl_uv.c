@@ -12,6 +12,9 @@
  * next used. Such a multi runs nothing any more: its transfers are taken out with an error and it
  * is made anew.
  *
+ * Four times a second, while there are any, a tick sees to handles of which libcurl has to be
+ * reminded, and to sockets of which it must not be.
+ *
  * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
  * only moved to an earlier time, and judged again when it fires.
  */
@@ -22,6 +25,7 @@
 #include "log.h"
 
 #define NEVER UINT64_MAX
+#define TICK_MS 250
 
 /* libcurl needs an address from a transfer's start until it is connected, and again when a kept
  * connection turns out to be dead: for about as long as a transfer takes. */
@@ -81,6 +85,35 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     if (m->timer_due)
         m->wake(m->arg);
     return 0;
+}
+
+/* --- the tick --- */
+
+static void on_tick(uv_timer_t *tick)
+{
+    struct curl_uv *m = tick->data;
+    struct list *node, *next;
+    LIST_FOREACH_SAFE(node, next, &m->reminders) {
+        CURL *easy = LIST_CONTAINER(node, struct curl_uv_reminder, node)->easy;
+        curl_easy_pause(easy, CURLPAUSE_ALL);
+        curl_easy_pause(easy, CURLPAUSE_CONT); /* which has it run, whatever it waits for */
+    }
+    curl_uv_end_rests(m);
+    if (!list_empty(&m->reminders))
+        curl_uv_want_tick(m);
+    m->wake(m->arg);
+}
+
+void curl_uv_want_tick(struct curl_uv *m)
+{
+    if (!uv_is_active((uv_handle_t *)&m->tick))
+        uv_timer_start(&m->tick, on_tick, TICK_MS, 0);
+}
+
+void curl_uv_remind(struct curl_uv *m, struct curl_uv_reminder *r)
+{
+    list_append(&m->reminders, &r->node);
+    curl_uv_want_tick(m);
 }
 
 /* --- the sweep --- */
@@ -184,13 +217,16 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     list_init(&m->unsettled);
     list_init(&m->ready);
     list_init(&m->handshakes);
+    list_init(&m->resting);
+    list_init(&m->reminders);
     if (!handle_create(m)) {
         free(m);
         return NULL;
     }
     uv_timer_init(m->loop, &m->timer);
-    m->timer.data = m;
-    m->open_handles = 1;
+    uv_timer_init(m->loop, &m->tick);
+    m->timer.data = m->tick.data = m;
+    m->open_handles = 2;
     return m;
 }
 
@@ -213,6 +249,7 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg)
     handle_destroy(m, m->handle);
     m->closing = true;
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&m->tick, on_timer_closed);
 }
 
 static bool easies_reserve(struct curl_uv *m)

@@ -17,6 +17,8 @@
 #include <curl/curl.h>
 #include <uv.h>
 
+#include "list.h"
+
 struct curl_uv;
 
 struct curl_uv_params {
@@ -45,6 +47,25 @@ void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);
  * wanted. */
 curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
                                   void *tag);
+
+/* A handle of the multi that connects to one of several addresses; owned by who adds it, until it
+ * is taken off. */
+struct curl_uv_reminder {
+    struct list node;
+    CURL *easy;
+};
+
+/* From now on libcurl is called for it four times a second. When an address has failed, or has had
+ * its share of the time, libcurl (7.88) turns to the next one, but it sets no timer for that. To be
+ * taken off with list_remove() when it is connected, and before it leaves the multi. */
+void curl_uv_remind(struct curl_uv *m, struct curl_uv_reminder *r);
+
+/* Those whose streams share the connection are run, as if it had something for them: libcurl (7.88)
+ * tells only one of them that it is broken. No-op where fd is none of the multi's. */
+void curl_uv_stir(struct curl_uv *m, curl_socket_t fd);
+
+/* The connection is done with, whatever else runs on it: those who use it are told, by its end. */
+void curl_uv_break_off(struct curl_uv *m, curl_socket_t fd);
 
 /* talks_idle: it is HTTP/2 and may say something while nobody uses it; else that is its end. False
  * when the socket is closed already. */

@@ -18,6 +18,7 @@ struct socket_watch {
     uv_poll_t poll;
     struct list node;  /* multi->unsettled, or none */
     struct list ready; /* multi->ready or multi->handshakes, while there are events */
+    struct list rest;  /* multi->resting, while nobody waits for its being writable */
     struct curl_uv *multi;
     void *tag; /* the opener's; handed back when the socket is closed */
     curl_socket_t fd;
@@ -26,6 +27,7 @@ struct socket_watch {
     int armed;  /* what the watcher waits for */
     int events; /* what has come and libcurl was not told yet */
     size_t at_most; /* bytes that a read may take, see curl_uv_recv.h */
+    int idle_writes; /* times in a row that it was to be written to, and nothing was */
     bool ours;  /* opened by curl_uv_open_socket() */
     bool settled; /* was let go once and stayed open */
     bool handshaking; /* to have TLS, and does not have it yet */
@@ -35,7 +37,7 @@ struct socket_watch {
 struct curl_uv {
     CURLM *handle;
     uv_loop_t *loop;
-    uv_timer_t timer;
+    uv_timer_t timer, tick;
     uint64_t due_ms;   /* loop time at which libcurl wants to be called; NEVER */
     uint64_t armed_ms; /* when the timer fires: not later than that; NEVER */
     bool timer_due;    /* the timer fired, or libcurl asked for 0 ms */
@@ -44,6 +46,8 @@ struct curl_uv {
     size_t table_size;
     struct list unsettled; /* let go for the first time in this call of libcurl */
     struct list ready, handshakes; /* sockets with events */
+    struct list resting;           /* sockets */
+    struct list reminders;         /* handles */
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
     CURL *sweeper;       /* the transfer of a running sweep */
@@ -73,6 +77,12 @@ int curl_uv_on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *s
 
 /* One call of libcurl; how long it goes on reading is bounded. fd: or CURL_SOCKET_TIMEOUT. */
 void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action);
+
+/* Has the tick come, which sees to what waits for it. */
+void curl_uv_want_tick(struct curl_uv *m);
+
+/* With the tick: to those that rest it is tried to write once more. */
+void curl_uv_end_rests(struct curl_uv *m);
 
 /* After each call of libcurl that may have closed sockets. */
 void curl_uv_settle(struct curl_uv *m);

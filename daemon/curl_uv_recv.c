@@ -53,6 +53,7 @@ static _Thread_local struct {
     bool in_record;    /* and has had the head of a record */
     int looked;        /* libcurl has seen bytes there and is about to read; negative = nowhere */
     const SSL *refused; /* whose SSL_read() was, until its error has been asked for */
+    bool moved;        /* bytes came or went since begin */
     uint64_t call;     /* how many begins there were */
 } bound;
 
@@ -74,7 +75,7 @@ void curl_uv_recv_begin(int fd, uint64_t until_ns, size_t at_most,
     bound.taken = bound.inflated = 0;
     bound.beyond_ns = 0;
     bound.read = bound.looked = -1;
-    bound.more = bound.in_record = false;
+    bound.more = bound.in_record = bound.moved = false;
     bound.refused = NULL;
     bound.call++;
     last.lost = false;
@@ -168,6 +169,7 @@ static void take_note(int fd, const void *bytes, ssize_t n)
     if (n > 0 && !bound.in_tls)
         take_bytes(bytes, (size_t)n);
     bound.read = fd;
+    bound.moved |= n > 0;
     last.os_errno = n < 0 ? errno : 0;
     last.lost = is_loss(n);
 }
@@ -232,6 +234,21 @@ ssize_t curl_uv_recv(int fd, void *buf, size_t n, int flags)
     if (!bound.in_tls)
         bound.looked = -1;
     return got;
+}
+
+/* As with recv(): it is only noted that something was sent. */
+ssize_t curl_uv_send(int fd, const void *bytes, size_t n, int flags) __asm__("send");
+
+ssize_t curl_uv_send(int fd, const void *bytes, size_t n, int flags)
+{
+    const ssize_t sent = sendto(fd, bytes, n, flags, NULL, 0);
+    bound.moved |= sent > 0;
+    return sent;
+}
+
+bool curl_uv_recv_moved(void)
+{
+    return bound.moved;
 }
 
 /* The beginning of zlib's z_stream, which is as old as zlib; the rest is not ours to know. */
@@ -305,7 +322,7 @@ static void take_index(void)
     socket_of.index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 }
 
-static int find_socket(const SSL *ssl)
+int curl_uv_recv_socket_of(const SSL *ssl)
 {
     pthread_once(&socket_of.once, take_index);
     return (int)(intptr_t)SSL_get_ex_data(ssl, socket_of.index) - 1;
@@ -340,7 +357,7 @@ int curl_uv_ssl_read(SSL *ssl, void *buf, int n)
     ssl_read_fn *next = next_ssl_read();
     if (bound.until_ns == 0)
         return next(ssl, buf, n);
-    const int fd = find_socket(ssl);
+    const int fd = curl_uv_recv_socket_of(ssl);
     const bool unpacked = fd >= 0 && SSL_pending(ssl) > 0;
     if (unpacked && !may_read(fd)) {
         bound.refused = ssl;

@@ -25,6 +25,8 @@
  * call of libcurl, and 64 KiB can be 64 MiB then; see curl_uv_recv_at_most(). */
 #define CURL_UV_RECV_FIRST 2048
 
+struct ssl_st; /* OpenSSL's SSL */
+
 /* What is told while a call of libcurl runs, from inside of it. */
 struct curl_uv_recv_told {
     /* The socket fd was read from, and now another is, or the call has ended. at_most: what a read
@@ -90,6 +92,12 @@ bool curl_uv_recv_has_nul(void);
 
 /* *more came after *sum. */
 void curl_uv_recv_join(struct curl_uv_recv_sum *sum, const struct curl_uv_recv_sum *more);
+
+/* Whether bytes came or went since begin, on any socket. */
+bool curl_uv_recv_moved(void);
+
+/* The socket of a TLS connection that was read from; negative = not known. */
+int curl_uv_recv_socket_of(const struct ssl_st *ssl);
 
 /* Whether the last recv() of this thread since begin found its connection lost: *os_errno says how,
  * 0 = the other side had closed it. Of interest in a callback of the transfer that read, before

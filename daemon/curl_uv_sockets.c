@@ -38,6 +38,8 @@
 #define HANDSHAKES_NS UINT64_C(1000000)
 #define ONE_NS UINT64_C(500000)
 
+#define IDLE_WRITES_MAX 8 /* in a row: then a socket that can be written to is left alone */
+
 static struct socket_watch *watch_find(const struct curl_uv *m, curl_socket_t fd)
 {
     return fd >= 0 && (size_t)fd < m->table_size ? m->table[fd] : NULL;
@@ -89,6 +91,7 @@ static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bo
     w->poll.data = w;
     list_init(&w->node);
     list_init(&w->ready);
+    list_init(&w->rest);
     m->table[fd] = w;
     m->sockets++;
     m->open_handles++;
@@ -110,6 +113,7 @@ static void watch_destroy(struct socket_watch *w)
     m->sockets--;
     list_remove(&w->node);
     list_remove(&w->ready);
+    list_remove(&w->rest);
     if (w->tag != NULL)
         m->socket_closed(m->arg, w->tag);
     uv_poll_stop(&w->poll);
@@ -163,10 +167,9 @@ static void on_read(void *arg, int fd, size_t at_most, bool more)
         w->at_most = at_most;
 }
 
-/* libcurl believes that it is empty. Whether it is wanted is seen when it has its turn. */
-static void on_held_back(void *arg, int fd)
+/* Whether it is wanted is seen when it has its turn. */
+void curl_uv_stir(struct curl_uv *m, curl_socket_t fd)
 {
-    struct curl_uv *m = arg;
     struct socket_watch *w = watch_find(m, fd);
     if (w == NULL)
         return;
@@ -174,6 +177,12 @@ static void on_held_back(void *arg, int fd)
     if (!list_linked(&w->ready))
         list_append(&m->ready, &w->ready);
     m->wake(m->arg);
+}
+
+/* libcurl believes that it is empty. */
+static void on_held_back(void *arg, int fd)
+{
+    curl_uv_stir(arg, fd);
 }
 
 static bool on_speaks(void *arg, int fd)
@@ -241,9 +250,48 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
     m->wake(m->arg);
 }
 
+/* What the watcher is to wait for. */
+static int wanted_now(const struct socket_watch *w)
+{
+    return list_linked(&w->rest) ? w->wanted & ~UV_WRITABLE : w->wanted;
+}
+
+static void rearm(struct socket_watch *w)
+{
+    const int wanted = wanted_now(w);
+    if (wanted == w->armed)
+        return;
+    if (wanted != 0) {
+        watch_arm(w, wanted);
+        return;
+    }
+    uv_poll_stop(&w->poll);
+    w->armed = 0;
+}
+
+void curl_uv_end_rests(struct curl_uv *m)
+{
+    struct list *node;
+    while ((node = list_pop(&m->resting)) != NULL)
+        rearm(LIST_CONTAINER(node, struct socket_watch, rest));
+}
+
+/* An HTTP/2 upload whose window is shut libcurl (7.88) wants to write, and does not: its socket,
+ * which can be written to, would wake the loop again and again. What moves ends the rest. */
+static void rest_if_idle(struct socket_watch *w, bool moved)
+{
+    w->idle_writes = moved ? 0 : w->idle_writes + 1;
+    list_remove(&w->rest);
+    if (w->idle_writes <= IDLE_WRITES_MAX || (w->wanted & UV_WRITABLE) == 0)
+        return;
+    list_append(&w->multi->resting, &w->rest);
+    curl_uv_want_tick(w->multi);
+}
+
 static void run_socket(struct curl_uv *m, struct socket_watch *w)
 {
     const curl_socket_t fd = w->fd;
+    const bool writes = w->events == UV_WRITABLE;
     int action = ((w->events & UV_READABLE) ? CURL_CSELECT_IN : 0) |
                  ((w->events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0);
     w->events = 0;
@@ -251,8 +299,12 @@ static void run_socket(struct curl_uv *m, struct socket_watch *w)
         return;
     curl_uv_act(m, fd, action);
     w = watch_find(m, fd); /* it may be another one by now, or none */
-    if (w != NULL && w->armed == 0 && w->wanted != 0)
-        watch_arm(w, w->wanted);
+    if (w == NULL || w->wanted == 0)
+        return;
+    const bool moved = curl_uv_recv_moved();
+    if (writes || moved)
+        rest_if_idle(w, moved);
+    rearm(w);
 }
 
 /* Runs the sockets of a list for about so long, the first one in any case. */
@@ -293,13 +345,16 @@ void curl_uv_run_sockets(struct curl_uv *m)
 static void watch_want(struct socket_watch *w, int wanted)
 {
     w->wanted = wanted;
+    w->idle_writes = 0;
+    list_remove(&w->rest);
     if (wanted != 0 && wanted != w->armed)
         watch_arm(w, wanted);
 }
 
 static void watch_let_go(struct socket_watch *w)
 {
-    w->wanted = 0;
+    w->wanted = w->idle_writes = 0;
+    list_remove(&w->rest);
     w->at_most = CURL_UV_RECV_FIRST;
     if (!w->settled && !list_linked(&w->node))
         list_append(&w->multi->unsettled, &w->node);
@@ -349,6 +404,13 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
     w->tag = tag;
     m->opened++;
     return fd;
+}
+
+void curl_uv_break_off(struct curl_uv *m, curl_socket_t fd)
+{
+    const struct socket_watch *w = watch_find(m, fd);
+    if (w != NULL && w->ours)
+        shutdown(fd, SHUT_RDWR);
 }
 
 bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, bool talks_idle)

@@ -22,8 +22,9 @@
 #include "transfer_request.h"
 #include "transfer_stream.h"
 
-/* Our own time-outs run first, also that for connecting; this only lifts libcurl's 300 s. */
-#define CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
+/* Our own time-out for connecting runs first. libcurl gives each of several addresses a share of
+ * its own, so it has to know about how long that is. */
+#define CONNECT_LATER_US (200 * INT64_C(1000))
 
 struct transfer *transfer_create(const struct transfer_env *env)
 {
@@ -38,6 +39,8 @@ struct transfer *transfer_create(const struct transfer_env *env)
     t->env = env;
     list_init(&t->node);
     list_init(&t->query.node);
+    list_init(&t->reminder.node);
+    t->reminder.easy = t->easy;
     return t;
 }
 
@@ -127,7 +130,7 @@ static bool set_all(struct transfer *t)
         .ca_file = f->ca_file,
         .user_agent = f->user_agent,
         .max_age_s = t->shape.starved ? 1 : (long)(f->idle_time_us / US_PER_S + 1),
-        .connect_timeout_ms = CONNECT_BACKSTOP_MS,
+        .connect_timeout_ms = TRANSFER_CONNECT_BACKSTOP_MS,
     };
     curl_easy_reset(t->easy);
     curl_options_set(t->easy, &options);
@@ -139,6 +142,18 @@ static bool set_all(struct transfer *t)
     curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->message);
     curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
     return transfer_set_request(t);
+}
+
+static void set_connect_timeout(struct transfer *t, bool choices)
+{
+    long ms = TRANSFER_CONNECT_BACKSTOP_MS;
+    if (choices) {
+        int64_t until_us = t->marks.dispatched + t->opts->connect_timeout_us + CONNECT_LATER_US;
+        ms = (long)((until_us - clock_us()) / US_PER_MS);
+    }
+    if (choices || t->choices)
+        curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, ms > 0 ? ms : 1L);
+    t->choices = choices;
 }
 
 /* The handles of a pool mostly fetch alike, hop after hop: then the URL is all that changes, which
@@ -155,6 +170,7 @@ static bool set_options(struct transfer *t, const struct ip_addr *addresses, siz
     if (t->renews)
         curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, t->fresh ? 1L : 0L);
     t->renews = false;
+    set_connect_timeout(t, count > 1);
     transfer_begin_connection(t);
     curl_easy_setopt(t->easy, CURLOPT_URL, t->target.text);
     return transfer_set_addresses(t, addresses, count);
@@ -175,6 +191,8 @@ bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t
         curl_uv_add(t->multi, t->easy) != CURLM_OK)
         return false;
     t->added = true;
+    if (t->choices)
+        curl_uv_remind(t->multi, &t->reminder);
     return true;
 }
 
@@ -183,6 +201,7 @@ bool transfer_launch(struct transfer *t, const struct ip_addr *addresses, size_t
 void transfer_abandon(struct transfer *t)
 {
     resolve_cancel(&t->query);
+    list_remove(&t->reminder.node);
     t->cut = CUT_CLOSED;
     t->owner = NULL;
     t->result = NULL;
@@ -194,9 +213,11 @@ void transfer_end(struct transfer *t)
 {
     resolve_cancel(&t->query);
     t->cut = CUT_CLOSED;
+    list_remove(&t->reminder.node);
     if (t->added)
         curl_uv_remove(t->multi, t->easy);
     t->added = false;
+    transfer_stir_streams(t);
     upstream_transfer_ended(t->upstream);
     t->upstream = NULL;
     /* libcurl counts over the transfers of a handle how often it sent one again, and gives up at

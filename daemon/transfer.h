@@ -116,6 +116,9 @@ struct transfer_shape {
     bool plain, starved, fresh;
 };
 
+/* Only lifts libcurl's own 300 s: our time-outs run first. */
+#define TRANSFER_CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
+
 #define TRANSFER_SOCKETS_MAX 4 /* libcurl tries two addresses at a time */
 
 struct fetch_group;
@@ -150,6 +153,8 @@ struct transfer {
     bool once;          /* its connection is closed after it */
     bool spoilt;        /* so it is, whatever else it was for */
     bool forbids;       /* CURLOPT_FORBID_REUSE is set */
+    struct curl_uv_reminder reminder; /* while it connects to one of them */
+    bool choices;       /* several addresses: CURLOPT_CONNECTTIMEOUT_MS is this hop's */
     bool renews;        /* CURLOPT_FRESH_CONNECT is set in case that it is sent again */
     struct curl_slist *headers, *resolve;
     struct resolve_query query;
@@ -167,6 +172,7 @@ struct transfer {
     enum transfer_stream stream;
     int sends;          /* times the request was about to be sent */
     bool was_stream;    /* one of them was over HTTP/2 */
+    int stream_fd;      /* its socket, maybe another one's by now; CURL_SOCKET_BAD: unknown */
     int64_t uploaded, uploaded_before; /* bytes of its body: this sending's, and those before */
     struct ip_addr peer; /* whom it was about to be sent to */
     uint16_t peer_port;

@@ -228,12 +228,21 @@ static void renew_if_dead(struct transfer *t)
     t->renews = true;
 }
 
+void transfer_stir_streams(const struct transfer *t)
+{
+    if (t->sends > 0 && t->was_stream && t->stream != STREAM_ENDED)
+        curl_uv_stir(t->multi, t->stream_fd);
+}
+
 static void begin_sending(struct transfer *t, bool http2)
 {
-    if (http2)
+    transfer_stir_streams(t); /* it leaves a connection that may be broken */
+    if (http2) {
         t->was_stream = true;
-    else
+        t->stream_fd = CURL_SOCKET_BAD;
+    } else {
         renew_if_dead(t);
+    }
     if (t->sends > 0) {
         t->uploaded_before += t->uploaded;
         t->uploaded = 0;
@@ -243,6 +252,9 @@ static void begin_sending(struct transfer *t, bool http2)
     t->mute |= t->message[0] != '\0';
     t->message[0] = '\0'; /* of what was tried before; libcurl writes one only, the first */
     t->ready_us = clock_us();
+    list_remove(&t->reminder.node);
+    if (t->choices) /* libcurl would count on when it is sent again; the hop's time-outs are ours */
+        curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, TRANSFER_CONNECT_BACKSTOP_MS);
     curl_uv_recv_ask(); /* that was its handshake */
     t->read = (struct curl_uv_recv_sum){0};
     t->sends++;
@@ -323,6 +335,22 @@ static bool is_spoilt(const struct transfer *t)
            (t->message[0] != '\0' && strstr(t->message, "nghttp2") != NULL);
 }
 
+/* Which socket a stream has is known once its connection was read from. */
+static void note_stream(struct transfer *t)
+{
+    const SSL *ssl = t->was_stream && t->stream_fd == CURL_SOCKET_BAD ? ssl_of(t) : NULL;
+    if (ssl != NULL)
+        t->stream_fd = curl_uv_recv_socket_of(ssl);
+}
+
+/* Frames that could not be read: libcurl (7.88) tells only whose turn it was, and the others on the
+ * connection would wait for what cannot come any more. */
+static void break_off(const struct transfer *t)
+{
+    if (t->was_stream && strstr(t->message, "nghttp2") != NULL)
+        curl_uv_break_off(t->multi, t->stream_fd);
+}
+
 /* What came in the same TLS record as the answer's end, and libcurl left there; it cannot be seen
  * from the socket. */
 static bool has_more_in_tls(const struct transfer *t)
@@ -370,12 +398,15 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     t->lost = curl_uv_recv_lost(&t->lost_errno);
     const struct curl_uv_recv_sum more = curl_uv_recv_ask();
     curl_uv_recv_join(&t->read, &more);
+    note_stream(t);
     if (has_lost_head(t) && t->cut == CUT_NONE)
         t->cut = CUT_NUL;
-    if (is_spoilt(t))
+    if (is_spoilt(t)) {
         transfer_forbid_reuse(t);
-    else
+        break_off(t);
+    } else {
         set_forbids(t, t->once || t->spoilt || says_more(t));
+    }
     return t->cut == CUT_NUL ? 1 : 0;
 }
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lib import dns as dns_module, proc
+from lib import dns as dns_module, origin as origin_module, proc
 
 
 def at(name, origin, path="/size/5"):
@@ -127,6 +127,40 @@ def test_dead_address_falls_back(gatherd, origin, dns):
     dns.add("six.dns.test", aaaa=["::1"], a=["127.0.0.1"])
     result = gatherd.one(at("six.dns.test", origin))
     assert result["ok"] is True and result["remote_ip"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_addresses_that_refuse(spawn, origin, dns, count, good):
+    """All are tried, and soon: none takes a share of the time that it does not need."""
+    daemon = spawn("policy.default.allow=127.0.0.0/8")
+    addresses = ["127.0.0.%d" % (n + 2) for n in range(count)]
+    name = "refuse-%d-%d.dns.test" % (count, good)
+    dns.add(name, a=addresses + ["127.0.0.1"] * good)
+    result = daemon.one(at(name, origin))
+    if good:
+        assert result["ok"] is True and result["remote_ip"] == "127.0.0.1"
+    else:
+        assert result["error"]["type"] == "connection_refused" and result["error"]["phase"] == "connect"
+    assert result["total_ms"] < (300 + 300 * count) * proc.scale()
+
+
+def test_addresses_that_say_nothing(spawn, origin, dns):
+    """Each has its share of the time for connecting, and the next one is tried, also by POST."""
+    daemon = spawn("policy.default.allow=127.0.0.0/8")
+    dead = origin_module.Blackhole("127.0.0.2", origin.port)
+    try:
+        dns.add("mute.dns.test", a=["127.0.0.2", "127.0.0.1"])
+        patience = 2000 * proc.scale()
+        members = [
+            {"url": at("mute.dns.test", origin), "connect_timeout_ms": patience, "method": method}
+            for method in ("GET", "POST")
+        ]
+        for result in daemon.batch(members)["results"]:
+            assert result["ok"] is True and result["remote_ip"] == "127.0.0.1", result["error"]
+            assert patience / 2 <= result["timings_ms"]["connect"] < patience
+    finally:
+        dead.close()
 
 
 def test_cname(gatherd, origin, dns):

@@ -434,6 +434,41 @@ def test_a_broken_connection_ends_no_answer_well(gatherd, origin, url, name):
 
 
 @pytest.mark.parametrize("name", sorted(getattr(http2, "BREAKS", ())))
+def test_a_broken_connection_that_stays_open(gatherd, url, name):
+    """Those who share it learn of it as soon as the one on whose stream it broke."""
+    gatherd.one(member(url("/size/1")))
+    paths = ["/h2/part/a", "/never", "/never?2", "/h2/left-open/%s/1" % name]
+    start = time.monotonic()
+    doc = gatherd.batch([member(url(path), method="POST", body="x") for path in paths])
+    assert time.monotonic() - start < 6 * proc.scale()
+    for result in doc["results"]:
+        assert outcome(result) in (GONE, INCOMPLETE, *PROTOCOL.split("|")), (outcome(result), result["error"])
+        check_failure(result)
+    assert gatherd.one(member(url("/size/8")))["ok"] is True
+
+
+@pytest.mark.parametrize("size", [300000, 100])
+def test_an_upload_whose_window_is_shut_does_not_spin(spawn, origin, authority, size):
+    """Its socket can be written to all the time, and nothing may be."""
+
+    class Shut(http2.NoWindow, http2.Http2):
+        pass
+
+    daemon = spawn("fetch.ca_file=" + authority.ca_file, "fetch.http_version=2")
+    port = origin.listen(tls=authority.context("good", alpn=["h2"]), protocol=Shut)
+    target = origin.url("/size/3", port=port, scheme="https")
+    upload = {"url": target, "method": "POST", "body": "x" * size, "timeout_ms": 2000}
+    before = daemon.cpu_s()
+    doc = daemon.batch([upload] * 3)
+    used = daemon.cpu_s() - before
+    if size > 65535:
+        assert {outcome(result) for result in doc["results"]} <= {"connection_write_timeout send", TIMEOUT_HEAD}
+    else:
+        assert doc["ok"] is True
+    assert used < 0.5 * proc.scale(), used
+
+
+@pytest.mark.parametrize("name", sorted(getattr(http2, "BREAKS", ())))
 def test_what_had_ended_before_is_an_answer(gatherd, origin, url, name):
     """Whatever comes with it. Later libcurls may fail it together with the connection."""
     result = gatherd.one(member(url("/h2/last/" + name)), include=["body"])

@@ -430,6 +430,16 @@ ssize_t send(int fd, const void *data, size_t n, int flags)
     return real(fd, data, n, flags);
 }
 
+/* What gatherd's own send() calls, which libcurl has. */
+ssize_t sendto(int fd, const void *data, size_t n, int flags, const struct sockaddr *to,
+               socklen_t to_len)
+{
+    REAL(sendto);
+    if (to == NULL)
+        FAILS("sendto", ECONNRESET)
+    return real(fd, data, n, flags, to, to_len);
+}
+
 ssize_t recv(int fd, void *data, size_t n, int flags)
 {
     REAL(recv);

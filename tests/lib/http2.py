@@ -91,6 +91,16 @@ class Stream:
         self.raw = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
+class NoWindow:
+    """Mixed into Http2: what was sent is never acknowledged, so that the client's window shuts."""
+
+    def _take(self, event):
+        if isinstance(event, DataReceived):
+            self.streams[event.stream_id].body += event.data
+        else:
+            super()._take(event)
+
+
 class Http2(Connection):
     """One connection. `max_streams` is what it allows its client at a time."""
 
@@ -541,6 +551,13 @@ async def _broken(conn, stream, words):
     conn.fin()
 
 
+async def _left_open(conn, stream, words):
+    """/h2/left-open/NAME/COUNT: as broken, but the connection does not end."""
+    await conn.until(lambda: conn.parts >= int(words[1]))
+    conn.frames(BREAKS[words[0]](stream.number))
+    await asyncio.Event().wait()
+
+
 async def _half(conn, stream, words):
     """/h2/half/STATUS/CODING: a part of an answer without a length; once that was read, RST_STREAM with
     NO_ERROR."""
@@ -639,6 +656,7 @@ STREAMS = {
     "flood": _flood,
     "part": _part,
     "broken": _broken,
+    "left-open": _left_open,
     "half": _half,
     "whole": _whole,
     "last": _last,

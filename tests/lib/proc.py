@@ -198,7 +198,7 @@ class Gatherd:
     # life
     def start(self):
         self.start_nowait()
-        self.wait_ready()
+        return self.wait_ready()
 
     def wait_ready(self):
         deadline = time.monotonic() + READY_S * scale()

@@ -5,10 +5,12 @@
  * whatever the handle went through in earlier transfers. Each answer's outcome is the same as on a
  * first sending.
  *
- * A connection that dies while the request is being written is played by a send() of the test's
- * own, which libcurl calls; and that addresses have become old by a time() of its own.
+ * A connection that dies while the request is being written is played by a sendto() of the test's
+ * own, which the send() calls that libcurl has; and that addresses have become old by a time() of its own.
  */
 #include "fetch_fixture.h"
+
+#include <sys/syscall.h>
 
 #define CHUNKED "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 #define RESET "Recv failure: Connection reset by peer"
@@ -16,16 +18,17 @@
 /* How the kept-alive connection ends under the request. */
 enum death { DEATH_NONE, DEATH_FIN, DEATH_RST, DEATH_EPIPE, DEATHS };
 
-static int broken_pipes; /* so many calls of send() fail */
+static int broken_pipes; /* so many calls of sendto() fail */
 
-ssize_t send(int fd, const void *buf, size_t n, int flags)
+ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
+               socklen_t to_len)
 {
     if (broken_pipes > 0) {
         broken_pipes--;
         errno = EPIPE;
         return -1;
     }
-    return sendto(fd, buf, n, flags, NULL, 0);
+    return syscall(SYS_sendto, fd, buf, n, flags, to, to_len);
 }
 
 static time_t later_s; /* than the clock says */
