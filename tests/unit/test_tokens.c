@@ -154,6 +154,11 @@ static void test_lengths(void **state)
     tokens_destroy(load(text));
     snprintf(text, sizeof text, "a:%.15s\n", token);
     check_text_refused(text, "the token must be 16 to 512");
+}
+
+static void test_one_token_of_two_names(void **state)
+{
+    (void)state;
     check_text_refused(GOOD "bob:0123456789abcdef\n", ":2: the token is that of another name, too");
     tokens_destroy(load(GOOD "alice:another-one-0123456789\n" GOOD));
 }
@@ -263,6 +268,7 @@ int main(void)
         cmocka_unit_test(test_two_tokens_of_one_name),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_one_token_of_two_names),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_nothing_in_it),
