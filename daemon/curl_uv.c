@@ -89,15 +89,21 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
 
 /* --- the tick --- */
 
-static void on_tick(uv_timer_t *tick)
+static void remind_all(struct curl_uv *m)
 {
-    struct curl_uv *m = tick->data;
     struct list *node, *next;
     LIST_FOREACH_SAFE(node, next, &m->reminders) {
         CURL *easy = LIST_CONTAINER(node, struct curl_uv_reminder, node)->easy;
         curl_easy_pause(easy, CURLPAUSE_ALL);
         curl_easy_pause(easy, CURLPAUSE_CONT); /* which has it run, whatever it waits for */
     }
+}
+
+static void on_tick(uv_timer_t *tick)
+{
+    struct curl_uv *m = tick->data;
+    if (!m->broken)
+        remind_all(m);
     curl_uv_end_rests(m);
     if (!list_empty(&m->reminders))
         curl_uv_want_tick(m);

@@ -135,18 +135,24 @@ static bool check_room(struct exchange *ex, struct problem *p)
     return false;
 }
 
-bool front_has_memory(const struct front *f, size_t n)
+/* One body that may be sent must find room. */
+static int64_t most_memory(const struct front *f)
 {
     const struct config_limits *l = f->params.limits;
-    int64_t limit = l->request_bytes > l->body_bytes ? l->request_bytes : l->body_bytes;
-    return n == 0 || f->request_bytes + n <= (size_t)limit;
+    return l->request_bytes > l->body_bytes ? l->request_bytes : l->body_bytes;
+}
+
+bool front_has_memory(const struct front *f, size_t n)
+{
+    return n == 0 || f->request_bytes + n <= (size_t)most_memory(f);
 }
 
 void exchange_refuse_memory(const struct exchange *ex, struct problem *p)
 {
     const struct front *f = ex->front;
-    problem_set(p, 503, "request bodies of %zu bytes are held, limits.request_bytes is %lld",
-                f->request_bytes, (long long)f->params.limits->request_bytes);
+    problem_set(p, 503, "request bodies of %zu bytes are held, of at most %lld "
+                        "(limits.request_bytes, or limits.body_bytes where that is more)",
+                f->request_bytes, (long long)most_memory(f));
     p->retry_after_s = 1;
     metrics_add(f->params.metrics, METRIC_HTTP_REFUSED_MEMORY, 1);
 }
