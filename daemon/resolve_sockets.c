@@ -131,10 +131,14 @@ static int on_connect(ares_socket_t fd, const struct sockaddr *to, ares_socklen_
     return connect(fd, to, len);
 }
 
+/* A refusal that comes with a send is that of an earlier question, which c-ares would leave to wait
+ * for its time, and go to the next server with this one alone. The refusal of what is sent again is
+ * read, and then c-ares takes all of them elsewhere. */
 static ares_ssize_t on_send(ares_socket_t fd, const struct iovec *parts, int count, void *arg)
 {
     (void)arg;
-    return writev(fd, parts, count);
+    ssize_t n = writev(fd, parts, count);
+    return n < 0 && errno == ECONNREFUSED ? writev(fd, parts, count) : n;
 }
 
 void resolve_sockets_use(struct resolve_sockets *s, ares_channel channel)

@@ -129,6 +129,25 @@ def test_dead_address_falls_back(gatherd, origin, dns):
     assert result["ok"] is True and result["remote_ip"] == "127.0.0.1"
 
 
+def test_a_name_server_that_refuses(dns):
+    """Nobody listens at its port: the next one is asked at once, and where there is none all fail alike."""
+    refused = origin_module.ClosedPort()
+    nobody = "fetch.dns_servers=127.0.0.1:%d" % refused.port
+    for n in range(21):
+        dns.add("next-%d.dns.test" % n, a=["10.0.0.1"])
+    for servers, state, outcome in (
+        (nobody + " " + dns.address, "denied", "destination_ip_prohibited"),
+        (nobody, "failed", "dns_error"),
+    ):
+        with proc.Gatherd(servers) as daemon:
+            urls = ["http://next-%d.dns.test/" % n for n in range(21)]
+            results = [daemon.one(urls[0]), *daemon.batch(urls[1:])["results"]]
+        assert {(r["state"], r["error"]["type"]) for r in results} == {(state, outcome)}
+        if state == "denied":
+            assert max(r["total_ms"] or 0 for r in results) < 500 * proc.scale()
+    refused.close()
+
+
 @pytest.mark.parametrize("good", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_addresses_that_refuse(spawn, origin, dns, count, good):
