@@ -12,8 +12,8 @@
  * next used. Such a multi runs nothing any more: its transfers are taken out with an error and it
  * is made anew.
  *
- * Four times a second, while there are any, a tick sees to handles of which libcurl has to be
- * reminded, and to sockets of which it must not be.
+ * Four times a second, while there are any, a tick sees to handles and sockets of which libcurl has
+ * to be reminded, and to sockets of which it must not be.
  *
  * libcurl names a new expiry at almost every step, mostly a later one than before: the uv timer is
  * only moved to an earlier time, and judged again when it fires.
@@ -104,7 +104,7 @@ static void on_tick(uv_timer_t *tick)
     struct curl_uv *m = tick->data;
     if (!m->broken)
         remind_all(m);
-    curl_uv_end_rests(m);
+    curl_uv_tick_sockets(m);
     if (!list_empty(&m->reminders))
         curl_uv_want_tick(m);
     m->wake(m->arg);
@@ -224,6 +224,7 @@ struct curl_uv *curl_uv_create(const struct curl_uv_params *params)
     list_init(&m->ready);
     list_init(&m->handshakes);
     list_init(&m->resting);
+    list_init(&m->again);
     list_init(&m->reminders);
     if (!handle_create(m)) {
         free(m);

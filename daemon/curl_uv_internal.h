@@ -19,6 +19,7 @@ struct socket_watch {
     struct list node;  /* multi->unsettled, or none */
     struct list ready; /* multi->ready or multi->handshakes, while there are events */
     struct list rest;  /* multi->resting, while nobody waits for its being writable */
+    struct list again; /* multi->again, until its streams are run once more */
     struct curl_uv *multi;
     void *tag; /* the opener's; handed back when the socket is closed */
     curl_socket_t fd;
@@ -46,7 +47,7 @@ struct curl_uv {
     size_t table_size;
     struct list unsettled; /* let go for the first time in this call of libcurl */
     struct list ready, handshakes; /* sockets with events */
-    struct list resting;           /* sockets */
+    struct list resting, again;    /* sockets */
     struct list reminders;         /* handles */
     size_t sockets;
     size_t open_handles; /* uv handles not yet closed */
@@ -81,8 +82,8 @@ void curl_uv_act(struct curl_uv *m, curl_socket_t fd, int action);
 /* Has the tick come, which sees to what waits for it. */
 void curl_uv_want_tick(struct curl_uv *m);
 
-/* With the tick: to those that rest it is tried to write once more. */
-void curl_uv_end_rests(struct curl_uv *m);
+/* With the tick: to those that rest it is tried to write once more, and `again` is seen to. */
+void curl_uv_tick_sockets(struct curl_uv *m);
 
 /* After each call of libcurl that may have closed sockets. */
 void curl_uv_settle(struct curl_uv *m);

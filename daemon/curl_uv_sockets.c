@@ -92,6 +92,7 @@ static struct socket_watch *watch_create(struct curl_uv *m, curl_socket_t fd, bo
     list_init(&w->node);
     list_init(&w->ready);
     list_init(&w->rest);
+    list_init(&w->again);
     m->table[fd] = w;
     m->sockets++;
     m->open_handles++;
@@ -114,6 +115,7 @@ static void watch_destroy(struct socket_watch *w)
     list_remove(&w->node);
     list_remove(&w->ready);
     list_remove(&w->rest);
+    list_remove(&w->again);
     if (w->tag != NULL)
         m->socket_closed(m->arg, w->tag);
     uv_poll_stop(&w->poll);
@@ -269,11 +271,23 @@ static void rearm(struct socket_watch *w)
     w->armed = 0;
 }
 
-void curl_uv_end_rests(struct curl_uv *m)
+void curl_uv_tick_sockets(struct curl_uv *m)
 {
     struct list *node;
     while ((node = list_pop(&m->resting)) != NULL)
         rearm(LIST_CONTAINER(node, struct socket_watch, rest));
+    while ((node = list_pop(&m->again)) != NULL)
+        curl_uv_stir(m, LIST_CONTAINER(node, struct socket_watch, again)->fd);
+}
+
+/* That HTTP/2 broke libcurl (7.88) sees in the call in which it has sent its GOAWAY or in a later
+ * one, which nothing else may bring about. */
+static void look_again(struct socket_watch *w)
+{
+    if (!w->talks_idle || list_linked(&w->again))
+        return;
+    list_append(&w->multi->again, &w->again);
+    curl_uv_want_tick(w->multi);
 }
 
 /* An HTTP/2 upload whose window is shut libcurl (7.88) wants to write, and does not: its socket,
@@ -304,6 +318,8 @@ static void run_socket(struct curl_uv *m, struct socket_watch *w)
     const bool moved = curl_uv_recv_moved();
     if (writes || moved)
         rest_if_idle(w, moved);
+    if (moved)
+        look_again(w);
     rearm(w);
 }
 

@@ -239,10 +239,36 @@ static void test_what_the_reads_have_brought(void **state)
     close(other.theirs);
 }
 
+/* A NUL among them, until they are asked for, and whether there were any, or any were sent. */
+static void test_what_is_said_of_them(void **state)
+{
+    (void)state;
+    struct pair p = pair_open();
+    assert_int_equal(write(p.theirs, "ab\0cd", 5), 5);
+    begin(ANYBODY, FAR, SIZE_MAX);
+    assert_false(curl_uv_recv_moved());
+    assert_int_equal(take(p.ours, 2), 2);
+    assert_true(curl_uv_recv_moved());
+    assert_false(curl_uv_recv_has_nul());
+    assert_int_equal(take(p.ours, 2), 2);
+    assert_true(curl_uv_recv_has_nul());
+    assert_true(curl_uv_recv_ask().nul);
+    assert_int_equal(take(p.ours, 1), 1);
+    assert_false(curl_uv_recv_has_nul());
+    begin(ANYBODY, FAR, SIZE_MAX);
+    assert_false(curl_uv_recv_moved());
+    assert_int_equal(send(p.ours, "x", 1, 0), 1);
+    assert_true(curl_uv_recv_moved());
+    end();
+    close(p.ours);
+    close(p.theirs);
+}
+
 static void test_what_came_in_several_calls(void **state)
 {
     (void)state;
-    static const struct curl_uv_recv_sum few = {2, 2, "ab"}, many = {1000, 5, "vwxyz"}, none = {0};
+    static const struct curl_uv_recv_sum few = {2, 2, "ab", false},
+                                         many = {1000, 5, "vwxyz", true}, none = {0};
     struct curl_uv_recv_sum sum = {0};
     curl_uv_recv_join(&sum, &none);
     check_sum(&sum, 0, "");
@@ -696,6 +722,7 @@ int main(void)
         cmocka_unit_test(test_the_first_is_let_through),
         cmocka_unit_test(test_the_one_that_was_ready_is_the_first),
         cmocka_unit_test(test_what_the_reads_have_brought),
+        cmocka_unit_test(test_what_is_said_of_them),
         cmocka_unit_test(test_what_came_in_several_calls),
         cmocka_unit_test(test_a_read_takes_at_most_so_much),
         cmocka_unit_test(test_layers),
