@@ -80,10 +80,8 @@ struct peers *peers_create(const struct config_listener *listener, struct buf *e
     bool ok = p != NULL;
     if (!ok)
         BUF_ADD_LITERAL(errors, "out of memory\n");
-    for (size_t i = 0; p != NULL && i < users->count; i++) {
-        ok &= take_user(listener->name, users->items[i], &p->uids[i], errors);
-        p->count++;
-    }
+    for (size_t i = 0; p != NULL && i < users->count; i++)
+        ok &= take_user(listener->name, users->items[i], &p->uids[p->count++], errors);
     if (ok)
         return p;
     peers_destroy(p);

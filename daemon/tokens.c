@@ -60,7 +60,7 @@ static bool is_anothers(const struct tokens *t)
 {
     const struct token *last = &t->items[t->count - 1];
     for (const struct token *item = t->items; item < last; item++)
-        if (CRYPTO_memcmp(item->digest, last->digest, sizeof last->digest) == 0 &&
+        if (memcmp(item->digest, last->digest, sizeof last->digest) == 0 &&
             strcmp(item->name, last->name) != 0)
             return true;
     return false;
