@@ -125,7 +125,6 @@ static void add(struct curl_uv_recv_sum *sum, const char *bytes, size_t n)
     memcpy(sum->end + kept, bytes + n - tail, tail);
     sum->end_len = kept + tail;
     sum->bytes += n;
-    sum->nul |= memchr(bytes, '\0', n) != NULL;
 }
 
 bool curl_uv_recv_has_nul(void)
@@ -137,6 +136,7 @@ void curl_uv_recv_join(struct curl_uv_recv_sum *sum, const struct curl_uv_recv_s
 {
     add(sum, more->end, more->end_len);
     sum->bytes += more->bytes - more->end_len;
+    sum->nul |= more->nul;
 }
 
 bool curl_uv_recv_lost(int *os_errno)
@@ -160,6 +160,8 @@ static bool is_loss(ssize_t got)
 static void take_bytes(const char *bytes, size_t n)
 {
     add(&last.sum, bytes, n);
+    if (bound.at_most <= CURL_UV_RECV_FIRST)
+        last.sum.nul |= memchr(bytes, '\0', n) != NULL;
     bound.taken += n;
 }
 

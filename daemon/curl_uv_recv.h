@@ -87,7 +87,8 @@ struct curl_uv_recv_sum {
  * nothing else. */
 struct curl_uv_recv_sum curl_uv_recv_ask(void);
 
-/* Whether one of these bytes is NUL, without asking for them. */
+/* Whether one of these bytes is NUL, without asking for them. Where a read may take more than
+ * CURL_UV_RECV_FIRST it is not looked for: what comes there is no head. */
 bool curl_uv_recv_has_nul(void);
 
 /* *more came after *sum. */

@@ -239,13 +239,14 @@ static void test_what_the_reads_have_brought(void **state)
     close(other.theirs);
 }
 
-/* A NUL among them, until they are asked for, and whether there were any, or any were sent. */
+/* A NUL among them, where they may be of a head, until they are asked for; and whether there were
+ * any, or any were sent. */
 static void test_what_is_said_of_them(void **state)
 {
     (void)state;
     struct pair p = pair_open();
     assert_int_equal(write(p.theirs, "ab\0cd", 5), 5);
-    begin(ANYBODY, FAR, SIZE_MAX);
+    begin(ANYBODY, FAR, CURL_UV_RECV_FIRST);
     assert_false(curl_uv_recv_moved());
     assert_int_equal(take(p.ours, 2), 2);
     assert_true(curl_uv_recv_moved());
@@ -253,6 +254,10 @@ static void test_what_is_said_of_them(void **state)
     assert_int_equal(take(p.ours, 2), 2);
     assert_true(curl_uv_recv_has_nul());
     assert_true(curl_uv_recv_ask().nul);
+    assert_int_equal(take(p.ours, 1), 1);
+    assert_false(curl_uv_recv_has_nul());
+    assert_int_equal(write(p.theirs, "\0", 1), 1);
+    begin(ANYBODY, FAR, SIZE_MAX);
     assert_int_equal(take(p.ours, 1), 1);
     assert_false(curl_uv_recv_has_nul());
     begin(ANYBODY, FAR, SIZE_MAX);
