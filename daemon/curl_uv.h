@@ -42,11 +42,11 @@ void curl_uv_set_max_idle(struct curl_uv *m, bool few, long max_idle);
 void curl_uv_close(struct curl_uv *m, void (*closed)(void *arg), void *arg);
 
 /* For CURLOPT_OPENSOCKETFUNCTION, after the caller's own checks: a non-blocking socket that the
- * loop can watch, or CURL_SOCKET_BAD with errno set. tls: it begins with a handshake, until the
- * caller says that it is done; others are served first. tag: for socket_closed, NULL = not
- * wanted. */
-curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
-                                  void *tag);
+ * loop can watch, or CURL_SOCKET_BAD with errno set. handshaker: who says that the handshake which
+ * it begins with is done; others are served first until then; NULL = it has none. tag: for
+ * socket_closed, NULL = not wanted. */
+curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address,
+                                  const void *handshaker, void *tag);
 
 /* A handle of the multi that connects to one of several addresses; owned by who adds it, until it
  * is taken off. */
@@ -68,8 +68,9 @@ void curl_uv_stir(struct curl_uv *m, curl_socket_t fd);
 void curl_uv_break_off(struct curl_uv *m, curl_socket_t fd);
 
 /* talks_idle: it is HTTP/2 and may say something while nobody uses it; else that is its end. False
- * when the socket is closed already. */
-bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, bool talks_idle);
+ * when the socket is closed already, or is another's, or that was said before. */
+bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, const void *handshaker,
+                            bool talks_idle);
 
 /* Whether a transfer uses the connection; a new one that is about to does not count yet. */
 bool curl_uv_in_use(const struct curl_uv *m, curl_socket_t fd);

@@ -22,6 +22,7 @@ struct socket_watch {
     struct list again; /* multi->again, until its streams are run once more */
     struct curl_uv *multi;
     void *tag; /* the opener's; handed back when the socket is closed */
+    const void *handshaker; /* to have TLS, and who has not said that it does; compared only */
     curl_socket_t fd;
     ino_t inode; /* of the socket */
     int wanted; /* what libcurl wants: UV_READABLE | UV_WRITABLE */
@@ -31,7 +32,6 @@ struct socket_watch {
     int idle_writes; /* times in a row that it was to be written to, and nothing was */
     bool ours;  /* opened by curl_uv_open_socket() */
     bool settled; /* was let go once and stayed open */
-    bool handshaking; /* to have TLS, and does not have it yet */
     bool talks_idle;  /* is HTTP/2, see curl_uv_handshake_done() */
 };
 

@@ -248,7 +248,7 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
         return;
     w->events |= events;
     if (!list_linked(&w->ready))
-        list_append(w->handshaking ? &m->handshakes : &m->ready, &w->ready);
+        list_append(w->handshaker != NULL ? &m->handshakes : &m->ready, &w->ready);
     m->wake(m->arg);
 }
 
@@ -396,8 +396,8 @@ int curl_uv_on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *s
     return 0;
 }
 
-curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address, bool tls,
-                                  void *tag)
+curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr *address,
+                                  const void *handshaker, void *tag)
 {
     int fd = socket(address->family, address->socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
                     address->protocol);
@@ -415,7 +415,7 @@ curl_socket_t curl_uv_open_socket(struct curl_uv *m, const struct curl_sockaddr 
         errno = saved;
         return CURL_SOCKET_BAD;
     }
-    w->handshaking = tls;
+    w->handshaker = handshaker;
     w->talks_idle = m->shares; /* until it is known; who opened it may be gone by then */
     w->tag = tag;
     m->opened++;
@@ -429,12 +429,13 @@ void curl_uv_break_off(struct curl_uv *m, curl_socket_t fd)
         shutdown(fd, SHUT_RDWR);
 }
 
-bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, bool talks_idle)
+bool curl_uv_handshake_done(struct curl_uv *m, curl_socket_t fd, const void *handshaker,
+                            bool talks_idle)
 {
     struct socket_watch *w = watch_find(m, fd);
-    if (w == NULL)
+    if (w == NULL || w->handshaker != handshaker)
         return false;
-    w->handshaking = false;
+    w->handshaker = NULL;
     w->talks_idle = talks_idle;
     return inode_of(fd) == w->inode;
 }

@@ -374,7 +374,8 @@ static void end_error(struct fetch *f, struct fetch_job *job, CURLcode code, enu
  * lose them even so, the next one would. */
 static bool is_to_ask_again(const struct transfer *t)
 {
-    return t->cut == CUT_SHARED || (t->cut == CUT_FORGOTTEN && (t->sends > 0 || !t->fresh));
+    return t->cut == CUT_SHARED || t->cut == CUT_ANEW ||
+           (t->cut == CUT_FORGOTTEN && (t->sends > 0 || !t->fresh));
 }
 
 void fetch_transfer_done(void *arg, CURL *easy, CURLcode code)
@@ -557,6 +558,7 @@ int fetch_launch_named(struct fetch *f, struct fetch_job *job)
 static bool begin_hop(struct fetch *f, struct fetch_job *job)
 {
     const struct member_opts *opts = job->member->opts;
+    const int64_t whole_us = fetch_timeout_at(job), connect_us = fetch_connect_timeout_at(job);
     if (job->group->include != 0 && result_extra(&job->result) == NULL)
         return false;
     const struct transfer_hop hop = {
@@ -573,6 +575,7 @@ static bool begin_hop(struct fetch *f, struct fetch_job *job)
         .body_cap = opts->max_response_bytes,
         .result = &job->result,
         .dispatched_us = job->dispatched_us,
+        .connect_until_us = whole_us < connect_us ? whole_us : connect_us,
     };
     job->transfer = fetch_take_transfer(fetch_pool_of(f, job));
     if (job->transfer == NULL)

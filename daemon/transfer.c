@@ -87,10 +87,11 @@ void transfer_begin(struct transfer *t, const struct transfer_hop *hop)
     t->kind = kind_of(t);
     hop_marks_clear(&t->marks);
     t->marks.dispatched = hop->dispatched_us;
+    t->connect_until_us = hop->connect_until_us;
     t->opened_us = t->tls_us = t->ready_us = t->body_sent_us = TIME_NULL;
     t->sends = t->connects = t->os_errno = t->lost_errno = 0;
     t->uploaded = t->uploaded_before = 0;
-    t->opening = t->was_stream = false;
+    t->opening = t->was_stream = t->is_stream = t->broken_off = false;
     t->lost = false;
     t->opened_count = 0;
     t->cut = CUT_NONE;
@@ -147,10 +148,8 @@ static bool set_all(struct transfer *t)
 static void set_connect_timeout(struct transfer *t, bool choices)
 {
     long ms = TRANSFER_CONNECT_BACKSTOP_MS;
-    if (choices) {
-        int64_t until_us = t->marks.dispatched + t->opts->connect_timeout_us + CONNECT_LATER_US;
-        ms = (long)((until_us - clock_us()) / US_PER_MS);
-    }
+    if (choices)
+        ms = (long)((t->connect_until_us + CONNECT_LATER_US - clock_us()) / US_PER_MS);
     if (choices || t->choices)
         curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, ms > 0 ? ms : 1L);
     t->choices = choices;

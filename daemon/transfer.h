@@ -72,6 +72,7 @@ enum transfer_cut { /* why we, not libcurl or the upstream, ended it */
     CUT_BROKEN_OFF, /* libcurl wanted to send it again, but some of an answer had come */
     CUT_LOST,     /* the connection was gone before its address could be judged again */
     CUT_SHARED,   /* libcurl gave it the connection of another, see transfer_connect.c */
+    CUT_ANEW,     /* its kept connection died, and the new one has several addresses */
     CUT_FORGOTTEN, /* libcurl has no address of the host any more, see transfer_connect.c */
     CUT_VERSION,  /* a status line of another version than the connection can be of */
     CUT_STATUS,   /* a status that is not from 100 to 999 */
@@ -119,8 +120,6 @@ struct transfer_shape {
 /* Only lifts libcurl's own 300 s: our time-outs run first. */
 #define TRANSFER_CONNECT_BACKSTOP_MS (2L * 86400 * 1000)
 
-#define TRANSFER_SOCKETS_MAX 4 /* libcurl tries two addresses at a time */
-
 struct fetch_group;
 
 struct transfer {
@@ -154,7 +153,8 @@ struct transfer {
     bool spoilt;        /* so it is, whatever else it was for */
     bool forbids;       /* CURLOPT_FORBID_REUSE is set */
     struct curl_uv_reminder reminder; /* while it connects to one of them */
-    bool choices;       /* several addresses: CURLOPT_CONNECTTIMEOUT_MS is this hop's */
+    bool choices;       /* several addresses: CURLOPT_CONNECTTIMEOUT_MS is this hop's, */
+    int64_t connect_until_us; /* until then */
     bool renews;        /* CURLOPT_FRESH_CONNECT is set in case that it is sent again */
     struct curl_slist *headers, *resolve;
     struct resolve_query query;
@@ -162,7 +162,7 @@ struct transfer {
     /* what happened */
     struct hop_marks marks;
     int64_t opened_us;  /* first socket opened by this hop; TIME_NULL = reused a connection */
-    curl_socket_t opened[TRANSFER_SOCKETS_MAX]; /* with TLS: those that begin with a handshake */
+    curl_socket_t opened[RESOLVE_ADDRESSES_MAX]; /* with TLS: they begin with a handshake */
     unsigned opened_count;
     bool opening;       /* of those none has come about yet */
     int connects;       /* connections that came about */
@@ -171,7 +171,9 @@ struct transfer {
     int64_t body_sent_us; /* last byte of the request body read by libcurl */
     enum transfer_stream stream;
     int sends;          /* times the request was about to be sent */
-    bool was_stream;    /* one of them was over HTTP/2 */
+    bool was_stream;    /* one of them was over HTTP/2, */
+    bool is_stream;     /* the last one is; */
+    bool broken_off;    /* its connection was, see transfer_connect.c */
     int stream_fd;      /* its socket, maybe another one's by now; CURL_SOCKET_BAD: unknown */
     int64_t uploaded, uploaded_before; /* bytes of its body: this sending's, and those before */
     struct ip_addr peer; /* whom it was about to be sent to */
@@ -228,6 +230,7 @@ struct transfer_hop {
     int64_t body_cap;
     struct result *result;
     int64_t dispatched_us;
+    int64_t connect_until_us; /* when the owner gives up, if it is not connected */
 };
 
 /* Readies an idle transfer for a hop. */

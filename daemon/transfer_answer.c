@@ -547,7 +547,7 @@ static void cut_body(struct transfer *t, enum transfer_cut cut)
     const struct curl_uv_recv_sum more = curl_uv_recv_ask();
     curl_uv_recv_join(&t->read, &more);
     t->cut = cut;
-    if (!t->was_stream)
+    if (!t->is_stream)
         t->arrived = (int64_t)t->read.bytes - t->head_bytes;
 }
 

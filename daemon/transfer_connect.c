@@ -82,13 +82,24 @@ static bool may_send_again(struct transfer *t)
     return t->cut == CUT_NONE;
 }
 
+/* A kept connection died with the request. Nothing would make libcurl turn from one address to the
+ * next any more, and it would share out among them what is no time for connecting. The hop that is
+ * begun for it has a new connection, so it comes to this once. */
+static bool must_begin_anew(struct transfer *t)
+{
+    if (!t->choices || t->opened_us != TIME_NULL)
+        return false;
+    t->cut = CUT_ANEW;
+    return true;
+}
+
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct transfer *t = arg;
     struct ip_addr ip;
     uint16_t port = 0;
     (void)purpose;
-    if (t->cut == CUT_CLOSED || (t->sends > 0 && !may_send_again(t)))
+    if (t->cut == CUT_CLOSED || (t->sends > 0 && (!may_send_again(t) || must_begin_anew(t))))
         return CURL_SOCKET_BAD;
     if (!ip_from_sockaddr(&address->addr, &ip, &port))
         ip = (struct ip_addr){0};
@@ -102,14 +113,14 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
         t->opened_us = clock_us();
     t->tls_us = t->ready_us = TIME_NULL; /* to send again; the connection before this one is dead */
     t->opening = true;
-    curl_socket_t fd =
-        curl_uv_open_socket(t->multi, address, t->target.origin->https, t->upstream);
+    const void *handshaker = t->target.origin->https ? t : NULL;
+    curl_socket_t fd = curl_uv_open_socket(t->multi, address, handshaker, t->upstream);
     if (fd == CURL_SOCKET_BAD) {
         t->os_errno = errno;
         return fd;
     }
     upstream_socket_opened(t->upstream);
-    t->opened[t->opened_count++ % TRANSFER_SOCKETS_MAX] = fd;
+    t->opened[t->opened_count++ % RESOLVE_ADDRESSES_MAX] = fd;
     return fd;
 }
 
@@ -167,9 +178,9 @@ static curl_socket_t end_handshake(struct transfer *t, bool http2)
 {
     curl_socket_t fd = CURL_SOCKET_BAD;
     unsigned open = 0;
-    unsigned n = t->opened_count < TRANSFER_SOCKETS_MAX ? t->opened_count : TRANSFER_SOCKETS_MAX;
+    unsigned n = t->opened_count < RESOLVE_ADDRESSES_MAX ? t->opened_count : RESOLVE_ADDRESSES_MAX;
     for (unsigned i = 0; i < n; i++) {
-        if (!curl_uv_handshake_done(t->multi, t->opened[i], http2))
+        if (!curl_uv_handshake_done(t->multi, t->opened[i], t, http2))
             continue;
         open++;
         fd = t->opened[i];
@@ -237,6 +248,8 @@ void transfer_stir_streams(const struct transfer *t)
 static void begin_sending(struct transfer *t, bool http2)
 {
     transfer_stir_streams(t); /* it leaves a connection that may be broken */
+    t->is_stream = http2;
+    t->broken_off = false;
     if (http2) {
         t->was_stream = true;
         t->stream_fd = CURL_SOCKET_BAD;
@@ -338,17 +351,20 @@ static bool is_spoilt(const struct transfer *t)
 /* Which socket a stream has is known once its connection was read from. */
 static void note_stream(struct transfer *t)
 {
-    const SSL *ssl = t->was_stream && t->stream_fd == CURL_SOCKET_BAD ? ssl_of(t) : NULL;
+    const bool unknown = t->was_stream && !t->broken_off && t->stream_fd == CURL_SOCKET_BAD;
+    const SSL *ssl = unknown ? ssl_of(t) : NULL;
     if (ssl != NULL)
         t->stream_fd = curl_uv_recv_socket_of(ssl);
 }
 
 /* Frames that could not be read: libcurl (7.88) tells only whose turn it was, and the others on the
  * connection would wait for what cannot come any more. */
-static void break_off(const struct transfer *t)
+static void break_off(struct transfer *t)
 {
-    if (t->was_stream && strstr(t->message, "nghttp2") != NULL)
-        curl_uv_break_off(t->multi, t->stream_fd);
+    if (!t->was_stream || t->broken_off || strstr(t->message, "nghttp2") == NULL)
+        return;
+    t->broken_off = true; /* the next one, to send it again, may have the same descriptor */
+    curl_uv_break_off(t->multi, t->stream_fd);
 }
 
 /* What came in the same TLS record as the answer's end, and libcurl left there; it cannot be seen
@@ -378,9 +394,17 @@ static bool says_more(const struct transfer *t)
  * it has words for. */
 static bool has_lost_head(struct transfer *t)
 {
-    const bool lost = t->nul_read && t->in_head && !t->was_stream && t->message[0] == '\0';
+    const bool lost = t->nul_read && t->in_head && !t->is_stream && t->message[0] == '\0';
     t->nul_read = false;
     return lost;
+}
+
+/* In a callback that libcurl does not end the transfer for: it goes on with another line, or with
+ * another address, and between two of those it (7.88) may wait for good. */
+static bool is_given_up(const struct transfer *t)
+{
+    return t->cut == CUT_NUL || t->cut == CUT_ANEW || t->cut == CUT_RESENT ||
+           t->cut == CUT_BROKEN_OFF;
 }
 
 /* Called when libcurl has run the transfer, also when it has failed: if it read, then that was the
@@ -407,7 +431,7 @@ static int on_progress(void *arg, curl_off_t download_size, curl_off_t downloade
     } else {
         set_forbids(t, t->once || t->spoilt || says_more(t));
     }
-    return t->cut == CUT_NUL ? 1 : 0;
+    return is_given_up(t) ? 1 : 0;
 }
 
 void transfer_set_connect_callbacks(struct transfer *t)

@@ -572,6 +572,35 @@ def test_a_new_connection_for_a_dead_one_is_kept(gatherd, origin, authority, url
     assert origin.seen[-1].conn == origin.seen[-2].conn != origin.seen[0].conn
 
 
+def test_a_connection_of_a_third_address_is_kept(spawn, origin, authority, dns):
+    """Two addresses refuse, and the number of the first one's socket is that of the third one."""
+    daemon = spawn("policy.default.allow=127.0.0.0/8")
+    dns.add("third.wild.test", a=["127.0.0.2", "127.0.0.3", "127.0.0.1"])
+    port = origin.listen(tls=authority.context("names", alpn=("http/1.1",)))
+    target = origin.url("/size/3", port=port, scheme="https", host="third.wild.test")
+    results = [daemon.one(member(target)) for _ in range(3)]
+    assert [(r["ok"], r["num_connects"]) for r in results] == [(True, 1), (True, 0), (True, 0)]
+
+
+def test_a_broken_connection_is_not_the_one_after_it(gatherd, origin, url):
+    """That of the second sending, which often has its number. libcurl 8 does not send it again."""
+    for n in range(proc.form(10, 100)):
+        gatherd.one(member(url("/size/1")))
+        result = gatherd.one(member(url("/h2/flood-once/size/%d" % n)))
+        if libcurl_version() < (8, 1) or result["state"] == "done":
+            assert (outcome(result), result["num_retries"]) == ("200", 1), result["error"]
+        else:
+            assert outcome(result) in (GONE, *PROTOCOL.split("|")), result["error"]
+
+
+def test_what_http2_was_left_for_is_read_as_http1(gatherd, origin, url):
+    """A line of the head that begins with a NUL, behind which libcurl 7.88 drops what it has read."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+    origin.raw("nul", head + b"\0X: y\r\nY: 1\r\n\r\nhi", 0.2, b"Z: 1\r\n\r\nxx", "keep")
+    result = gatherd.one(member(url("/h2/once/13/raw/nul")))
+    assert outcome(result) == "http_protocol_error receive" and result["num_retries"] == 1, result
+
+
 def test_goaway_lets_the_last_streams_end(gatherd, origin, url):
     """What was asked is answered; the next member has a new connection."""
     gatherd.one(member(url("/size/1")))

@@ -633,6 +633,15 @@ async def _flood(conn, stream, words):
     await asyncio.Event().wait()
 
 
+async def _flood_once(conn, stream, words):
+    """/h2/flood-once/...: for a target's first request more settings than libcurl takes, then the rest."""
+    if conn.origin.count(stream.target) > 1:
+        await answer(conn, stream, rest(words))
+        return
+    conn.frames(frame(FRAME_SETTINGS, 0, 0, b"") * 6000)
+    await conn.until(lambda: conn.goaway is not None)
+
+
 STREAMS = {
     "rst": _rst,  # /h2/rst/CODE
     "rst-after": _rst_after,  # /h2/rst-after/N/CODE
@@ -654,6 +663,7 @@ STREAMS = {
     "head": _head,
     "frame": _frame,
     "flood": _flood,
+    "flood-once": _flood_once,  # /h2/flood-once/...
     "part": _part,
     "broken": _broken,
     "left-open": _left_open,

@@ -27,6 +27,7 @@ import argparse
 import asyncio
 import base64
 import collections
+import itertools
 import json
 import os
 import signal
@@ -113,7 +114,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
         self.origin.connections.append(self)
-        self.id = len(self.origin.connections)
+        self.id = next(self.origin.numbers)
         self.origin.open.add(self)
         self.origin.changed()
         if self.kind == "reset-accept":
@@ -389,6 +390,7 @@ class Origin:
         self.loop, self.thread, self.port = None, None, None
         self.cache, self.raws, self.gates, self.servers = {}, {}, {}, []
         self.connections, self.seen, self.unknown, self.open = [], [], [], set()
+        self.numbers = itertools.count(1)  # of connections, ever
         self.condition, self.waiting = threading.Condition(), 0
 
     # life

@@ -174,7 +174,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 {
     struct fetch *f = arg;
     (void)purpose;
-    f->fd = curl_uv_open_socket(f->test->multi, address, f->handshaking, NULL);
+    f->fd = curl_uv_open_socket(f->test->multi, address, f->handshaking ? f : NULL, NULL);
     return f->fd;
 }
 
@@ -548,7 +548,9 @@ static void check_handshake_done(struct test *t, int first, int second)
 {
     t->fetches[0].handshaking = true;
     start_held(t, 2);
-    assert_true(curl_uv_handshake_done(t->multi, t->fetches[0].fd, false));
+    assert_false(curl_uv_handshake_done(t->multi, t->fetches[0].fd, &t->fetches[1], false));
+    assert_true(curl_uv_handshake_done(t->multi, t->fetches[0].fd, &t->fetches[0], false));
+    assert_false(curl_uv_handshake_done(t->multi, t->fetches[0].fd, &t->fetches[0], false));
     serve_two(t, first, second);
     assert_int_equal(t->served[0], first);
     assert_int_equal(t->served[1], second);
