@@ -64,11 +64,11 @@ static bool cut_item(const char *text, struct cut *out)
 
 bool policy_ports_parse(const char *text, uint16_t *low_out, uint16_t *high_out)
 {
-    char low_text[6];
+    char low_text[6]; /* five digits, with leading zeros, as the configuration has it */
     size_t n = strcspn(text, "-");
     int64_t low, high;
 
-    if (n >= sizeof(low_text))
+    if (n >= sizeof(low_text) || (text[n] == '-' && strlen(text + n + 1) >= sizeof(low_text)))
         return false;
     memcpy(low_text, text, n);
     low_text[n] = '\0';

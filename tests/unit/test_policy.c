@@ -552,6 +552,7 @@ static void test_bad_lines(void **state)
         {"10.0.0.1:", "\"\" is no port"},
         {"10.0.0.1:0", "\"0\" is no port"},
         {"10.0.0.1:65536", "\"65536\" is no port"},
+        {"10.0.0.1:80-000081", "\"80-000081\" is no port"},
         {"10.0.0.1:80-", "is no port"},
         {"10.0.0.1:-80", "is no port"},
         {"10.0.0.1:90-80", "is no port"},
