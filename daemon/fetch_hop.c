@@ -434,11 +434,17 @@ int64_t fetch_connect_timeout_at(const struct fetch_job *job)
     return job->dispatched_us + job->member->opts->connect_timeout_us;
 }
 
+static int64_t connect_until(const struct fetch_job *job)
+{
+    const int64_t whole = fetch_timeout_at(job), connect = fetch_connect_timeout_at(job);
+    return whole < connect ? whole : connect;
+}
+
 bool fetch_set_deadline(struct fetch *f, struct fetch_job *job)
 {
-    int64_t whole = fetch_timeout_at(job), connect = fetch_connect_timeout_at(job);
     bool connected = transfer_connected(job->transfer);
-    return heap_set(&f->deadlines, &job->deadline, connected || whole < connect ? whole : connect);
+    return heap_set(&f->deadlines, &job->deadline,
+                    connected ? fetch_timeout_at(job) : connect_until(job));
 }
 
 /* The second of the four checks: only allowed addresses reach libcurl. A name that leads to gatherd
@@ -558,7 +564,6 @@ int fetch_launch_named(struct fetch *f, struct fetch_job *job)
 static bool begin_hop(struct fetch *f, struct fetch_job *job)
 {
     const struct member_opts *opts = job->member->opts;
-    const int64_t whole_us = fetch_timeout_at(job), connect_us = fetch_connect_timeout_at(job);
     if (job->group->include != 0 && result_extra(&job->result) == NULL)
         return false;
     const struct transfer_hop hop = {
@@ -575,7 +580,7 @@ static bool begin_hop(struct fetch *f, struct fetch_job *job)
         .body_cap = opts->max_response_bytes,
         .result = &job->result,
         .dispatched_us = job->dispatched_us,
-        .connect_until_us = whole_us < connect_us ? whole_us : connect_us,
+        .connect_until_us = connect_until(job),
     };
     job->transfer = fetch_take_transfer(fetch_pool_of(f, job));
     if (job->transfer == NULL)
